@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""One emulated ConnectX function: its tables, its memories and the way to its parts."""
+import heapq
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import caps, eq, firmware, icm, memic, pages, prm, vport
+from .dma import Dma
+from .faults import Faults
+from .tables import NumberSpace, Quota, Table
+
+#: Files that register commands when they are imported.
+MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
+           'mkey', 'cq', 'qp', 'srq', 'wq')
+
+#: card.state: before ENABLE_HCA, after it, after INIT_HCA.
+RESET, ENABLED, READY = 0, 1, 2
+
+
+def _import_modules() -> None:
+    for name in MODULES:
+        if importlib.util.find_spec(f'{__package__}.{name}') is not None:
+            importlib.import_module(f'{__package__}.{name}')
+
+
+class Card:
+    """The function's whole state; knows nothing of PCI.
+
+    Tables, by attribute: ``pds transport_domains xrcds q_counters eqs uctxs uars umems`` and flow tables (control plane);
+    ``mkeys cqs qps dcts sqs rqs srqs xrc_srqs rmps xrqs tises tirs rqts`` (data path).  ``qps, dcts, sqs, rqs`` share the number
+    space ``queue_numbers``, ``srqs, xrc_srqs, rmps, xrqs`` the space ``srq_numbers``: ``card.queue_numbers.lookup(n)`` tells what
+    a doorbell means.
+
+    :param profile: name in :data:`caps.PROFILES`.
+    :param link_layer: 'ib' or 'eth'.
+    :param log: called with one line per command, or None.
+    :param index: number of the function, for GUIDs and MAC address.
+    :raises KeyError: unknown profile.
+    :raises ValueError: unknown link layer.
+    """
+
+    def __init__(self, profile: str = 'connectx6dx', link_layer: str = 'ib', log: Callable[[str], Any] | None = None,
+                 index: int = 0) -> None:
+        prm.load()
+        _import_modules()
+        if link_layer not in ('ib', 'eth'):
+            raise ValueError(f'link layer {link_layer!r} is not ib or eth')
+        self.profile = caps.PROFILES[profile]
+        self.link_layer, self.log, self.index = link_layer, log, index
+        self.guid = 0x506b4b0300c0de00 + (index << 4)
+        self.dma = Dma()
+        self.faults = Faults()
+        self.raise_irq: Callable[[int], None] = lambda vector: None
+        self.command_counts: dict[str, int] = {}
+        self.failure_counts: dict[str, int] = {}
+        self.internal_errors = 0
+        #: Interrupt vectors of the function.
+        self.vectors = 32
+        self.resets = 0
+        self._start = time.monotonic_ns()
+        self.memic = memic.Memic(self)
+        self._make_tables()
+        self._fresh()
+
+    # ---- state
+
+    def _make_tables(self) -> None:
+        t = self.tables = {}
+
+        def table(attr: str, kind: str, first: int, limit: int, space: NumberSpace | None = None) -> None:
+            t[kind] = Table(kind, first, limit, space)
+            setattr(self, attr, t[kind])
+
+        self.queue_numbers = NumberSpace(0x40, 1 << 17)
+        self.srq_numbers = NumberSpace(0x10, 1 << 16)
+        table('uctxs', 'uctx', 1, 0xff)
+        table('pds', 'pd', 1, 1 << 16)
+        table('transport_domains', 'transport_domain', 1, 1 << 12)
+        table('xrcds', 'xrcd', 1, 1 << 12)
+        table('q_counters', 'q_counter', 1, 0xfe)
+        table('eqs', 'eq', 4, 124)
+        table('uars', 'uar', 0x100, 0x700)
+        table('umems', 'umem', 1, 1 << 16)
+        table('mkeys', 'mkey', 0x10, 1 << 18)
+        table('cqs', 'cq', 0x10, 1 << 16)
+        table('qps', 'qp', 0, 0, self.queue_numbers)
+        table('dcts', 'dct', 0, 0, self.queue_numbers)
+        table('sqs', 'sq', 0, 0, self.queue_numbers)
+        table('rqs', 'rq', 0, 0, self.queue_numbers)
+        table('srqs', 'srq', 0, 0, self.srq_numbers)
+        table('xrc_srqs', 'xrc_srq', 0, 0, self.srq_numbers)
+        table('rmps', 'rmp', 0, 0, self.srq_numbers)
+        table('xrqs', 'xrq', 0, 0, self.srq_numbers)
+        table('tises', 'tis', 1, 1 << 14)
+        table('tirs', 'tir', 1, 1 << 14)
+        table('rqts', 'rqt', 1, 1 << 14)
+        table('general_objects', 'general_object', 1, 1 << 16)
+        table('flow_tables', 'flow_table', 1, 1 << 12)
+        table('flow_counters', 'flow_counter', 1, 1 << 16)
+        table('modify_headers', 'modify_header', 1, 1 << 14)
+        table('packet_reformats', 'packet_reformat', 1, 1 << 14)
+        self.pds: Table
+        self.uctxs: Table
+        self.umems: Table
+        self.eqs: Table
+
+    def _fresh(self) -> None:
+        self.state = RESET
+        self.memory = Quota(256 << 20)
+        for table in self.tables.values():
+            table.clear()
+        self.caps = caps.Capabilities(self.profile, self.link_layer)
+        self.pages = pages.Pages()
+        self.icm = icm.Icm(self)
+        self.vport = vport.Vport(self)
+        self.memic.reset()
+        self.command_eq: eq.Eq | None = None
+        self._timers: list[tuple[int, int, Callable[[], Any]]] = []
+        self._timer_count = 0
+        self.datapath = self._new_datapath()
+
+    def _new_datapath(self) -> Any:
+        if importlib.util.find_spec(f'{__package__}.datapath') is None:
+            return None
+        return importlib.import_module(f'{__package__}.datapath').DataPath(self)
+
+    def reset(self) -> None:
+        """Function-level reset: every object, page and setting is gone; maps, interrupts, faults and counters stay."""
+        self.resets += 1
+        self._fresh()
+
+    def boot(self) -> None:
+        """Straight to the state after INIT_HCA, for tests that do not go through the driver's sequence."""
+        self.state = READY
+
+    # ---- time
+
+    def now(self) -> int:
+        """Nanoseconds since the card was made."""
+        return time.monotonic_ns() - self._start
+
+    def call_later(self, delay_ns: int, call: Callable[[], Any]) -> None:
+        """Run ``call`` from the server's loop ``delay_ns`` from now, unless the card is reset before."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (self.now() + delay_ns, self._timer_count, call))
+
+    def run_timers(self) -> int | None:
+        """Run what is due.
+
+        :return: nanoseconds until the next timer, or None when there is none.
+        """
+        while self._timers:
+            due = self._timers[0][0] - self.now()
+            if due > 0:
+                return due
+            heapq.heappop(self._timers)[2]()
+        return None
+
+    # ---- entrances
+
+    def execute(self, raw: bytes, out_len: int = 16) -> bytes:
+        """One firmware command, input bytes to output bytes; an injected delay is ignored."""
+        return firmware.execute(self, raw, out_len)[0]
+
+    def doorbell(self, offset: int, uar: int, data: bytes) -> None:
+        """A write into a UAR page.
+
+        :param offset: byte offset in the page.
+        :param uar: UAR page index.
+        :param data: the bytes as written (big-endian).
+        """
+        if offset == 0x40 or offset == 0x48:
+            eq.doorbell(self, offset, data)
+        elif self.datapath is None:
+            pass
+        elif offset == 0x20:
+            self.datapath.arm_cq(uar, data)
+        else:
+            self.datapath.doorbell(uar, offset, data)
+
+    def post_eqe(self, eqn: int, event_type: int, subtype: int = 0, data: bytes = b'') -> bool:
+        """Post an event.
+
+        :param eqn: number of the EQ.
+        :param event_type: MLX5_EVENT_TYPE_* value.
+        :param data: at most 28 bytes of event data.
+        :return: False when there is no such EQ or no room in it.
+        """
+        return eq.post(self, eqn, event_type, subtype, data)
+
+    def post_event(self, event_type: int, subtype: int = 0, data: bytes = b'', uid: int = 0) -> int:
+        """Post an event to every EQ that subscribed to its type.
+
+        :return: how many EQs took it.
+        """
+        return eq.post_all(self, event_type, subtype, data)
+
+    # ---- reports
+
+    def objects(self) -> dict[str, list[int]]:
+        """Live objects by kind: {kind: [number, ...]}; kinds with none are left out."""
+        return {kind: t.numbers() for kind, t in self.tables.items() if len(t)}

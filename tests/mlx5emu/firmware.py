@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Firmware commands: registration by opcode, dispatch, status.
+
+An object file registers its handlers when it is imported::
+
+    @command('CREATE_CQ')
+    def create_cq(card, cmd):
+        cmd.out['cqn'] = card.cqs.alloc(Cq(...), cmd.uid)
+
+A handler fills ``cmd.out`` or raises :class:`~mlx5emu.status.Status`; what it wrote is dropped in the latter case.  A command that
+no file registered is answered BAD_OP.
+"""
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import prm
+from .dma import DmaError
+from .status import NAMES, Status
+from .tables import SHARED_UID
+
+if TYPE_CHECKING:
+    from .card import Card
+
+__all__ = ['Command', 'Status', 'command', 'execute', 'names', 'MAX_INPUT', 'MAX_OUTPUT', 'SHARED_UID']
+
+#: Longest command input and output in bytes that the card takes.
+MAX_INPUT = 16 << 20
+MAX_OUTPUT = 2 << 20
+
+Handler = Callable[['Card', 'Command'], Any]
+
+
+class Entry(NamedTuple):
+    """One registered command."""
+    name: str
+    handler: Handler
+    min_in: int | None
+    min_out: int | None
+    state: int
+
+
+_BY_NAME: dict[str, Entry] = {}
+
+
+class Command:
+    """A command while it runs.
+
+    ``inp`` and ``out`` are views of the command's input and output layouts, ``raw`` the input's bytes; ``out`` has at least the
+    layout's size and at least the bytes that the driver left room for (``cmd.out_len``).
+    """
+
+    __slots__ = ('opcode', 'name', 'uid', 'op_mod', 'raw', 'inp', 'out', 'out_len')
+
+    def __init__(self, name: str, raw: bytes, out_len: int, layouts: tuple[str, str]) -> None:
+        self.raw, self.name, self.out_len = raw, name, out_len
+        self.opcode = raw[0] << 8 | raw[1]
+        self.uid = raw[2] << 8 | raw[3]
+        self.op_mod = raw[6] << 8 | raw[7]
+        self.inp = prm.View(layouts[0], raw)
+        self.out = prm.View(layouts[1], b'')
+        self.out.buf = bytearray(max(out_len, self.out.size, 16))
+
+
+def command(*names: str, min_in: int | None = None, min_out: int | None = None, state: str = 'ready') -> Callable[[Handler], Handler]:
+    """Register the handler of one or more opcodes, by their PRM names.
+
+    :param min_in: least input bytes; default: the input layout without its flexible tail.
+    :param min_out: least output bytes; default: the output layout without its flexible tail.
+    :param state: since when the command is allowed: 'any', 'enabled' (ENABLE_HCA done) or 'ready' (INIT_HCA done).
+    :raises ValueError: an opcode is registered twice.
+    """
+    level = ('any', 'enabled', 'ready').index(state)
+
+    def register(handler: Handler) -> Handler:
+        for name in names:
+            if name in _BY_NAME and _BY_NAME[name].handler.__qualname__ != handler.__qualname__:
+                raise ValueError(f'{name} is registered twice')
+            _BY_NAME[name] = Entry(name, handler, min_in, min_out, level)
+        return handler
+    return register
+
+
+def names() -> list[str]:
+    """Names of the commands that have a handler."""
+    return sorted(_BY_NAME)
+
+
+class _Bound(NamedTuple):
+    entry: Entry
+    layouts: tuple[str, str]
+    min_in: int
+    min_out: int
+
+
+_BOUND: dict[int, _Bound] = {}
+
+
+def _bind(opcode: int) -> _Bound | None:
+    name = prm.OPCODE_NAMES.get(opcode)
+    entry = _BY_NAME.get(name or '')
+    if entry is None:
+        return None
+    layouts = prm.command_layouts(entry.name)
+    size = [(prm.layout_bits(n) + 7) >> 3 for n in layouts]
+    bound = _BOUND[opcode] = _Bound(entry, layouts, size[0] if entry.min_in is None else entry.min_in,
+                                    size[1] if entry.min_out is None else entry.min_out)
+    return bound
+
+
+def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
+    """Run one command.
+
+    :param raw: the input.
+    :param out_len: bytes that the caller has for the output.
+    :return: the output, ``out_len`` bytes long, and by how many nanoseconds the answer is to be held back.
+    """
+    opcode = raw[0] << 8 | raw[1] if len(raw) >= 2 else -1
+    op_mod = raw[6] << 8 | raw[7] if len(raw) >= 8 else 0
+    delay, note, cmd = 0, '', None
+    name = prm.OPCODE_NAMES.get(opcode, f'{opcode:#06x}')
+    card.command_counts[name] = card.command_counts.get(name, 0) + 1
+    try:
+        bound = _BOUND.get(opcode) or _bind(opcode)
+        if bound is None:
+            raise Status('BAD_OP', 'unknown opcode')
+        if len(raw) < bound.min_in or len(raw) < 16 or len(raw) > MAX_INPUT:
+            raise Status('BAD_INP_LEN', 'input length')
+        if out_len < bound.min_out or out_len < 8 or out_len > MAX_OUTPUT:
+            raise Status('BAD_OUTP_LEN', 'output length')
+        if card.state < bound.entry.state:
+            raise Status('BAD_SYS_STATE', 'command before ENABLE_HCA or INIT_HCA')
+        cmd = Command(name, raw, out_len, bound.layouts)
+        if cmd.uid and cmd.uid != SHARED_UID and cmd.uid not in card.uctxs:
+            raise Status('BAD_RES', 'no such uid')
+        if card.faults.rules:
+            rule = card.faults.match(opcode, op_mod)
+            if rule is not None:
+                delay = rule.delay_ns
+                if rule.status:
+                    raise Status(rule.status, rule.syndrome)
+        bound.entry.handler(card, cmd)
+        out = bytes(cmd.out.buf[:out_len])
+        status = 0
+    except Status as e:
+        status, out, note = e.code, _failed(e, out_len), e.reason
+    except prm.FieldError as e:
+        status, out, note = 0x50, _failed(Status('BAD_INP_LEN', 'a field is beyond the input'), out_len), str(e)
+    except DmaError as e:
+        status, out, note = 3, _failed(Status('BAD_PARAM', 'address is not mapped'), out_len), str(e)
+    except Exception:  # a defect of the emulator must not end it; it is counted, and tests assert that none happened
+        card.internal_errors += 1
+        note = traceback.format_exc()
+        status, out = 1, _failed(Status('INT_ERR', 'internal error'), out_len)
+    if status:
+        key = f'{name} {NAMES.get(status, status)}'
+        card.failure_counts[key] = card.failure_counts.get(key, 0) + 1
+    if card.log is not None:
+        fields = f'{{{cmd.inp.nonzero()}}} -> {{{cmd.out.nonzero()}}}' if cmd is not None else ''
+        card.log(f'{name} op_mod {op_mod:#x} in {len(raw)} out {out_len} {fields} {NAMES.get(status, status)} {note}')
+    return out, delay
+
+
+def _failed(status: Status, out_len: int) -> bytes:
+    head = bytes([status.code, 0, 0, 0]) + status.syndrome.to_bytes(4, 'big')
+    return head.ljust(min(out_len, MAX_OUTPUT), b'\0')[:out_len]

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""MEMIC: the memory on the card that BAR0 shows, ALLOC_MEMIC and DEALLOC_MEMIC.
+
+The window is a memfd, so that the VM maps it and reads and writes it without the card's help.
+"""
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from .firmware import Command, Status, command
+from .tables import Object
+
+if TYPE_CHECKING:
+    from .card import Card
+
+#: Window in BAR0, in bytes.
+BAR_START, BAR_SIZE = 16 << 20, 1 << 20
+#: Greatest allocation in bytes, least unit and greatest alignment in log2 bytes.
+MAX_ALLOC, LOG_MIN_ALLOC, LOG_MAX_ALIGN = 256 << 10, 6, 12
+
+
+class MemicRange(Object):
+    """One allocation; its number in the table is its offset in BAR0."""
+
+    kind = 'memic'
+
+    def __init__(self, start: int, size: int) -> None:
+        super().__init__()
+        self.number, self.size = start, size
+
+
+class Memic:
+    """The memory and what is allocated of it."""
+
+    def __init__(self, card: 'Card') -> None:
+        self.fd = os.memfd_create('mlx5emu-memic', os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, BAR_SIZE)
+        self.mem = mmap.mmap(self.fd, BAR_SIZE)
+        self.ranges: dict[int, MemicRange] = {}
+
+    def reset(self) -> None:
+        """Nothing is allocated any more and the memory is zero."""
+        self.ranges.clear()
+        self.mem[:] = bytes(BAR_SIZE)
+
+    def close(self) -> None:
+        """Give the memory back to the host."""
+        self.mem.close()
+        os.close(self.fd)
+
+    def _at(self, bar_offset: int, n: int) -> int:
+        at = bar_offset - BAR_START
+        if at < 0 or n < 0 or at > BAR_SIZE or n > BAR_SIZE - at:
+            raise IndexError(f'MEMIC {bar_offset:#x}+{n:#x} is outside the window')
+        return at
+
+    def read(self, bar_offset: int, n: int) -> bytes:
+        """``n`` bytes from an offset in BAR0.
+
+        :raises IndexError: outside the window.
+        """
+        at = self._at(bar_offset, n)
+        return self.mem[at:at + n]
+
+    def write(self, bar_offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write at an offset in BAR0.
+
+        :raises IndexError: outside the window.
+        """
+        at = self._at(bar_offset, len(data))
+        self.mem[at:at + len(data)] = bytes(data)
+
+    def find(self, bar_offset: int, n: int = 1) -> MemicRange | None:
+        """The allocation that holds the whole range."""
+        for start, r in self.ranges.items():
+            if start <= bar_offset and bar_offset - start <= r.size and n <= r.size - (bar_offset - start):
+                return r
+        return None
+
+    def place(self, size: int, align: int, low: int, high: int) -> int:
+        """First free offset of ``size`` bytes in [low, high), a multiple of ``align``.
+
+        :raises Status: EXCEED_LIM when there is none.
+        """
+        at = -(-low // align) * align
+        for start in sorted(self.ranges):
+            end = start + self.ranges[start].size
+            if end <= at:
+                continue
+            if start >= at and size <= start - at:
+                break
+            at = -(-end // align) * align
+        if at > high or size > high - at:
+            raise Status('EXCEED_LIM', 'no MEMIC of that size in the range')
+        return at
+
+
+@command('ALLOC_MEMIC')
+def alloc_memic(card: 'Card', cmd: Command) -> None:
+    """Allocate inside the range asked for; size and alignment as the device memory capabilities say."""
+    size, log_align = cmd.inp['memic_size'], cmd.inp['log_memic_addr_alignment']
+    low, length = cmd.inp['range_start_addr'], cmd.inp['range_size']
+    if not size or size % (1 << LOG_MIN_ALLOC) or size > MAX_ALLOC:
+        raise Status('BAD_PARAM', 'memic_size')
+    if log_align > LOG_MAX_ALIGN:
+        raise Status('BAD_PARAM', 'log_memic_addr_alignment')
+    if low < BAR_START or low - BAR_START > BAR_SIZE or length > BAR_SIZE - (low - BAR_START) or size > length:
+        raise Status('BAD_PARAM', 'MEMIC range')
+    start = card.memic.place(size, 1 << max(log_align, LOG_MIN_ALLOC), low, low + length)
+    r = MemicRange(start, size)
+    r.uid = cmd.uid
+    card.memic.ranges[start] = r
+    cmd.out['memic_start_addr'] = start
+
+
+@command('DEALLOC_MEMIC')
+def dealloc_memic(card: 'Card', cmd: Command) -> None:
+    """Exactly what was allocated; refused while a key covers it."""
+    start, size = cmd.inp['memic_start_addr'], cmd.inp['memic_size']
+    r = card.memic.ranges.get(start)
+    if r is None or r.size != size:
+        raise Status('BAD_RES', 'no such MEMIC allocation')
+    if r.refs:
+        raise Status('BAD_RES_STATE', 'MEMIC is in use')
+    del card.memic.ranges[start]

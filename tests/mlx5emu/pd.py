@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Objects that only have a number and users: protection and transport domains, XRC domains, queue counters."""
+from typing import TYPE_CHECKING
+
+from .firmware import Command, command
+from .tables import Object
+
+if TYPE_CHECKING:
+    from .card import Card
+
+
+class Pd(Object):
+    """A protection domain."""
+
+
+class TransportDomain(Object):
+    """A transport domain: what TIS and TIR belong to."""
+
+
+class Xrcd(Object):
+    """An XRC domain."""
+
+
+class QCounter(Object):
+    """A queue counter set: the data path counts into ``values`` by the names of query_q_counter_out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, int] = {}
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Add to one counter; it wraps at 32 bits as the register does."""
+        self.values[name] = (self.values.get(name, 0) + n) & 0xffffffff
+
+
+@command('ALLOC_PD')
+def alloc_pd(card: 'Card', cmd: Command) -> None:
+    """A new protection domain."""
+    cmd.out['pd'] = card.pds.alloc(Pd(), cmd.uid)
+
+
+@command('DEALLOC_PD')
+def dealloc_pd(card: 'Card', cmd: Command) -> None:
+    """Refused while keys, queues or address vectors belong to it."""
+    card.pds.free(cmd.inp['pd'], cmd.uid)
+
+
+@command('ALLOC_TRANSPORT_DOMAIN')
+def alloc_transport_domain(card: 'Card', cmd: Command) -> None:
+    """A new transport domain."""
+    cmd.out['transport_domain'] = card.transport_domains.alloc(TransportDomain(), cmd.uid)
+
+
+@command('DEALLOC_TRANSPORT_DOMAIN')
+def dealloc_transport_domain(card: 'Card', cmd: Command) -> None:
+    """Refused while TISes or TIRs belong to it."""
+    card.transport_domains.free(cmd.inp['transport_domain'], cmd.uid)
+
+
+@command('ALLOC_XRCD')
+def alloc_xrcd(card: 'Card', cmd: Command) -> None:
+    """A new XRC domain."""
+    cmd.out['xrcd'] = card.xrcds.alloc(Xrcd(), cmd.uid)
+
+
+@command('DEALLOC_XRCD')
+def dealloc_xrcd(card: 'Card', cmd: Command) -> None:
+    """Refused while XRC SRQs or QPs belong to it."""
+    card.xrcds.free(cmd.inp['xrcd'], cmd.uid)
+
+
+@command('ALLOC_Q_COUNTER')
+def alloc_q_counter(card: 'Card', cmd: Command) -> None:
+    """A new queue counter set."""
+    cmd.out['counter_set_id'] = card.q_counters.alloc(QCounter(), cmd.uid)
+
+
+@command('DEALLOC_Q_COUNTER')
+def dealloc_q_counter(card: 'Card', cmd: Command) -> None:
+    """Queues that still name the set simply stop counting, as on the card."""
+    counter = card.q_counters.get(cmd.inp['counter_set_id'], cmd.uid)
+    counter.refs = 0
+    card.q_counters.free(counter.number, cmd.uid)
+
+
+@command('QUERY_Q_COUNTER')
+def query_q_counter(card: 'Card', cmd: Command) -> None:
+    """All counters of the set; ``clear`` zeroes them after reading."""
+    counter = card.q_counters.get(cmd.inp['counter_set_id'], cmd.uid)
+    for name, value in counter.values.items():
+        cmd.out[name] = value
+    if cmd.inp['clear']:
+        counter.values.clear()
