@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+# The guest's process 1: kernel modules, the host's file system, one command, power-off.
+# It tells the host what happens in lines on the port "events"; the kernel's own console stays the kernel's.
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/shm /dev/pts
+. /spec/settings
+export PATH=/bin:/sbin
+
+port() {
+	for p in /sys/class/virtio-ports/*; do
+		read -r name <"$p/name"
+		[ "$name" = "$1" ] && echo "/dev/${p##*/}" && return
+	done
+}
+say() {
+	read -r up _ </proc/uptime
+	echo "$1 $up $2" >&3
+}
+die() {
+	say failed "$1"
+	poweroff -f
+}
+
+exec 3>"$(port events)"
+say init
+if [ "$fs" = 9p ]; then
+	while read -r module; do insmod "$module" || die "insmod $module"; done </load/9p
+	mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,cache=loose" host /host || die "mounting the host's files by 9p"
+else
+	mount -t virtiofs host /host || die "mounting the host's files by virtiofs"
+fi
+for d in dev proc sys run; do
+	[ -d "/host/$d" ] || die "the host has no directory /$d to mount on"
+done
+mount -t devtmpfs dev /host/dev
+mkdir -p /dev/shm /dev/pts
+mount -t tmpfs -o mode=1777 shm /host/dev/shm
+mount -t devpts -o ptmxmode=666 pts /host/dev/pts
+mount -t proc proc /host/proc
+mount -t sysfs sys /host/sys
+mount -t debugfs debug /host/sys/kernel/debug
+mount -t tmpfs -o mode=755 run /host/run
+mkdir -p /host/run/mlx5emu/bin
+ln -s "$(port control)" /host/run/mlx5emu/control
+cat /bin/busybox >/host/run/mlx5emu/bin/busybox
+# modprobe and rmmod work on the guest's modules, which are not in the host's file system
+for applet in modprobe rmmod insmod lsmod; do
+	printf '#!/bin/sh\nexec chroot /proc/1/root /bin/%s "$@"\n' $applet >/host/run/mlx5emu/bin/$applet
+done
+for applet in ip dmesg poweroff chroot; do ln -s busybox /host/run/mlx5emu/bin/$applet; done
+cat /spec/command >/host/run/mlx5emu/command
+busybox chmod 755 /host/run/mlx5emu/bin/* /host/run/mlx5emu/command
+say mounted
+ip link set lo up
+while read -r module; do insmod "$module" || die "insmod $module: see the kernel log"; done </load/mlx5
+say loaded
+tries=0
+until [ -e /dev/infiniband/uverbs0 ]; do
+	tries=$((tries + 1))
+	[ $tries -gt 100 ] && die "no /dev/infiniband/uverbs0 10 s after the driver was loaded: see the kernel log"
+	usleep 100000
+done
+busybox chmod 666 /dev/infiniband/uverbs* /dev/infiniband/rdma_cm 2>/dev/null
+say uverbs0
+for n in /sys/class/net/*; do
+	[ -e "$n/device/infiniband" ] || continue
+	echo 0 >"/proc/sys/net/ipv6/conf/${n##*/}/accept_dad"
+	ip link set "${n##*/}" up
+	ip addr add "10.9.${#n}.1/24" dev "${n##*/}"
+done
+ulimit -l unlimited
+say start
+if [ "$tty" = 1 ]; then
+	stty rows "$rows" cols "$cols" </dev/hvc0
+	setsid cttyhack chroot /host /run/mlx5emu/command </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+else
+	setsid chroot /host /run/mlx5emu/command <"$(port stdin)" >"$(port stdout)" 2>"$(port stderr)" 3>&-
+fi
+say exit $?
+busybox sync
+poweroff -f
