@@ -237,14 +237,17 @@ class Vm:
         if self.control:
             self.control(s)
 
-    def wait(self) -> int:
+    def wait(self, watch: Callable[[], None] | None = None) -> int:
         """Wait for the command to end and the guest to be off.
 
+        :param watch: called now and then; what it raises ends the wait
         :return: the command's exit status
         :raises VmError: the guest did not come as far as the command, or died under it
         """
         end = self._power_on + SAY_TIMEOUT
         while not self._done.wait(0.1):
+            if watch:
+                watch()
             if self._qemu.poll() is not None:
                 break
             if not self._said.is_set() and time.monotonic() > end:

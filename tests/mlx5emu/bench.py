@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""One card, one virtual machine, one command: what `mlx5emu run` does."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import control
+from .machine import PROJECT, Machine
+from .vm import Command, Vm
+
+
+@dataclass
+class Options:
+    """How the card and the guest are to be."""
+
+    profile: str = "connectx6dx"
+    link_layer: str = "ib"
+    faults: list[str] = field(default_factory=list)
+    memory: int = 1 << 30
+    cpus: int = 1
+    accel: str | None = None
+    fs: str | None = None
+    log: bool = False
+    kernel_args: str = ""
+
+
+class FaultError(ValueError):
+    """A --fault that is not OPCODE:STATUS[:COUNT[:DELAY_MS]]."""
+
+
+def parse_fault(text: str) -> tuple[str, str, int, float]:
+    """Split OPCODE:STATUS[:COUNT[:DELAY_MS]], for example CREATE_UMEM:BAD_PARAM:2 or CREATE_UMEM:OK:1:500."""
+    parts = text.split(":")
+    try:
+        opcode, status = parts[0], parts[1]
+        count = int(parts[2]) if len(parts) > 2 else 1
+        delay = float(parts[3]) if len(parts) > 3 else 0.0
+    except (IndexError, ValueError):
+        raise FaultError(f"--fault {text}: want OPCODE:STATUS[:COUNT[:DELAY_MS]], as in CREATE_UMEM:BAD_PARAM:2") from None
+    return opcode, status, count, delay
+
+
+@dataclass
+class Result:
+    """How the run ended."""
+
+    status: int
+    stages: dict[str, float]
+    kernel_log: Path
+    failure: str | None
+    internal_errors: int
+
+
+def log_directory() -> Path:
+    """Return where logs go: MLX5EMU_LOG, else build/log, else a directory of this process."""
+    named = os.environ.get("MLX5EMU_LOG")
+    if named:
+        return Path(named)
+    build = PROJECT / "build"
+    if os.access(build, os.W_OK):
+        return build / "log" / f"vm-{os.getpid()}"
+    return Path(tempfile.mkdtemp(prefix="mlx5emu-log-"))
+
+
+def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = False, env: dict[str, str] | None = None,
+        watch: Callable[[], None] | None = None) -> Result:
+    """Boot a guest with an emulated card, run a command in it, power it off.
+
+    :param machine: what the set-up left
+    :param argv: the command; the host's files are at the same paths, the working directory is the caller's
+    :param options: the card's and the guest's properties
+    :param tty: give the command a terminal
+    :param env: more environment variables
+    :param watch: called now and then while the command runs; what it raises ends the guest
+    :return: the command's exit status and what was measured
+    :raises VmError: the guest did not come as far as the command
+    """
+    os.environ["MLX5_INCLUDE"] = str(machine.mlx5_include)
+    from .card import Card
+    from .server import Server
+    logs = log_directory()
+    logs.mkdir(parents=True, exist_ok=True)
+    command_log = open(logs / "commands.log", "w") if options.log else None
+    try:
+        log = (lambda line: print(line, file=command_log)) if command_log else None
+        card = Card(options.profile, options.link_layer, log=log)
+        for text in options.faults:
+            opcode, status, count, delay = parse_fault(text)
+            card.faults.add(opcode, int(status, 0) if status[:1].isdigit() else status, count, delay / 1000)
+        with tempfile.TemporaryDirectory(prefix="mlx5emu-") as tmp:
+            path = Path(tmp) / "card"
+            server = Server(str(path), card)
+            server.start()
+            try:
+                command = Command(argv, os.getcwd(), machine.environment() | (env or {}), tty)
+                service = control.Service(card, server.submit)
+                with Vm(machine, path, command, logs, memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
+                        control=service.serve, kernel_args=options.kernel_args) as vm:
+                    status = vm.wait(watch)
+                    return Result(status, vm.times.stages, vm.console, vm.failure, card.internal_errors)
+            finally:
+                server.stop()
+    finally:
+        if command_log:
+            command_log.close()
+        if card_failed(logs):
+            print(f"logs: {logs}", file=sys.stderr)
+
+
+def card_failed(logs: Path) -> bool:
+    """Tell whether the server left a traceback."""
+    return (logs / "server.log").exists()

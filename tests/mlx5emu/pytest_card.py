@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""pytest plugin: runs the tests that need a device in a guest with the emulated card, and reports them as if they ran here.
+
+With `--on-card`, every test file named test_mlx5_* or test_guest_* is collected here, executed in one guest by a second pytest,
+and its reports are replayed one by one. The second pytest, and one on a machine with a real card, has no `--on-card` and executes
+what it is given. Without a device the tests skip and say so; on the emulated card a skip is a failure, unless its reason
+names hardware that no ConnectX is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import control
+from .machine import PROJECT, Machine, MachineError
+
+#: Files whose tests need a device.
+NEEDS_DEVICE = re.compile(r"test_(mlx5|guest)_\w+\.py$")
+#: What may be missing even on the emulated card.
+FOREIGN = re.compile(r"\b(CUDA|GPU|EFA|irdma|Intel|AMD)\b", re.IGNORECASE)
+#: Seconds without a report after which the guest counts as hung.
+SILENCE = 300.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --on-card and the file of the second pytest's reports."""
+    group = parser.getgroup("mlx5emu")
+    group.addoption("--on-card", action="store_true", help="run the tests that need a device on the emulated card, in a guest")
+    group.addoption("--card-args", default="", help="options for `mlx5emu run`, as in --card-args='--profile connectx7'")
+    group.addoption("--report-to", metavar="FILE", help=argparse_hidden())
+
+
+def argparse_hidden() -> str:
+    """Return argparse's word for an option that --help does not list."""
+    import argparse
+    return argparse.SUPPRESS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make rdma-core's `tests` package importable, without its __init__, which would import every test there is."""
+    directory = os.environ.get("MLX5_RUN_TESTS")
+    if directory is None:
+        with contextlib.suppress(MachineError):
+            directory = str(Machine.load().rdma_core_build / "run_tests" / "tests")
+    if directory and os.path.isdir(directory) and "tests" not in sys.modules:
+        package = types.ModuleType("tests")
+        package.__path__ = [directory]
+        sys.modules["tests"] = package
+        sys.path.append(directory)
+        with contextlib.suppress(ImportError):
+            import args_parser
+            saved, sys.argv = sys.argv, [sys.argv[0]]
+            args_parser.parser.parse_args()
+            sys.argv = saved
+    if config.getoption("--report-to"):
+        config.pluginmanager.register(Reporter(Path(config.getoption("--report-to"))))
+    elif config.getoption("--on-card"):
+        config.pluginmanager.register(Guest(config))
+
+
+def _skip_is_failure() -> bool:
+    return control.available()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """Turn a skip on the emulated card into a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail") and _skip_is_failure():
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not FOREIGN.search(reason):
+            report.outcome = "failed"
+            report.longrepr = f"skipped on the emulated card, which is a failure there: {reason}"
+
+
+class Reporter:
+    """In the guest: writes each report where the first pytest reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.out = path.open("a")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write a report as one line of JSON."""
+        from _pytest.reports import pytest_report_to_serializable
+        self.out.write(json.dumps(pytest_report_to_serializable(report), default=str) + "\n")
+        self.out.flush()
+
+
+class Guest:
+    """Beside the card: one guest for all tests that need a device."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.process: subprocess.Popen[bytes] | None = None
+        self.reports: dict[str, list[pytest.TestReport]] = {}
+        self.tail = ""
+        self.lines: Iterator[str] | None = None
+        self.directory = PROJECT / "build" / "log" / f"tests-{os.getpid()}"
+        self.path = self.directory / "reports.jsonl"
+        self.log = self.directory / "guest.log"
+
+    def needs_device(self, item: pytest.Item) -> bool:
+        """Tell whether the test runs in the guest."""
+        return bool(NEEDS_DEVICE.search(item.path.name))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put the guest's tests last, in one run."""
+        items.sort(key=self.needs_device)
+
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Replay the guest's reports of a test; the first one starts the guest."""
+        if not self.needs_device(item):
+            return None
+        if self.process is None:
+            self.start([i.nodeid for i in item.session.items if self.needs_device(i)])
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self.wait_for(item):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def start(self, nodeids: list[str]) -> None:
+        """Start the guest with a pytest of its own."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        (self.directory / "selected").write_text("\n".join(nodeids) + "\n")
+        argv = [sys.executable, "-m", "mlx5emu", "run", *self.config.getoption("--card-args").split(), "--",
+                sys.executable, "-m", "pytest", "-q", "--rootdir", str(self.config.rootpath), "-p", "no:cacheprovider",
+                "--report-to", str(self.path), f"@{self.directory / 'selected'}"]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")]),
+                            "MLX5EMU_LOG": str(self.directory)}
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(argv, cwd=self.config.rootpath, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+    def poll(self) -> None:
+        """Take in what the guest has reported since."""
+        from _pytest.reports import pytest_report_from_serializable
+        with self.path.open() as f:
+            f.seek(getattr(self, "offset", 0))
+            text = f.read()
+        whole, newline, _ = text.rpartition("\n")
+        self.offset = getattr(self, "offset", 0) + len((whole + newline).encode())
+        for line in whole.splitlines():
+            report = pytest_report_from_serializable(json.loads(line))
+            assert isinstance(report, pytest.TestReport)
+            self.reports.setdefault(report.nodeid, []).append(report)
+
+    def wait_for(self, item: pytest.Item) -> list[pytest.TestReport]:
+        """Return the reports of one test, or a failure of our own when there will be none."""
+        since = time.monotonic()
+        assert self.process is not None
+        while True:
+            ended = self.process.poll() is not None
+            self.poll()
+            got = self.reports.get(item.nodeid, [])
+            if any(r.when == "teardown" for r in got):
+                return got
+            if ended or time.monotonic() - since > SILENCE:
+                why = f"the guest ended (status {self.process.returncode})" if ended else f"no report for {SILENCE:.0f} s"
+                tail = self.log.read_text(errors="replace")[-3000:]
+                return [*got, pytest.TestReport(item.nodeid, item.location, {}, "failed",
+                                                f"{why}; logs in {self.directory}:\n{tail}", "call")]
+            time.sleep(0.05)
+
+    def pytest_sessionfinish(self) -> None:
+        """End the guest, however the session ends."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+            self.process.wait(30)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""rdma-core's own in-tree tests on the emulated card, unmodified, with a scoreboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import bench
+from .machine import Machine
+from .vm import VmError
+
+#: Seconds for one test, and seconds without any news after which the guest counts as hung.
+TEST_SECONDS, HUNG_SECONDS = 120, 300
+#: Guests that may die before the suite is given up.
+MAX_DEATHS = 30
+
+
+@dataclass
+class Outcome:
+    """What became of one test."""
+
+    how: str
+    reason: str
+    seconds: float
+
+
+def read_results(path: Path) -> tuple[list[str], dict[str, Outcome], str | None]:
+    """Return the ids of all tests, the outcomes so far, and the test that was started and never ended."""
+    ids: list[str] = []
+    outcomes: dict[str, Outcome] = {}
+    open_test: str | None = None
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            kind, *rest = json.loads(line)
+        except ValueError:
+            continue    # cut off by the guest's death
+        if kind == "all":
+            ids = rest[0]
+        elif kind == "start":
+            open_test = rest[0]
+        else:
+            outcomes[rest[0]] = Outcome(kind, rest[1], rest[2])
+            if rest[0] == open_test:
+                open_test = None
+    return ids, outcomes, open_test
+
+
+class _Watch:
+    """Ends a guest whose results file stands still."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.seen, self.since = path, -1, time.monotonic()
+
+    def __call__(self) -> None:
+        size = self.path.stat().st_size if self.path.exists() else -1
+        if size != self.seen:
+            self.seen, self.since = size, time.monotonic()
+        elif time.monotonic() - self.since > HUNG_SECONDS:
+            raise VmError(f"no news from the tests for {HUNG_SECONDS} s")
+
+
+def run(machine: Machine, options: bench.Options, patterns: list[str]) -> tuple[list[str], dict[str, Outcome]]:
+    """Run the tests, in as many guests as it takes.
+
+    :return: the ids of the tests that match, and their outcomes
+    :raises VmError: guests keep dying
+    """
+    results = bench.log_directory() / "suite.jsonl"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.unlink(missing_ok=True)
+    words = [w for p in patterns for w in ("-k", p)]
+    argv = [machine.python, str(Path(__file__).with_name("suite_runner.py")), str(machine.rdma_core_source), str(results),
+            str(TEST_SECONDS), *words]
+    deaths = 0
+    while True:
+        failure = ""
+        try:
+            status = bench.run(machine, argv, options, watch=_Watch(results)).status
+            failure = "" if status == 0 else f"the tests' process ended with status {status}"
+        except VmError as e:
+            failure = str(e)
+        ids, outcomes, open_test = read_results(results)
+        if open_test is not None and failure:
+            with results.open("a") as f:
+                f.write(json.dumps(["failed", open_test, f"did not survive: {failure}", 0.0]) + "\n")
+            outcomes[open_test] = Outcome("failed", f"did not survive: {failure}", 0.0)
+        if not failure or (ids and all(i in outcomes for i in ids)):
+            return ids, outcomes
+        deaths += 1
+        if deaths > MAX_DEATHS or not ids or open_test is None:
+            raise VmError(f"the suite stopped: {failure} (results so far in {results})")
+
+
+def table(ids: list[str], outcomes: dict[str, Outcome]) -> str:
+    """Return the scoreboard: a line a test file, then each test that did not pass with its reason."""
+    files: dict[str, Counter[str]] = {}
+    for i in ids:
+        files.setdefault(i.split(".")[1], Counter())[outcomes[i].how] += 1
+    width = max([len(f) for f in files] + [10])
+    lines = [f"{'file':{width}}  passed  failed  skipped"]
+    lines += [f"{f:{width}}  {c['ok']:6}  {c['failed']:6}  {c['skipped']:7}" for f, c in files.items()]
+    for how in ("failed", "skipped"):
+        reasons: dict[str, list[str]] = {}
+        for i in ids:
+            if outcomes[i].how == how:
+                reasons.setdefault(re.sub(r"0x[0-9a-f]+", "0x..", outcomes[i].reason), []).append(i.removeprefix("tests."))
+        if reasons:
+            lines += ["", f"{how}:"]
+        for reason, tests in sorted(reasons.items(), key=lambda item: -len(item[1])):
+            lines.append(f"  {len(tests)} x {reason}")
+            lines += [f"      {t}" for t in tests]
+    return "\n".join(lines)
+
+
+def main(machine: Machine, options: bench.Options, patterns: list[str]) -> int:
+    """Run and print.
+
+    :return: 0 when every test passed or was skipped, 1 when one failed, 2 when there is none that matches
+    """
+    start = time.monotonic()
+    ids, outcomes = run(machine, options, patterns)
+    if not ids:
+        print(f"suite: no test matches {' '.join(patterns)}")
+        return 2
+    print(table(ids, outcomes))
+    count = Counter(outcomes[i].how for i in ids)
+    print(f"\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, {options.link_layer}, "
+          f"{time.monotonic() - start:.0f} s, {os.cpu_count()} CPUs")
+    print(f"suite: {count['ok']} passed, {count['failed']} failed, {count['skipped']} skipped of {len(ids)}")
+    return 1 if count["failed"] else 0
