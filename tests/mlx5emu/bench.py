@@ -99,7 +99,7 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
             server.start()
             try:
                 command = Command(argv, os.getcwd(), machine.environment() | (env or {}), tty)
-                service = control.Service(card, server.submit)
+                service = control.Service(card, server.call)
                 with Vm(machine, path, command, logs, memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
                         control=service.serve, kernel_args=options.kernel_args) as vm:
                     status = vm.wait(watch)

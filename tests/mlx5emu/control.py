@@ -130,6 +130,10 @@ class Service:
         return {"profile": c.profile.name, "link_layer": c.link_layer, "resets": c.resets,
                 "internal_errors": c.internal_errors, "failures": c.failure_counts}
 
+    def pages(self) -> int:
+        """Return how many pages of the driver's the card holds."""
+        return len(self._card.pages.held)
+
     def commands(self) -> dict[str, int]:
         """Return how often each firmware command was issued."""
         return self._card.command_counts

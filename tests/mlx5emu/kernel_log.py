@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""What the kernel complained of: records of /dev/kmsg, and lines of a console log."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Levels as in syslog(2): 4 is a warning, 3 an error.
+WARNING = 4
+#: What is a complaint whatever its level says.
+TRACE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|general protection|leaked|unable to handle|soft lockup|hung task|refcount_t|KASAN")
+#: Whose warnings count.
+OURS = re.compile(r"mlx5|infiniband|\bib_|rdma|0000:00:\d\d\.0: .*(AER|reset|BAR|vfio)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One message of the kernel's."""
+
+    level: int
+    sequence: int
+    text: str
+
+
+def is_complaint(level: int | None, text: str) -> bool:
+    """Tell whether a message says that the driver, or the kernel because of it, is not content.
+
+    :param level: the message's level, None when the log does not tell and only warnings and worse are in it
+    """
+    if TRACE.search(text):
+        return True
+    return (level is None or level <= WARNING) and bool(OURS.search(text))
+
+
+def records(since: int = 0) -> list[Record]:
+    """Return the running kernel's messages from sequence number ``since`` on.
+
+    :raises OSError: /dev/kmsg cannot be read (EPERM without CAP_SYSLOG)
+    """
+    fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    out = []
+    try:
+        while True:
+            try:
+                raw = os.read(fd, 8192).decode(errors="replace")
+            except OSError as e:
+                if e.errno == errno.EPIPE:      # overwritten while we read: go on with the oldest that is left
+                    continue
+                if e.errno == errno.EAGAIN:
+                    return out
+                raise
+            head, _, text = raw.partition(";")
+            fields = head.split(",")
+            if int(fields[1]) >= since:
+                out.append(Record(int(fields[0]) & 7, int(fields[1]), text.splitlines()[0]))
+    finally:
+        os.close(fd)
+
+
+def complaints(since: int = 0) -> list[str]:
+    """Return the running kernel's complaints from sequence number ``since`` on."""
+    return [r.text for r in records(since) if is_complaint(r.level, r.text)]
+
+
+def console_complaints(path: Path) -> list[str]:
+    """Return the complaints in a console log of a kernel that printed warnings and worse only."""
+    return [line for line in path.read_text(errors="replace").splitlines() if is_complaint(None, line)]

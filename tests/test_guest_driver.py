@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The stock driver on the emulated card: probed, unloaded, loaded again and reset, without a word of complaint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+import pytest
+
+from mlx5emu import control, kernel_log
+
+if not control.available():
+    pytest.skip("needs the emulated card: run `bash buildlib/quickstart.sh test`", allow_module_level=True)
+
+DEVICE = "/dev/infiniband/uverbs0"
+#: The driver unloads and loads from a guest's module directory; the tests that follow need it loaded.
+MODULES = ("rdma_ucm", "ib_umad", "mlx5_ib", "mlx5_core")
+
+
+def last_sequence() -> int:
+    """Return the sequence number that the kernel's next message will have, or a lower bound of it."""
+    found = kernel_log.records()
+    return found[-1].sequence + 1 if found else 0
+
+
+def wait_for(path: str, seconds: float = 20) -> None:
+    """Wait until a path is there."""
+    end = time.monotonic() + seconds
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise AssertionError(f"no {path} after {seconds:.0f} s: {kernel_log.records()[-5:]}")
+        time.sleep(0.1)
+
+
+def unload() -> None:
+    """Remove the driver's modules."""
+    for m in MODULES:
+        subprocess.run(["/run/mlx5emu/bin/rmmod", m], check=True, capture_output=True)
+
+
+def load() -> None:
+    """Load the driver's modules and wait for the device."""
+    for m in reversed(MODULES):
+        subprocess.run(["/run/mlx5emu/bin/modprobe", m], check=True, capture_output=True)
+    wait_for(DEVICE)
+
+
+def pci_device() -> Path:
+    """Return the card's directory in sysfs."""
+    return Path(os.path.realpath("/sys/class/infiniband/mlx5_0/device"))
+
+
+class DriverTest(unittest.TestCase):
+    """From the kernel's log and the card's tables."""
+
+    def setUp(self) -> None:
+        """Note where the log stands."""
+        self.since = last_sequence()
+
+    def tearDown(self) -> None:
+        """Leave a loaded driver, whatever happened."""
+        if not os.path.exists(DEVICE):
+            load()
+
+    def assert_silent(self, since: int) -> None:
+        """Fail when the kernel complained, or the card met an error of its own."""
+        self.assertEqual(kernel_log.complaints(since), [])
+        self.assertEqual(control.call("summary")["internal_errors"], 0)
+
+    def test_probe(self) -> None:
+        """Since power-on, nothing but information."""
+        self.assert_silent(0)
+
+    def test_nothing_failed(self) -> None:
+        """The commands that the driver issues at probe all succeed, but for those by which it asks whether they exist."""
+        self.assertEqual(control.call("summary")["failures"], {})
+
+    def test_reload(self) -> None:
+        """After rmmod the card holds no object and no page; after modprobe the device is back. Three times."""
+        before = control.call("objects")
+        self.assertTrue(before["eq"])
+        for _ in range(3):
+            unload()
+            self.assertEqual(control.call("objects"), {})
+            self.assertEqual(control.call("pages"), 0)
+            load()
+            self.assertEqual({k: len(v) for k, v in control.call("objects").items() if k == "eq"}, {"eq": len(before["eq"])})
+        self.assert_silent(self.since)
+
+    def test_function_level_reset(self) -> None:
+        """A reset through sysfs goes through the driver's error handlers and ends with a working device."""
+        device = pci_device()
+        resets = control.call("summary")["resets"]
+        (device / "reset").write_text("1")
+        self.assertEqual(control.call("summary")["resets"], resets + 1)
+        wait_for(DEVICE)
+        self.assert_silent(self.since)
+
+    def test_unbind_bind(self) -> None:
+        """The driver lets go of the function and takes it again."""
+        device = pci_device()
+        driver = Path(os.path.realpath(device / "driver"))
+        (driver / "unbind").write_text(device.name)
+        self.assertFalse(os.path.exists(DEVICE))
+        self.assertEqual(control.call("objects"), {})
+        self.assertEqual(control.call("pages"), 0)
+        (driver / "bind").write_text(device.name)
+        wait_for(DEVICE)
+        self.assert_silent(self.since)

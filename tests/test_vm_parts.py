@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The bench's parts that need no guest: archive, modules, command line, results, kernel log, control channel."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import socket
+import subprocess
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from mlx5emu import control, initramfs, kernel_log, suite
+from mlx5emu.bench import FaultError, parse_fault
+from mlx5emu.machine import Machine, MachineError
+from mlx5emu.status import Status
+from mlx5emu.vm import Command
+
+
+def entries(data: bytes) -> dict[str, tuple[int, bytes]]:
+    """Read a newc archive by its definition: name to mode and content."""
+    found, at = {}, 0
+    while True:
+        assert data[at:at + 6] == b"070701"
+        mode, size, name_size = (int(data[at + 6 + 8 * i:at + 14 + 8 * i], 16) for i in (1, 6, 11))
+        name = data[at + 110:at + 110 + name_size - 1].decode()
+        body = (at + 110 + name_size + 3) & ~3
+        if name == "TRAILER!!!":
+            return found
+        found[name] = (mode, data[body:body + size])
+        at = (body + size + 3) & ~3
+
+
+def test_archive() -> None:
+    """Directories come before what is in them, once; contents of every length are whole; the archive ends on 512 bytes."""
+    a = initramfs.Archive()
+    for n in range(5):
+        a.file(f"a/b/{n}", b"x" * n, 0o755)
+    a.link("a/link", "b/1")
+    data = a.close()
+    found = entries(data)
+    assert list(found) == ["a", "a/b", *(f"a/b/{n}" for n in range(5)), "a/link"]
+    assert [found[f"a/b/{n}"][1] for n in range(5)] == [b"x" * n for n in range(5)]
+    assert found["a/b/0"][0] == 0o100755
+    assert found["a/link"] == (0o120777, b"b/1")
+    assert len(data) % 512 == 0
+
+
+def module(*depends: str) -> bytes:
+    """Return something with a module's .modinfo."""
+    return b"\x7fELF" + b"\0license=GPL\0depends=" + ",".join(depends).encode() + b"\0name=x\0"
+
+
+def test_modules(tmp_path: Path) -> None:
+    """Each module follows those it depends on, once; built-in ones are left out; xz is undone."""
+    for name, data in {"a-b": module("c", "built_in"), "c": module("d"), "d": module(), "e": module("c")}.items():
+        (tmp_path / f"{name}.ko.xz").write_bytes(lzma.compress(data))
+    (tmp_path / "modules.builtin").write_text("kernel/x/built-in.ko\n")
+    found = list(initramfs.Modules(tmp_path).closure(["a_b", "e"]))
+    assert [name for name, _, _ in found] == ["d", "c", "a_b", "e"]
+    assert found[2][1] == module("c", "built_in")
+    assert found[2][2] == ["c"]
+
+
+def test_module_missing(tmp_path: Path) -> None:
+    """A module that the package lacks is named."""
+    with pytest.raises(initramfs.ModuleError, match="mlx5_core"):
+        list(initramfs.Modules(tmp_path).closure(["mlx5_core"]))
+
+
+def test_command_is_quoted(tmp_path: Path) -> None:
+    """Arguments, variables and the directory pass unharmed, whatever characters they have."""
+    strange = "a 'b' \"c\" $d `e` \\ \n;&|*"
+    where = tmp_path / "dir 'x' $y"
+    where.mkdir()
+    code = "import os, sys, json; print(json.dumps([sys.argv[1:], os.environ['V'], os.getcwd()]))"
+    script = tmp_path / "script"
+    script.write_text(Command(["python3", "-c", code, strange, ""], str(where), {"V": strange}).script())
+    done = subprocess.run(["sh", script], capture_output=True, check=True)
+    assert json.loads(done.stdout) == [[strange, ""], strange, str(where)]
+
+
+def test_command_directory_gone(tmp_path: Path) -> None:
+    """A directory that the guest does not have ends with a status of its own."""
+    script = Command(["true"], str(tmp_path / "none")).script()
+    assert subprocess.run(["sh", "-c", script], capture_output=True, check=False).returncode == 125
+
+
+def test_faults() -> None:
+    """The words of --fault."""
+    assert parse_fault("CREATE_UMEM:BAD_PARAM") == ("CREATE_UMEM", "BAD_PARAM", 1, 0.0)
+    assert parse_fault("CREATE_UMEM:0:-1:500") == ("CREATE_UMEM", "0", -1, 500.0)
+    for wrong in ("CREATE_UMEM", "A:B:x", "A:B:1:x"):
+        with pytest.raises(FaultError, match="OPCODE:STATUS"):
+            parse_fault(wrong)
+
+
+def test_complaints() -> None:
+    """Warnings of the driver's count, its information and other parts' warnings do not; traces always do."""
+    assert kernel_log.is_complaint(4, "mlx5_core 0000:00:03.0: something failed")
+    assert kernel_log.is_complaint(3, "infiniband mlx5_0: create_qp failed")
+    assert kernel_log.is_complaint(6, "WARNING: CPU: 0 PID: 1 at mm/page_alloc.c")
+    assert kernel_log.is_complaint(None, "[1.0] mlx5_core: no")
+    assert not kernel_log.is_complaint(6, "mlx5_core 0000:00:03.0: firmware version: 22.35.1012")
+    assert not kernel_log.is_complaint(4, "ACPI: IRQ 4 override to edge(!), high(!)")
+
+
+def test_machine_description(tmp_path: Path) -> None:
+    """A description that is absent or damaged is refused with the command that makes it."""
+    with pytest.raises(MachineError, match=r"quickstart\.sh"):
+        Machine.load(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text('{"qemu": []}')
+    with pytest.raises(MachineError, match="damaged"):
+        Machine.load(tmp_path / "bad.json")
+
+
+def results(path: Path, *lines: list[object], cut: str = "") -> Path:
+    """Write a results file."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + cut)
+    return path
+
+
+def test_suite_results(tmp_path: Path) -> None:
+    """A test that was started and has no outcome is what the guest died of; a line cut off is left out."""
+    path = results(tmp_path / "r", ["all", ["tests.a.A.x", "tests.a.A.y"]], ["start", "tests.a.A.x"],
+                   ["ok", "tests.a.A.x", "", 1.0], ["start", "tests.a.A.y"], cut='["ok", "tests')
+    ids, outcomes, open_test = suite.read_results(path)
+    assert ids == ["tests.a.A.x", "tests.a.A.y"]
+    assert outcomes == {"tests.a.A.x": suite.Outcome("ok", "", 1.0)}
+    assert open_test == "tests.a.A.y"
+
+
+def test_suite_table() -> None:
+    """A line a file, and each reason once with its tests."""
+    outcomes = {"tests.f.A.x": suite.Outcome("ok", "", 1), "tests.f.A.y": suite.Outcome("failed", "at 0x12", 1),
+                "tests.f.A.z": suite.Outcome("failed", "at 0x34", 1), "tests.g.B.x": suite.Outcome("skipped", "no card", 1)}
+    lines = suite.table(list(outcomes), outcomes).splitlines()
+    assert lines[1].split() == ["f", "1", "2", "0"]
+    assert lines[2].split() == ["g", "0", "0", "1"]
+    assert "  2 x at 0x.." in lines
+    assert "  1 x no card" in lines
+
+
+class Tables:
+    """Just enough of a card for the control channel."""
+
+    tables: ClassVar[dict[str, list[int]]] = {}
+
+    class umems:
+        """No umem at all."""
+
+        @staticmethod
+        def get(number: int) -> None:
+            """Refuse."""
+            raise Status("BAD_RES", f"no umem {number}")
+
+
+def test_control_refuses() -> None:
+    """What is no request, a private name, wrong arguments or the card's own refusal: an answer with the reason, every time."""
+    service = control.Service(Tables(), lambda f: f())
+    for request, says in ((b"nonsense", "JSONDecodeError"), (b'["_card", {}]', "no control request"), (b'["serve", {}]', "no control"),
+                          (b'["nothing", {}]', "no control request"), (b'["umem", {}]', "TypeError"),
+                          (b'["umem", {"umem_id": 9}]', "BAD_RES"), (b'[1, 2]', "no control request"), (b'[]', "ValueError")):
+        ok, reason = service.answer(request)
+        assert not ok
+        assert says in reason
+
+
+def test_control_over_a_socket() -> None:
+    """One answer a line, until the socket is closed."""
+    ours, theirs = socket.socketpair()
+    service = control.Service(Tables(), lambda f: f())
+    thread = threading.Thread(target=service.serve, args=(theirs,))
+    thread.start()
+    with ours, ours.makefile("r") as lines:
+        for _ in range(3):
+            ours.sendall(b'["nothing", {}]\n')
+            assert json.loads(lines.readline())[0] is False
+        ours.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    assert not thread.is_alive()
+    theirs.close()
+
+
+def test_control_outside_a_guest() -> None:
+    """Where there is no channel, available() says so."""
+    if not os.path.exists(control.PORT):
+        assert not control.available()
+        with pytest.raises(FileNotFoundError):
+            control.call("objects")

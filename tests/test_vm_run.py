@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""`mlx5emu run`, from the outside: status, streams, files, time, and what is left when it ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlx5emu import kernel_log
+from mlx5emu.machine import Machine, MachineError
+
+try:
+    Machine.load()
+except MachineError as e:
+    pytest.skip(str(e), allow_module_level=True)
+
+TESTS = Path(__file__).resolve().parent
+LIMIT = 120
+
+
+def start(*words: str, tmp: Path, **more: object) -> subprocess.Popen[bytes]:
+    """Start `mlx5emu run`; its logs and sockets go below tmp."""
+    env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_LOG": str(tmp / "log"), "TMPDIR": str(tmp)}
+    return subprocess.Popen([sys.executable, "-m", "mlx5emu", "run", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            **({"stdin": subprocess.DEVNULL} | more))    # type: ignore[call-overload]
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes below one."""
+    children: dict[int, set[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        children.setdefault(int(text.rpartition(")")[2].split()[1]), set()).add(int(stat.parent.name))
+    found, todo = set(), [pid]
+    while todo:
+        below = children.get(todo.pop(), set())
+        found |= below
+        todo += below
+    return found
+
+
+def gone(pids: set[int], seconds: float = 5) -> bool:
+    """Tell whether processes have ended, at last."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(_alive(p) for p in pids):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[bytes], Path]:
+    """One guest, whose traces several tests look at."""
+    tmp = tmp_path_factory.mktemp("run")
+    script = tmp / "script.sh"
+    script.write_text("#!/bin/sh\nls /dev/infiniband\ncat\npwd\necho seen >&2\nprintf 'a\\000b' >written\nexit 7\n")
+    script.chmod(0o755)
+    p = start("--times", "--", str(script), tmp=tmp, stdin=subprocess.PIPE, cwd=tmp)
+    out, err = p.communicate(bytes(range(256)) * 300, LIMIT)
+    return subprocess.CompletedProcess(p.args, p.returncode, out, err), tmp
+
+
+def test_status(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
+    """The command's exit status is ours."""
+    assert one_run[0].returncode == 7, one_run[0].stderr.decode()
+
+
+def test_streams(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
+    """Input, output and error pass byte for byte and do not mix; nothing of the kernel's is among them."""
+    done, tmp = one_run
+    head, body, tail = done.stdout[:done.stdout.index(b"\0")], bytes(range(256)) * 300, done.stdout[-len(str(tmp)) - 1:]
+    assert b"uverbs0" in head
+    assert body in done.stdout
+    assert tail == f"{tmp}\n".encode()
+    assert done.stderr.startswith(b"seen\n")
+
+
+def test_files(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
+    """What the command wrote in its working directory is on the host."""
+    assert (one_run[1] / "written").read_bytes() == b"a\0b"
+
+
+def test_power_on_to_device(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
+    """The device is there in less than 10 s."""
+    match = re.search(rb"uverbs0 ([0-9.]+)", one_run[0].stderr)
+    assert match and float(match[1]) < 10, one_run[0].stderr
+
+
+def test_power_off_is_silent(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
+    """From power-on to power-off, the driver's shutdown included, the console has no warning of the driver's."""
+    console = one_run[1] / "log" / "kernel.log"
+    assert "Power down" in console.read_text(errors="replace")
+    assert kernel_log.console_complaints(console) == []
+
+
+def test_nothing_is_left(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
+    """No socket, no temporary directory."""
+    assert sorted(p.name for p in one_run[1].iterdir()) == ["log", "script.sh", "written"]
+
+
+@pytest.mark.parametrize(("number", "moment"), [
+    (signal.SIGINT, 0.3), (signal.SIGINT, 2.0), (signal.SIGINT, "running"), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)])
+def test_ended_from_outside(number: signal.Signals, moment: float | str, tmp_path: Path) -> None:
+    """Ended at any moment, by whatever signal: no process stays, and except after SIGKILL no file."""
+    p = start("--", "sh", "-c", "echo here; sleep 600", tmp=tmp_path)
+    if isinstance(moment, float):
+        time.sleep(moment)
+    else:
+        assert p.stdout is not None and p.stdout.readline() == b"here\n"
+    below = descendants(p.pid)
+    p.send_signal(number)
+    p.communicate(timeout=30)
+    assert gone(below)
+    if number == signal.SIGKILL:
+        assert p.returncode == -signal.SIGKILL
+        return
+    assert p.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert [x for x in tmp_path.iterdir() if x.name.startswith("mlx5emu-")] == []
+
+
+def test_ethernet(tmp_path: Path) -> None:
+    """On the Ethernet link layer the driver's netdev is up, GIDs are RoCE v2, and the kernel is silent."""
+    p = start("--link-layer", "eth", "--", "sh", "-c",
+              "cat /sys/class/infiniband/mlx5_0/ports/1/link_layer; cat /sys/class/infiniband/mlx5_0/ports/1/gid_attrs/types/1; "
+              "cat /sys/class/infiniband/mlx5_0/ports/1/state", tmp=tmp_path)
+    out, err = p.communicate(timeout=LIMIT)
+    assert p.returncode == 0, err.decode()
+    assert out.decode().split() == ["Ethernet", "RoCE", "v2", "4:", "ACTIVE"]
+    assert kernel_log.console_complaints(tmp_path / "log" / "kernel.log") == []
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["--", "/no/such/program"], "/no/such/program"),
+    (["--fault", "CREATE_UMEM"], "OPCODE:STATUS"),
+    (["--profile", "connectx99", "--", "true"], "connectx99"),
+    ([], "name a command"),
+])
+def test_wrong_words(words: list[str], says: str, tmp_path: Path) -> None:
+    """A wrong command line, or a command that is not there, is named."""
+    p = start(*words, tmp=tmp_path)
+    _, err = p.communicate(timeout=LIMIT)
+    assert p.returncode in (2, 127)
+    assert says in err.decode()
+
+
+def test_no_machine(tmp_path: Path) -> None:
+    """Without the set-up the message says which command makes it."""
+    env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_MACHINE": str(tmp_path / "absent")}
+    p = subprocess.run([sys.executable, "-m", "mlx5emu", "run", "--", "true"], env=env, capture_output=True, check=False)
+    assert p.returncode == 2
+    assert b"quickstart.sh" in p.stderr
