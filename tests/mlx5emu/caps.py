@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Capability pages and profiles: the only place with capability values."""
+"""Capability pages and profiles: the only place with capability values.
+
+What is set here is emulated; a feature that is not (yet) stays zero, whatever the real card has.
+"""
 from dataclasses import dataclass
 from typing import Any
 
-from . import prm
+from . import memic, prm
+from .status import Status
 
 PAGE_SIZE = 4096
 
@@ -11,12 +15,24 @@ PAGE_SIZE = 4096
 PAGES = {
     'general': (0x0, 'cmd_hca_cap'),
     'ethernet': (0x1, 'per_protocol_networking_offload_caps'),
+    'odp': (0x2, 'odp_cap'),
     'atomic': (0x3, 'atomic_caps'),
     'roce': (0x4, 'roce_cap'),
     'flow_table': (0x7, 'flow_table_nic_cap'),
+    'qos': (0xc, 'qos_cap'),
     'device_memory': (0xf, 'device_mem_cap'),
 }
 BY_TYPE = {number: name for name, (number, _) in PAGES.items()}
+
+#: What SET_HCA_CAP changes, by page; everything else of the page the card ignores.
+SETTABLE = {
+    'general': ('log_max_qp', 'pkey_table_size', 'cmdif_checksum', 'uar_4k', 'log_uar_page_sz', 'cache_line_128byte', 'dct', 'roce',
+                'num_vhca_ports', 'log_max_current_uc_list'),
+    'atomic': ('atomic_req_8B_endianness_mode',),
+    'roce': ('sw_r_roce_src_udp_port',),
+}
+# Fields that are no upper bound: any value is taken.
+_FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
 
 
 @dataclass(frozen=True)
@@ -28,12 +44,15 @@ class Profile:
     fw_minor: int
     fw_subminor: int
     psid: str
+    #: steering_format_version of SW steering: 0 ConnectX-5, 1 ConnectX-6 Dx, 2 ConnectX-7.
+    steering_format: int
+    frequency_khz: int
 
 
 PROFILES = {p.name: p for p in (
-    Profile('connectx5', 0x1017, 16, 35, 4030, 'MT_0000000012'),
-    Profile('connectx6dx', 0x101d, 22, 41, 1000, 'MT_0000000359'),
-    Profile('connectx7', 0x1021, 28, 41, 1000, 'MT_0000000838'),
+    Profile('connectx5', 0x1017, 16, 35, 4030, 'MT_0000000012', 0, 156250),
+    Profile('connectx6dx', 0x101d, 22, 41, 1000, 'MT_0000000359', 1, 1000000),
+    Profile('connectx7', 0x1021, 28, 41, 1000, 'MT_0000000838', 2, 1000000),
 )}
 
 
@@ -41,13 +60,17 @@ class Capabilities:
     """Maximal and current values of every page."""
 
     def __init__(self, profile: Profile, link_layer: str) -> None:
+        # In the PRM, not in the kernel's header.
+        prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
+        values = _values(profile, link_layer)
         for name, (_, layout) in PAGES.items():
-            self.maximal[name] = prm.View(layout, bytearray(PAGE_SIZE))
-        for name, values in _values(profile, link_layer).items():
-            for field, value in values.items():
-                self.maximal[name][field] = value
+            # Fields beyond the layout exist in the page; the layout of an older header may lack fields of ours.
+            view = self.maximal[name] = prm.View(layout, bytearray(PAGE_SIZE))
+            for field, value in values.get(name, {}).items():
+                if view.has(field):
+                    view[field] = value
         for name, view in self.maximal.items():
             self.current[name] = prm.View(view.name, bytearray(view.buf))
 
@@ -59,10 +82,123 @@ class Capabilities:
         """Current value of a general capability."""
         return self.current['general'][field]
 
+    def by_type(self, number: int, current: bool = True) -> prm.View | None:
+        """A page by its number in QUERY_HCA_CAP; None when the card has no such page."""
+        name = BY_TYPE.get(number)
+        return None if name is None else (self.current if current else self.maximal)[name]
+
+    def set(self, name: str, raw: bytes) -> None:
+        """Take the settable fields of a page from the driver's copy of it.
+
+        :raises Status: BAD_PARAM when a value is more than the card has.
+        """
+        view = self.current[name]
+        given = prm.View(view.name, bytes(raw).ljust(PAGE_SIZE, b'\0'))
+        fields = [f for f in SETTABLE.get(name, ()) if view.has(f)]
+        for field in fields:
+            if field not in _FREE and given[field] > self.maximal[name][field]:
+                raise Status('BAD_PARAM', f'{field} is above the maximum')
+        for field in fields:
+            view[field] = given[field]
+
+
+def _general(profile: Profile, eth: bool) -> dict[str, int]:
+    out = {
+        # identity and ports
+        'vhca_id': 1, 'port_type': int(eth), 'num_ports': 1, 'native_port_num': 1, 'vport_group_manager': 1, 'driver_version': 1,
+        'ib_virt': int(not eth), 'eth_virt': int(eth), 'gid_table_size': 0, 'pkey_table_size': 0, 'nic_vport_change_event': int(eth),
+        'disable_local_lb_uc': 1, 'disable_local_lb_mc': 1, 'block_lb_mc': 1, 'vport_counters': 1, 'local_ca_ack_delay': 16,
+        # pages, doorbells, time
+        'log_pg_sz': 12, 'uar_sz': 5, 'bf': 1, 'log_bf_reg_size': 9, 'num_of_uars_per_page': 1, 'log_max_eq': 7, 'log_max_eq_sz': 16,
+        'max_num_eqs': 124, 'device_frequency_khz': profile.frequency_khz, 'device_frequency_mhz': profile.frequency_khz // 1000,
+        # domains and keys
+        'log_max_pd': 16, 'log_max_transport_domain': 12, 'log_max_xrcd': 12, 'log_max_mkey': 18, 'log_max_mrw_sz': 64,
+        'log_max_klm_list_size': 16, 'log_max_bsf_list_size': 6, 'max_indirection': 32, 'fixed_buffer_size': 1, 'null_mkey': 1,
+        'dump_fill_mkey': 1, 'terminate_scatter_list_mkey': 1, 'umr_extended_translation_offset': 1, 'relaxed_ordering_write': 1,
+        'relaxed_ordering_read': 1, 'relaxed_ordering_write_umr': 1, 'relaxed_ordering_read_umr': 1,
+        'relaxed_ordering_read_pci_enabled': 1,
+        # completion queues
+        'log_max_cq': 16, 'log_max_cq_sz': 22, 'cqe_version': 1, 'cq_oi': 1, 'cq_resize': 1, 'cq_moderation': 1,
+        'cq_period_start_from_cqe': 1, 'cq_period_mode_modify': 1,
+        # queue pairs and shared receive queues
+        'log_max_qp': 17, 'log_max_qp_sz': 15, 'log_max_srq': 16, 'log_max_srq_sz': 15, 'log_max_ra_req_qp': 4, 'log_max_ra_res_qp': 4,
+        'log_max_msg': 30, 'max_wqe_sz_sq': 1024, 'max_wqe_sz_rq': 512, 'rc': 1, 'uc': 1, 'ud': 1, 'xrc': 1, 'atomic': 1,
+        'qkv': 1, 'pkv': 1, 'sctr_data_cqe': 1, 'compact_address_vector': 1, 'stat_rate_support': 0x3f, 'max_tc': 8, 'max_qp_mcg': 240,
+        'log_max_mcg': 21, 'max_qp_cnt': 10, 'rts2rts_qp_counters_set_id': 1, 'out_of_seq_cnt': 1, 'retransmission_q_counters': 1,
+        'enhanced_error_q_counters': 1, 'modify_rq_counter_set_id': 1,
+        # work queues
+        'log_max_rq': 14, 'log_max_sq': 14, 'log_max_tir': 14, 'log_max_tis': 14, 'log_max_rmp': 14, 'log_max_rqt': 14,
+        'log_max_rqt_size': 11, 'log_max_tis_per_sq': 3, 'log_max_wq_sz': 15, 'log_max_stride_sz_rq': 11, 'log_min_stride_sz_rq': 4,
+        'log_max_stride_sz_sq': 11, 'log_min_stride_sz_sq': 6, 'basic_cyclic_rcv_wqe': 1,
+        # user contexts and objects
+        'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'general_obj_types': 1 << 8,
+        # steering
+        'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
+    }
+    if eth:
+        out |= {
+            'roce': 1, 'roce_rw_supported': 1, 'eth_net_offloads': 1, 'pcam_reg': 1, 'mcam_reg': 1, 'qcam_reg': 1, 'log_max_vlan_list': 12,
+            'log_max_current_mc_list': 14, 'log_max_current_uc_list': 7, 'max_flow_counter_15_0': 0xffff,
+        }
+    return out
+
+
+def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
+    steering = {'sw_owner': int(profile.steering_format == 0), 'sw_owner_v2': int(profile.steering_format > 0)}
+    table = dict(steering)
+    if eth:
+        table |= {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
+                  'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
+                  'log_max_destination': 9, 'log_max_flow_counter': 16}
+    out = {}
+    for direction in ('nic_receive', 'nic_transmit'):
+        prefix = f'flow_table_properties_{direction}'
+        out |= {f'{prefix}.{k}': v for k, v in table.items()}
+        if eth:
+            for field in _match_fields():
+                out[f'{prefix}.ft_field_support.{field}'] = 1
+    # Where software steering sends what it drops or lets through: ICM that no software allocates.
+    out |= {'sw_steering_nic_rx_action_drop_icm_address': _ICM_BASE + 0x1000, 'sw_steering_nic_tx_action_drop_icm_address': _ICM_BASE + 0x2000,
+            'sw_steering_nic_tx_action_allow_icm_address': _ICM_BASE + 0x3000}
+    return out
+
+
+def _match_fields() -> list[str]:
+    return [f for f, (_, bits, sub, _) in prm.fields('flow_table_fields_supported').items()
+            if bits == 1 and sub is None and not f.startswith('reserved')]
+
+
+_ICM_BASE = 0x0800_0000_0000
+
+
+def _device_memory(profile: Profile) -> dict[str, int]:
+    """MEMIC, and one range of software-managed ICM for each kind; modify patterns came with the second steering format."""
+    out = {
+        'memic': 1, 'memic_bar_start_addr': memic.BAR_START, 'memic_bar_size': memic.BAR_SIZE, 'max_memic_size': memic.MAX_ALLOC,
+        'log_min_memic_alloc_size': memic.LOG_MIN_ALLOC, 'log_max_memic_addr_alignment': memic.LOG_MAX_ALIGN,
+        'memic_operations': memic.OPERATIONS, 'memic_increment_size': memic.OPERATION_SIZES,
+        'memic_test_and_set_size': memic.OPERATION_SIZES, 'log_sw_icm_alloc_granularity': 12,
+        'steering_sw_icm_start_address': 0x1000_0000_0000, 'log_steering_sw_icm_size': 28,
+        'header_modify_sw_icm_start_address': 0x2000_0000_0000, 'log_header_modify_sw_icm_size': 24,
+    }
+    if profile.steering_format:
+        out |= {'header_modify_pattern_sw_icm_start_address': 0x3000_0000_0000, 'log_header_modify_pattern_sw_icm_size': 22,
+                'indirect_encap_sw_icm_start_address': 0x4000_0000_0000, 'log_indirect_encap_sw_icm_size': 24}
+    return out
+
 
 def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
-    return {
-        'general': {'log_max_eq_sz': 16, 'uctx_cap': 3, 'log_max_cq_sz': 22, 'log_max_qp_sz': 15, 'log_max_srq_sz': 15, 'max_wqe_sz_sq': 1024,
-                    'max_wqe_sz_rq': 512, 'log_max_msg': 30},
-        'device_memory': {'memic': 1},
+    eth = link_layer == 'eth'
+    out = {
+        'general': _general(profile, eth),
+        'atomic': {'supported_atomic_req_8B_endianness_mode_1': 1, 'atomic_operations': 3, 'atomic_size_qp': 1 << 3},
+        'flow_table': _flow_table(profile, eth),
+        'device_memory': _device_memory(profile),
     }
+    if eth:
+        # RoCE version: bit 0 is v1, bit 2 is v2; l3_type: bit 1 IPv4, bit 2 IPv6.
+        out['roce'] = {'l3_type': 6, 'roce_version': 5, 'r_roce_dest_udp_port': 4791, 'r_roce_min_src_udp_port': 0xc000,
+                       'r_roce_max_src_udp_port': 0xffff, 'roce_address_table_size': 255}
+        out['ethernet'] = {'csum_cap': 1, 'vlan_cap': 1, 'max_lso_cap': 18, 'rss_ind_tbl_cap': 11, 'self_lb_en_modifiable': 1,
+                           'wqe_inline_mode': 1}
+    return out

@@ -16,9 +16,6 @@ from .tables import NumberSpace, Quota, Table
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
            'mkey', 'cq', 'qp', 'srq', 'wq')
 
-#: card.state: before ENABLE_HCA, after it, after INIT_HCA.
-RESET, ENABLED, READY = 0, 1, 2
-
 
 def _import_modules() -> None:
     for name in MODULES:
@@ -41,6 +38,9 @@ class Card:
     :raises KeyError: unknown profile.
     :raises ValueError: unknown link layer.
     """
+
+    #: Values of ``state``: before ENABLE_HCA, after it, after INIT_HCA.
+    RESET, ENABLED, READY = 0, 1, 2
 
     def __init__(self, profile: str = 'connectx6dx', link_layer: str = 'ib', log: Callable[[str], Any] | None = None,
                  index: int = 0) -> None:
@@ -108,16 +108,27 @@ class Card:
         self.eqs: Table
 
     def _fresh(self) -> None:
-        self.state = RESET
+        self.state = self.RESET
+        self.issi = 0
+        self.driver_version = ''
+        self.caps = caps.Capabilities(self.profile, self.link_layer)
+        self.pages = pages.Pages()
+        self._drop_objects()
+
+    def _drop_objects(self) -> None:
         self.memory = Quota(256 << 20)
         for table in self.tables.values():
             table.clear()
-        self.caps = caps.Capabilities(self.profile, self.link_layer)
-        self.pages = pages.Pages()
         self.icm = icm.Icm(self)
-        self.vport = vport.Vport(self)
-        self.memic.reset()
+        #: Flow tables that packets start at, by table type; queue pairs of a multicast group, by GID.
+        self.flow_roots: dict[int, Any] = {}
+        self.multicast: dict[bytes, list[Any]] = {}
+        self.memic.ranges.clear()
         self.command_eq: eq.Eq | None = None
+        self.vport = vport.Vport(self)
+        self.port_mtu = 1522 if self.link_layer == 'eth' else 4096
+        self.host_endianness = 0
+        self.memic.reset()
         self._timers: list[tuple[int, int, Callable[[], Any]]] = []
         self._timer_count = 0
         self.datapath = self._new_datapath()
@@ -132,15 +143,24 @@ class Card:
         self.resets += 1
         self._fresh()
 
+    def teardown(self) -> None:
+        """TEARDOWN_HCA: every object is dropped; pages and capabilities stay."""
+        self.state = self.ENABLED
+        self._drop_objects()
+
     def boot(self) -> None:
         """Straight to the state after INIT_HCA, for tests that do not go through the driver's sequence."""
-        self.state = READY
+        self.state = self.READY
 
     # ---- time
 
     def now(self) -> int:
         """Nanoseconds since the card was made."""
         return time.monotonic_ns() - self._start
+
+    def timestamp(self, now_ns: int | None = None) -> int:
+        """The free-running counter that CQEs and the initialization segment show, in ticks of device_frequency_khz."""
+        return (self.now() if now_ns is None else now_ns) * self.caps.get('device_frequency_khz') // 1000000
 
     def call_later(self, delay_ns: int, call: Callable[[], Any]) -> None:
         """Run ``call`` from the server's loop ``delay_ns`` from now, unless the card is reset before."""
@@ -197,6 +217,13 @@ class Card:
         :return: how many EQs took it.
         """
         return eq.post_all(self, event_type, subtype, data)
+
+    def set_port(self, up: bool) -> None:
+        """Bring the port up or down, and tell the driver when that changes something."""
+        if self.vport.up != up:
+            self.vport.up = up
+            # Subtype: 4 active, 1 down; the port number is in the top four bits of byte 8 of the data.
+            self.post_event(prm.EVENTS['PORT_CHANGE'], 4 if up else 1, bytes(8) + b'\x10')
 
     # ---- reports
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 BAR_START, BAR_SIZE = 16 << 20, 1 << 20
 #: Greatest allocation in bytes, least unit and greatest alignment in log2 bytes.
 MAX_ALLOC, LOG_MIN_ALLOC, LOG_MAX_ALIGN = 256 << 10, 6, 12
+#: Operation types of an operation address, the bits of memic_operations, and the access sizes in bytes as a bit mask.
+INCREMENT, TEST_AND_SET = 0, 1
+OPERATIONS, OPERATION_SIZES = 1 << INCREMENT | 1 << TEST_AND_SET, 1 | 2 | 4 | 8
+#: Operation addresses in BAR0: for each type an alias of the whole window.
+OP_START, OP_END = 24 << 20, (24 << 20) + 2 * BAR_SIZE
 
 
 class MemicRange(Object):
@@ -27,6 +32,8 @@ class MemicRange(Object):
     def __init__(self, start: int, size: int) -> None:
         super().__init__()
         self.number, self.size = start, size
+        #: Operation types with an address.
+        self.operations: set[int] = set()
 
 
 class Memic:
@@ -77,6 +84,37 @@ class Memic:
                 return r
         return None
 
+    # ---- operation addresses
+
+    def _operand(self, bar_offset: int, n: int) -> tuple[int, int] | None:
+        """(operation, offset of the operand in the window) of an access that the card performs."""
+        operation, at = divmod(bar_offset - OP_START, BAR_SIZE)
+        r = self.find(BAR_START + at, n)
+        if r is None or operation not in r.operations or n not in (1, 2, 4, 8) or at % n:
+            return None
+        return operation, at
+
+    def operate_read(self, bar_offset: int, n: int) -> bytes:
+        """Read an operation address: test-and-set gives the old value and leaves 1; increment gives the value."""
+        found = self._operand(bar_offset, n)
+        if found is None:
+            return b'\xff' * n
+        operation, at = found
+        old = self.mem[at:at + n]
+        if operation == TEST_AND_SET:
+            self.mem[at:at + n] = (1).to_bytes(n, 'little')
+        return old
+
+    def operate_write(self, bar_offset: int, data: bytes) -> None:
+        """Write an operation address: increment adds the little-endian value; test-and-set ignores writes."""
+        n = len(data)
+        found = self._operand(bar_offset, n)
+        if found is None or found[0] != INCREMENT:
+            return
+        at = found[1]
+        total = int.from_bytes(self.mem[at:at + n], 'little') + int.from_bytes(data, 'little')
+        self.mem[at:at + n] = (total & (1 << 8 * n) - 1).to_bytes(n, 'little')
+
     def place(self, size: int, align: int, low: int, high: int) -> int:
         """First free offset of ``size`` bytes in [low, high), a multiple of ``align``.
 
@@ -123,3 +161,25 @@ def dealloc_memic(card: 'Card', cmd: Command) -> None:
     if r.refs:
         raise Status('BAD_RES_STATE', 'MEMIC is in use')
     del card.memic.ranges[start]
+
+
+@command('MODIFY_MEMIC')
+def modify_memic(card: 'Card', cmd: Command) -> None:
+    """Op_mod 0: give an operation address for an allocation; 1: take it back."""
+    operation, start = cmd.inp['memic_operation_type'], cmd.inp['memic_start_addr']
+    r = card.memic.ranges.get(start)
+    if r is None:
+        raise Status('BAD_RES', 'no such MEMIC allocation')
+    if not OPERATIONS >> operation & 1:
+        raise Status('BAD_PARAM', 'memic_operation_type')
+    if cmd.op_mod == 0:
+        if operation in r.operations:
+            raise Status('BAD_RES_STATE', 'the operation has an address already')
+        r.operations.add(operation)
+        cmd.out['memic_operation_addr'] = OP_START + operation * BAR_SIZE + (start - BAR_START)
+    elif cmd.op_mod == 1:
+        if operation not in r.operations:
+            raise Status('BAD_RES', 'the operation has no address')
+        r.operations.remove(operation)
+    else:
+        raise Status('BAD_PARAM', 'MODIFY_MEMIC op_mod')

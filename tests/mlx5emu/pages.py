@@ -18,6 +18,11 @@ class Pages:
     def __init__(self) -> None:
         self.held: dict[int, None] = {}
 
+    @staticmethod
+    def wanted() -> int:
+        """Pages that INIT_HCA needs."""
+        return BOOT_PAGES + INIT_PAGES
+
 
 @command('QUERY_PAGES', state='enabled')
 def query_pages(card: 'Card', cmd: Command) -> None:

@@ -1,13 +1,260 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The function's virtual port."""
+"""The function's virtual port: HCA and NIC vport contexts, GIDs, P_Keys, RoCE addresses, port counters, MAD_IFC."""
 from typing import TYPE_CHECKING
+
+from . import prm
+from .firmware import Command, Status, command
 
 if TYPE_CHECKING:
     from .card import Card
 
+#: Entries of the InfiniBand GID and P_Key tables, as gid_table_size 0 and pkey_table_size 0 encode.
+GIDS, PKEYS = 8, 128
+ACTIVE, PHYSICAL_UP = 4, 5
+#: Longest address lists by type: unicast, multicast, VLAN.
+ADDRESS_LISTS = {0: 1 << 7, 1: 1 << 14, 2: 1 << 12}
+GID_PREFIX = 0xfe80 << 48
+
 
 class Vport:
-    """State of the port."""
+    """State of the port that commands read and write.
+
+    ``roce_addresses`` {index: bytes of roce_addr_layout}; ``address_lists`` {type: [MAC or VLAN, ...]}; ``counters`` {(name, unit): n} with the
+    names of query_vport_counter_out and unit 'packets' or 'octets', counted by the data path.
+    """
 
     def __init__(self, card: 'Card') -> None:
         self.card = card
+        self.lid, self.sm_lid = 1, 1
+        self.up = True
+        self.pkeys = [0xffff] + [0] * (PKEYS - 1)
+        self.mac = 0x506b4b_c0de00 + (card.index << 4)
+        self.mtu = 1500
+        self.roce_enabled = False
+        self.flags: dict[str, int] = {}
+        self.roce_addresses: dict[int, bytes] = {}
+        self.address_lists: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        self.counters: dict[tuple[str, str], int] = {}
+        self.node_description = b'mlx5emu'.ljust(64, b'\0')
+
+    def gid(self, index: int) -> bytes:
+        """InfiniBand GID: the port's at index 0, none elsewhere."""
+        return (GID_PREFIX << 64 | self.card.guid).to_bytes(16, 'big') if index == 0 else bytes(16)
+
+    def count(self, name: str, octets: int) -> None:
+        """One packet of ``octets`` bytes in the counter pair ``name`` of query_vport_counter_out."""
+        self.counters[name, 'packets'] = self.counters.get((name, 'packets'), 0) + 1
+        self.counters[name, 'octets'] = self.counters.get((name, 'octets'), 0) + octets
+
+
+def _own_port(cmd: Command) -> None:
+    """Refuse another function's vport; port numbers are 0 (does not matter) or 1."""
+    if cmd.inp['vport_number'] or (cmd.inp.has('port_num') and cmd.inp['port_num'] > 1):
+        raise Status('BAD_PARAM', 'no such vport or port')
+
+
+@command('QUERY_HCA_VPORT_CONTEXT')
+def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
+    """InfiniBand port state, LIDs and GUIDs."""
+    _own_port(cmd)
+    v, c = card.vport, cmd.out.sub('hca_vport_context')
+    c.set(vport_state=ACTIVE if v.up else 1, port_state=ACTIVE if v.up else 1, port_physical_state=PHYSICAL_UP if v.up else 3,
+          system_image_guid=card.guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=0x2651e848, lid=v.lid, sm_lid=v.sm_lid,
+          subnet_timeout=18)
+
+
+@command('QUERY_HCA_VPORT_GID', min_out=16)
+def query_hca_vport_gid(card: 'Card', cmd: Command) -> None:
+    """One GID, or all of them for index 0xffff."""
+    _own_port(cmd)
+    index = cmd.inp['gid_index']
+    indexes = range(GIDS) if index == 0xffff else [index]
+    if index != 0xffff and index >= GIDS:
+        raise Status('BAD_INDEX', 'GID index')
+    if cmd.out_len < 16 + 16 * len(indexes):
+        raise Status('BAD_OUTP_LEN', 'no room for the GIDs')
+    cmd.out['gids_num'] = len(indexes)
+    for k, i in enumerate(indexes):
+        cmd.out.buf[16 + 16 * k:32 + 16 * k] = card.vport.gid(i)
+
+
+@command('QUERY_HCA_VPORT_PKEY', min_out=16)
+def query_hca_vport_pkey(card: 'Card', cmd: Command) -> None:
+    """One P_Key, or all of them for index 0xffff."""
+    _own_port(cmd)
+    index = cmd.inp['pkey_index']
+    indexes = range(PKEYS) if index == 0xffff else [index]
+    if index != 0xffff and index >= PKEYS:
+        raise Status('BAD_INDEX', 'P_Key index')
+    if cmd.out_len < 16 + 4 * len(indexes):
+        raise Status('BAD_OUTP_LEN', 'no room for the P_Keys')
+    for k, i in enumerate(indexes):
+        cmd.out.buf[16 + 4 * k:20 + 4 * k] = card.vport.pkeys[i].to_bytes(4, 'big')
+
+
+@command('QUERY_NIC_VPORT_CONTEXT', min_out=16)
+def query_nic_vport_context(card: 'Card', cmd: Command) -> None:
+    """Ethernet addresses, MTU, flags and one address list."""
+    _own_port(cmd)
+    v, c = card.vport, cmd.out.sub('nic_vport_context')
+    list_type = cmd.inp['allowed_list_type']
+    if list_type not in ADDRESS_LISTS:
+        raise Status('BAD_PARAM', 'allowed_list_type')
+    addresses = v.address_lists[list_type]
+    room = max(0, cmd.out_len - c.offset('current_uc_mac_address')) // 8
+    c.set(system_image_guid=card.guid, port_guid=card.guid, node_guid=v.flags.get('node_guid', card.guid), mtu=v.mtu,
+          roce_en=int(v.roce_enabled), allowed_list_type=list_type)
+    for flag, value in v.flags.items():
+        c[flag] = value
+    c['permanent_address.mac_addr_47_32'], c['permanent_address.mac_addr_31_0'] = v.mac >> 32, v.mac & 0xffffffff
+    if room >= len(addresses):
+        c['allowed_list_size'] = len(addresses)
+        for k, address in enumerate(addresses):
+            c[f'current_uc_mac_address[{k}]'] = address
+
+
+# Fields of the context that a bit of field_select covers.
+_SELECTED = {
+    'disable_uc_local_lb': ('disable_uc_local_lb',), 'disable_mc_local_lb': ('disable_mc_local_lb',), 'node_guid': ('node_guid',),
+    'min_inline': ('min_wqe_inline_mode',), 'promisc': ('promisc_uc', 'promisc_mc', 'promisc_all'),
+    'change_event': ('arm_change_event', 'event_on_mtu', 'event_on_promisc_change', 'event_on_vlan_change',
+                     'event_on_mc_address_change', 'event_on_uc_address_change'),
+}
+
+
+@command('MODIFY_NIC_VPORT_CONTEXT', min_in=0x100)
+def modify_nic_vport_context(card: 'Card', cmd: Command) -> None:
+    """Set what field_select names."""
+    _own_port(cmd)
+    v, c, select = card.vport, cmd.inp.sub('nic_vport_context'), cmd.inp.sub('field_select')
+    for bit, fields in _SELECTED.items():
+        if select[bit]:
+            for field in fields:
+                v.flags[field] = c[field]
+    if select['affiliation']:
+        raise Status('BAD_PARAM', 'no port to affiliate with')
+    if select['mtu']:
+        if not 68 <= c['mtu'] <= 10218:
+            raise Status('BAD_PARAM', 'mtu')
+        v.mtu = c['mtu']
+    if select['roce_en']:
+        if c['roce_en'] and not card.caps.get('roce'):
+            raise Status('BAD_PARAM', 'RoCE is off')
+        v.roce_enabled = bool(c['roce_en'])
+    if select['permanent_address']:
+        v.mac = c['permanent_address.mac_addr_47_32'] << 32 | c['permanent_address.mac_addr_31_0']
+    if select['addresses_list']:
+        list_type, n = c['allowed_list_type'], c['allowed_list_size']
+        if n > ADDRESS_LISTS.get(list_type, -1):
+            raise Status('BAD_PARAM', 'address list')
+        v.address_lists[list_type] = [c[f'current_uc_mac_address[{k}]'] for k in range(n)]
+
+
+@command('QUERY_VPORT_STATE')
+def query_vport_state(card: 'Card', cmd: Command) -> None:
+    """Up or down."""
+    _own_port(cmd)
+    cmd.out['admin_state'] = cmd.out['state'] = int(card.vport.up)
+
+
+@command('QUERY_VPORT_COUNTER')
+def query_vport_counter(card: 'Card', cmd: Command) -> None:
+    """Packets and octets by kind; ``clear`` zeroes them after reading."""
+    _own_port(cmd)
+    for (name, unit), value in card.vport.counters.items():
+        cmd.out[f'{name}.{unit}'] = value
+    if cmd.inp['clear']:
+        card.vport.counters.clear()
+
+
+@command('SET_ROCE_ADDRESS')
+def set_roce_address(card: 'Card', cmd: Command) -> None:
+    """An entry of the RoCE address table: GID, MAC, VLAN, version; all zero clears it."""
+    index = cmd.inp['roce_address_index']
+    if not card.caps.get('roce'):
+        raise Status('BAD_SYS_STATE', 'RoCE is off')
+    if index >= card.caps.page('roce')['roce_address_table_size']:
+        raise Status('BAD_INDEX', 'RoCE address index')
+    entry = cmd.inp['roce_address']
+    if any(entry):
+        card.vport.roce_addresses[index] = entry
+    else:
+        card.vport.roce_addresses.pop(index, None)
+
+
+# ---- MAD_IFC: SMPs that the port's own agent answers
+
+prm.declare('mad', [
+    ('base_version', 8), ('mgmt_class', 8), ('class_version', 8), ('method', 8), ('status', 16), ('', 16), ('tid', 64), ('attr_id', 16),
+    ('', 16), ('attr_mod', 32), ('@', 64 * 8), ('data', 8, 64)], size=2048)
+GET, GET_RESP, SUBN_LID, SUBN_DIRECTED, PERFORMANCE = 0x01, 0x81, 0x01, 0x81, 0x04
+NODE_DESC, NODE_INFO, GUID_INFO, PORT_INFO, PKEY_TABLE = 0x10, 0x11, 0x14, 0x15, 0x16
+UNSUPPORTED_ATTRIBUTE = 0x0c
+
+
+@command('MAD_IFC', min_in=0x110, min_out=0x110)
+def mad_ifc(card: 'Card', cmd: Command) -> None:
+    """Answer a subnet management or performance query about this port."""
+    if cmd.inp['port'] > 1:
+        raise Status('BAD_PARAM', 'no such port')
+    request = prm.View('mad', bytearray(cmd.inp['mad']))
+    out = request
+    data = bytearray(64)
+    attribute, known = request['attr_id'], True
+    v = card.vport
+    if request['method'] != GET:
+        known = False
+    elif request['mgmt_class'] in (SUBN_LID, SUBN_DIRECTED):
+        if attribute == NODE_DESC:
+            data[:] = v.node_description
+        elif attribute == NODE_INFO:
+            data[0:4] = bytes([1, 1, 1, 1])
+            for at in (4, 12, 20):
+                data[at:at + 8] = card.guid.to_bytes(8, 'big')
+            data[28:30] = (PKEYS).to_bytes(2, 'big')
+            data[30:32] = card.profile.device_id.to_bytes(2, 'big')
+            data[36:40] = (1 << 24 | 0x2c9).to_bytes(4, 'big')
+        elif attribute == GUID_INFO:
+            data[0:8] = card.guid.to_bytes(8, 'big')
+        elif attribute == PKEY_TABLE:
+            block = request['attr_mod'] & 0xffff
+            for k, pkey in enumerate(v.pkeys[block * 32:block * 32 + 32]):
+                data[2 * k:2 * k + 2] = pkey.to_bytes(2, 'big')
+        else:
+            known = False
+    elif request['mgmt_class'] == PERFORMANCE:
+        known = attribute == 1      # ClassPortInfo: no extended counters
+    else:
+        known = False
+    out['method'] = GET_RESP
+    if known:
+        out['data'] = bytes(data)
+    else:
+        out['status'] = UNSUPPORTED_ATTRIBUTE
+    cmd.out['response_mad_packet'] = bytes(out.buf)
+
+
+@command('ATTACH_TO_MCG')
+def attach_to_mcg(card: 'Card', cmd: Command) -> None:
+    """Add a queue pair to a multicast group; the data path asks :attr:`Card.multicast`."""
+    qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
+    group = card.multicast.setdefault(cmd.inp['multicast_gid'], [])
+    if qp in group:
+        raise Status('BAD_RES_STATE', 'queue pair is in the group')
+    if len(group) >= card.caps.get('max_qp_mcg') or len(card.multicast) > 1 << 12:
+        raise Status('EXCEED_LIM', 'multicast group is full')
+    group.append(qp)
+
+
+@command('DETTACH_FROM_MCG')
+def detach_from_mcg(card: 'Card', cmd: Command) -> None:
+    """Take a queue pair out of a multicast group."""
+    qp, gid = card.qps.get(cmd.inp['qpn'], cmd.uid), cmd.inp['multicast_gid']
+    group = card.multicast.get(gid, [])
+    if qp not in group:
+        raise Status('BAD_RES_STATE', 'queue pair is not in the group')
+    group.remove(qp)
+    if not group:
+        del card.multicast[gid]
+
+

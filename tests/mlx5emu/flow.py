@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Firmware-managed steering: flow tables, groups, entries, the root table of a namespace, flow counters.
+
+The objects are kept whole, ready for a data path that matches packets by them.
+"""
+from typing import TYPE_CHECKING
+
+from .firmware import Command, Status, command
+from .tables import Object
+
+if TYPE_CHECKING:
+    from .card import Card
+
+#: Table types that the card has: NIC receive and transmit.
+NIC_RX, NIC_TX = 0, 1
+#: Destination types of a flow table entry.
+TO_VPORT, TO_TABLE, TO_TIR, TO_SAMPLER, TO_UPLINK, TO_PORT, TO_COUNTER, TO_TABLE_TYPE = 0, 1, 2, 6, 8, 0x99, 0x100, 0xa
+FORWARD, COUNT = 0x4, 0x8
+MAX_GROUPS, MAX_ENTRIES = 1 << 12, 1 << 16
+
+
+class FlowGroup(Object):
+    """Indexes of a table that share their match criteria."""
+
+    kind = 'flow_group'
+
+    def __init__(self, number: int, start: int, end: int, enable: int, criteria: bytes) -> None:
+        super().__init__()
+        self.number, self.start, self.end, self.enable, self.criteria = number, start, end, enable, criteria
+
+
+class FlowEntry(Object):
+    """One rule: what to match under its group's criteria, and what to do."""
+
+    kind = 'flow_entry'
+
+    def __init__(self, index: int, group: FlowGroup, action: int, tag: int, value: bytes, destinations: list[tuple[int, int]],
+                 counters: list[int]) -> None:
+        super().__init__()
+        self.number, self.group, self.action, self.tag, self.value = index, group, action, tag, value
+        self.destinations, self.counters = destinations, counters
+
+
+class FlowTable(Object):
+    """A table: its level in the namespace, groups and entries by number and index."""
+
+    def __init__(self, table_type: int, level: int, log_size: int, miss: 'FlowTable | None') -> None:
+        super().__init__()
+        self.table_type, self.level, self.log_size, self.miss = table_type, level, log_size, miss
+        self.groups: dict[int, FlowGroup] = {}
+        self.entries: dict[int, FlowEntry] = {}
+        self.next_group = 1
+
+
+class FlowCounter(Object):
+    """Packets and octets of the entries that name it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packets, self.octets = 0, 0
+
+
+def _namespace(card: 'Card', cmd: Command) -> int:
+    table_type = cmd.inp['table_type']
+    if cmd.inp['vport_number']:
+        raise Status('BAD_PARAM', 'no such vport')
+    direction = {NIC_RX: 'nic_receive', NIC_TX: 'nic_transmit'}.get(table_type)
+    if direction is None or not card.caps.page('flow_table')[f'flow_table_properties_{direction}.ft_support']:
+        raise Status('BAD_PARAM', 'flow table type is not supported')
+    return table_type
+
+
+def _table(card: 'Card', cmd: Command) -> FlowTable:
+    table_type = _namespace(card, cmd)
+    table = card.flow_tables.get(cmd.inp['table_id'], cmd.uid)
+    if table.table_type != table_type:
+        raise Status('BAD_RES', 'no flow table of that type')
+    return table
+
+
+@command('CREATE_FLOW_TABLE', min_in=0x28)
+def create_flow_table(card: 'Card', cmd: Command) -> None:
+    """A table of 2^log_size entries; the miss table must be of a higher level."""
+    table_type = _namespace(card, cmd)
+    c = cmd.inp.sub('flow_table_context')
+    prop = card.caps.page('flow_table').sub('flow_table_properties_nic_receive')
+    if c['log_size'] > prop['log_max_ft_size'] or c['level'] > 0xff:
+        raise Status('BAD_PARAM', 'flow table size')
+    if c['sw_owner']:
+        raise Status('BAD_PARAM', 'software-owned flow tables are not supported')
+    miss = card.flow_tables.get(c['table_miss_id'], cmd.uid) if c['table_miss_action'] == 1 else None
+    table = FlowTable(table_type, c['level'], c['log_size'], miss)
+    cmd.out['table_id'] = card.flow_tables.alloc(table, cmd.uid)
+    table.use(miss)
+
+
+@command('DESTROY_FLOW_TABLE', min_in=0x18)
+def destroy_flow_table(card: 'Card', cmd: Command) -> None:
+    """Refused while groups are left, or an entry, table or root points to it."""
+    table = _table(card, cmd)
+    if table.groups:
+        raise Status('BAD_RES_STATE', 'flow table has groups')
+    if card.flow_roots.get(table.table_type) is table:
+        del card.flow_roots[table.table_type]
+        table.drop()
+    card.flow_tables.free(table.number, cmd.uid)
+
+
+@command('MODIFY_FLOW_TABLE', min_in=0x28)
+def modify_flow_table(card: 'Card', cmd: Command) -> None:
+    """Change where a miss goes."""
+    table = _table(card, cmd)
+    if cmd.inp['modify_field_select'] != 1:
+        raise Status('BAD_PARAM', 'modify_field_select')
+    c = cmd.inp.sub('flow_table_context')
+    miss = card.flow_tables.get(c['table_miss_id'], cmd.uid) if c['table_miss_action'] == 1 else None
+    table.release()
+    table.miss = miss
+    table.use(miss)
+
+
+@command('QUERY_FLOW_TABLE', min_in=0x18)
+def query_flow_table(card: 'Card', cmd: Command) -> None:
+    """Level, size and miss table."""
+    table = _table(card, cmd)
+    c = cmd.out.sub('flow_table_context')
+    c.set(level=table.level, log_size=table.log_size)
+    if table.miss is not None:
+        c.set(table_miss_action=1, table_miss_id=table.miss.number)
+
+
+@command('SET_FLOW_TABLE_ROOT', min_in=0x18)
+def set_flow_table_root(card: 'Card', cmd: Command) -> None:
+    """Where packets of a namespace start; op_mod 1 takes the root away."""
+    table_type = _namespace(card, cmd)
+    table = None if cmd.op_mod == 1 else _table(card, cmd)
+    old = card.flow_roots.pop(table_type, None)
+    if old is not None:
+        old.drop()
+    if table is not None:
+        table.hold()
+        card.flow_roots[table_type] = table
+
+
+@command('CREATE_FLOW_GROUP')
+def create_flow_group(card: 'Card', cmd: Command) -> None:
+    """A range of indexes that no other group of the table has."""
+    table = _table(card, cmd)
+    start, end = cmd.inp['start_flow_index'], cmd.inp['end_flow_index']
+    if start > end or end >= 1 << table.log_size:
+        raise Status('BAD_PARAM', 'flow group range')
+    if any(start <= g.end and g.start <= end for g in table.groups.values()):
+        raise Status('BAD_PARAM', 'flow group overlaps another')
+    if len(table.groups) >= MAX_GROUPS:
+        raise Status('EXCEED_LIM', 'too many flow groups')
+    criteria = cmd.inp['match_criteria']
+    card.memory.charge(len(criteria))
+    group = FlowGroup(table.next_group, start, end, cmd.inp['match_criteria_enable'], criteria)
+    table.next_group += 1
+    table.groups[group.number] = group
+    cmd.out['group_id'] = group.number
+
+
+def _group(table: FlowTable, number: int) -> FlowGroup:
+    group = table.groups.get(number)
+    if group is None:
+        raise Status('BAD_RES', 'no such flow group')
+    return group
+
+
+@command('DESTROY_FLOW_GROUP', min_in=0x1c)
+def destroy_flow_group(card: 'Card', cmd: Command) -> None:
+    """Refused while entries are left in it."""
+    table = _table(card, cmd)
+    group = _group(table, cmd.inp['group_id'])
+    if group.refs:
+        raise Status('BAD_RES_STATE', 'flow group has entries')
+    del table.groups[group.number]
+    card.memory.release(len(group.criteria))
+
+
+@command('QUERY_FLOW_GROUP', min_in=0x1c)
+def query_flow_group(card: 'Card', cmd: Command) -> None:
+    """Range and criteria."""
+    group = _group(_table(card, cmd), cmd.inp['group_id'])
+    cmd.out.set(start_flow_index=group.start, end_flow_index=group.end, match_criteria_enable=group.enable, match_criteria=group.criteria)
+
+
+def _destination(card: 'Card', cmd: Command, kind: int, number: int) -> Object | None:
+    if kind == TO_TABLE:
+        return card.flow_tables.get(number, cmd.uid)
+    if kind == TO_TIR:
+        return card.tirs.get(number, cmd.uid)
+    if kind in (TO_UPLINK, TO_PORT):
+        return None
+    raise Status('BAD_PARAM', 'flow destination type')
+
+
+@command('SET_FLOW_TABLE_ENTRY')
+def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
+    """Set a new entry (op_mod 0), or change action, tag, destinations or counters of one that is set (op_mod 1)."""
+    table = _table(card, cmd)
+    index, c = cmd.inp['flow_index'], cmd.inp.sub('flow_context')
+    old = table.entries.get(index)
+    if cmd.op_mod not in (0, 1):
+        raise Status('BAD_PARAM', 'SET_FLOW_TABLE_ENTRY op_mod')
+    if cmd.op_mod == 0 and old is not None:
+        raise Status('BAD_RES_STATE', 'flow index is in use')
+    if cmd.op_mod == 1 and old is None:
+        raise Status('BAD_RES', 'no flow entry at the index')
+    group = _group(table, c['group_id'])
+    if not group.start <= index <= group.end:
+        raise Status('BAD_PARAM', 'flow index is outside its group')
+    action = c['action']
+    n_dest = c['destination_list_size'] if action & FORWARD else 0
+    n_count = c['flow_counter_list_size'] if action & COUNT else 0
+    if n_dest > 512 or n_count > 16:
+        raise Status('BAD_PARAM', 'destination list')
+    step = 16 if c['extended_destination'] else 8
+    at = c.offset('destination')
+    uses: list[Object | None] = []
+    destinations, counters = [], []
+    for k in range(n_dest):
+        word = cmd.raw[at + step * k:at + step * k + 4]
+        if len(word) < 4:
+            raise Status('BAD_INP_LEN', 'destination list')
+        uses.append(_destination(card, cmd, word[0], int.from_bytes(word[1:], 'big')))
+        destinations.append((word[0], int.from_bytes(word[1:], 'big')))
+    for k in range(n_count):
+        word = cmd.raw[at + step * n_dest + 8 * k:at + step * n_dest + 8 * k + 4]
+        if len(word) < 4:
+            raise Status('BAD_INP_LEN', 'flow counter list')
+        uses.append(card.flow_counters.get(int.from_bytes(word, 'big'), cmd.uid))
+        counters.append(int.from_bytes(word, 'big'))
+    if old is None:
+        if len(table.entries) >= MAX_ENTRIES:
+            raise Status('EXCEED_LIM', 'too many flow entries')
+        card.memory.charge(1024)
+    entry = FlowEntry(index, group, action, c['flow_tag'], c['match_value'], destinations, counters)
+    if old is not None:
+        entry.value = old.value
+        old.release()
+    entry.use(group, *uses)
+    table.entries[index] = entry
+
+
+@command('DELETE_FLOW_TABLE_ENTRY', min_in=0x24)
+def delete_flow_table_entry(card: 'Card', cmd: Command) -> None:
+    """Take an entry out."""
+    table = _table(card, cmd)
+    entry = table.entries.pop(cmd.inp['flow_index'], None)
+    if entry is None:
+        raise Status('BAD_RES', 'no flow entry at the index')
+    entry.release()
+    card.memory.release(1024)
+
+
+@command('ALLOC_FLOW_COUNTER')
+def alloc_flow_counter(card: 'Card', cmd: Command) -> None:
+    """One counter; bulks are not offered."""
+    if cmd.inp['flow_counter_bulk'] or cmd.inp['flow_counter_bulk_log_size']:
+        raise Status('BAD_PARAM', 'flow counter bulks are not supported')
+    cmd.out['flow_counter_id'] = card.flow_counters.alloc(FlowCounter(), cmd.uid)
+
+
+@command('DEALLOC_FLOW_COUNTER')
+def dealloc_flow_counter(card: 'Card', cmd: Command) -> None:
+    """Refused while an entry counts by it."""
+    card.flow_counters.free(cmd.inp['flow_counter_id'], cmd.uid)
+
+
+@command('QUERY_FLOW_COUNTER')
+def query_flow_counter(card: 'Card', cmd: Command) -> None:
+    """Packets and octets of one counter or of a run of them; ``clear`` zeroes them after reading."""
+    first, n = cmd.inp['flow_counter_id'], max(1, cmd.inp['num_of_counters'])
+    if cmd.out_len < 16 + 16 * n:
+        raise Status('BAD_OUTP_LEN', 'no room for the counters')
+    card.flow_counters.get(first, cmd.uid)
+    for k in range(n):
+        counter = card.flow_counters.find(first + k)
+        if counter is None:
+            continue
+        cmd.out[f'flow_statistics[{k}].packets'] = counter.packets
+        cmd.out[f'flow_statistics[{k}].octets'] = counter.octets
+        if cmd.inp['clear']:
+            counter.packets = counter.octets = 0

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The server's loop: one thread that owns the card, its socket and its timers."""
+import os
+import queue
+import select
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .pci import Function
+from .vfio_user import Connection, Disconnected
+
+if TYPE_CHECKING:
+    from .card import Card
+
+
+class _Stopped(Exception):
+    """stop() was called."""
+
+
+class Server:
+    """Serves one card on a UNIX socket, one client after the other.
+
+    :param socket_path: where to listen; a stale socket there is replaced.
+    :param card: the card; only the server's thread touches it from :meth:`start` to :meth:`stop`.  Others go through :meth:`call`.
+    :raises OSError: the socket cannot be made (path too long, directory missing, in use by another server).
+    """
+
+    def __init__(self, socket_path: str, card: 'Card') -> None:
+        self.path, self.card = socket_path, card
+        self.function = Function(card)
+        self.connections = 0
+        self.connected = False
+        #: Exceptions that escaped a client's connection: defects, asserted to be none.
+        self.escaped: list[BaseException] = []
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[tuple[bool, Any]]]] = queue.SimpleQueue()
+        self._stop = False
+        self._thread: threading.Thread | None = None
+        self._listener = self._listen(socket_path)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    @staticmethod
+    def _listen(path: str) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            try:
+                listener.bind(path)
+            except OSError:
+                # A socket that nobody listens on is left over from a killed server.
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    try:
+                        probe.connect(path)
+                    except ConnectionRefusedError:
+                        os.unlink(path)
+                    except FileNotFoundError:
+                        pass
+                listener.bind(path)
+            listener.listen(1)
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    # ---- from other threads
+
+    def start(self) -> None:
+        """Serve in a thread of its own."""
+        self._thread = threading.Thread(target=self.serve, name='mlx5emu', daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the loop, wait for the thread, close and remove the socket.  Idempotent."""
+        self._stop = True
+        self._signal()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+            self._thread = None
+        self._close()
+
+    def _signal(self) -> None:
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def _close(self) -> None:
+        if self._wake < 0:
+            return
+        self._listener.close()
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        os.close(self._wake)
+        self._wake = -1
+
+    def call(self, function: Callable[[], Any], timeout: float | None = 30) -> Any:
+        """Run ``function`` in the server's thread, between two messages, and return what it returns.
+
+        :raises TimeoutError: no answer in time (seconds).
+        :raises RuntimeError: the server does not run.
+        """
+        if self._thread is None or not self._thread.is_alive():
+            raise RuntimeError('the server does not run')
+        answer: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+        self._calls.put((function, answer))
+        self._signal()
+        try:
+            ok, value = answer.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError('the server did not answer') from None
+        if not ok:
+            raise value
+        return value
+
+    def submit(self, function: Callable[[], Any]) -> Any:
+        """:meth:`call` with the usual time limit, as the control channel takes it."""
+        return self.call(function)
+
+    # ---- the loop
+
+    def serve(self) -> None:
+        """Accept clients and serve them until :meth:`stop`."""
+        try:
+            while True:
+                self._wait(self._listener, select.POLLIN, -1)
+                try:
+                    sock, _ = self._listener.accept()
+                except OSError:
+                    continue
+                self._client(sock)
+        except _Stopped:
+            pass
+        finally:
+            self.card.dma.unmap_all()
+
+    def _client(self, sock: socket.socket) -> None:
+        connection = Connection(sock, self.function, self.card.dma, self._wait)
+        self.card.raise_irq = lambda vector: connection.interrupts.trigger(2, vector)
+        self.connections += 1
+        self.connected = True
+        try:
+            poller = select.poll()
+            poller.register(sock, select.POLLIN)
+            poller.register(self._wake, select.POLLIN)
+            while True:
+                connection.serve_one()
+                if not self._calls.empty() or self._stop:
+                    self._run_calls()
+                if self.card.run_timers() is not None:
+                    self._wait(sock, select.POLLIN, -1)
+        except Disconnected:
+            pass
+        except _Stopped:
+            raise
+        except Exception as e:  # one client's defect must not end the server
+            self.escaped.append(e)
+        finally:
+            self.connected = False
+            self.card.raise_irq = lambda vector: None
+            connection.close()
+            self.card.dma.unmap_all()
+            self.function.reset()
+
+    def _run_calls(self) -> None:
+        if self._stop:
+            raise _Stopped
+        while not self._calls.empty():
+            function, answer = self._calls.get()
+            try:
+                answer.put((True, function()))
+            except Exception as e:
+                answer.put((False, e))
+
+    def _wait(self, sock: socket.socket, events: int, timeout_ms: int) -> None:
+        """Sleep until the socket is ready, serving timers and calls meanwhile."""
+        poller = select.poll()
+        poller.register(sock, events)
+        poller.register(self._wake, select.POLLIN)
+        deadline = None if timeout_ms < 0 else self.card.now() + timeout_ms * 1000000
+        while True:
+            self._run_calls()
+            timer = self.card.run_timers()
+            limit = timer
+            if deadline is not None:
+                left = deadline - self.card.now()
+                if left <= 0:
+                    raise Disconnected('the client does not read')
+                limit = left if timer is None else min(left, timer)
+            ready = poller.poll(None if limit is None else -(-limit // 1000000))
+            for fd, _ in ready:
+                if fd == self._wake:
+                    try:
+                        os.eventfd_read(self._wake)
+                    except BlockingIOError:
+                        pass
+                else:
+                    return
+
+
+def serve(socket_path: str, card: 'Card', stop_event: threading.Event | None = None) -> None:
+    """Serve a card in the calling thread until ``stop_event`` is set (or for ever).
+
+    :raises OSError: as :class:`Server`.
+    """
+    server = Server(socket_path, card)
+    watcher = None
+    if stop_event is not None:
+        def watch() -> None:
+            stop_event.wait()
+            server._stop = True
+            server._signal()
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+    try:
+        server.serve()
+    finally:
+        server.stop()
