@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+
+#cython: language_level=3
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from pyverbs.base cimport PyverbsCM, PyverbsObject
+from pyverbs.device cimport Context, DM
+cimport pyverbs.libibverbs as v
+cimport pyverbs.providers.mlx5.libmlx5_mem as mem
+from pyverbs.providers.mlx5.object_gate cimport mlx5_gate
+
+
+cdef class Mlx5AllocDmAttr(PyverbsObject):
+    cdef mem.mlx5dv_alloc_dm_attr attr
+
+cdef class Mlx5DM(DM):
+    cdef mlx5_gate gate
+    cdef v.ibv_context *owner
+    cdef list children
+    cdef unsigned int dm_type
+    cdef bint imported
+    cdef size_t dm_length
+    cdef size_t reachable
+    cdef unsigned int log_align
+    cdef uint32_t dm_handle
+    cdef void *mapped
+    cdef uint64_t icm_address
+    cdef add_ref(self, obj)
+    cpdef close(self)
+    cdef bint _context_gone(self)
+    cdef _check_open(self)
+    cdef _check_mapped(self, str action)
+    cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
+                 uint32_t handle)
+    cdef _raise_refused(self, Context context, size_t length, unsigned int log_align, unsigned int dm_type, int err)
+    cdef _check_range(self, str action, object dm_offset, object length)
+    cdef _release_children(self)
+    cdef int _release(self)
+    cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1
+
+cdef class Mlx5DMOpAddr(PyverbsCM):
+    cdef Mlx5DM dm
+    cdef mlx5_gate gate
+    cdef void *address
+    cdef void *mapping
+    cdef size_t mapping_length
+    cdef size_t reachable
+    cdef unsigned int operation
+    cpdef close(self)
+    cdef _check_open(self)
+    cdef _access(self, void *host, size_t length, object offset, bint store)

@@ -1,0 +1,932 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""
+Device memory of mlx5 devices: MEMIC, the on-chip memory that RDMA traffic can use, and the SW ICM types, in which software
+writes steering tables, header modification and encapsulation data.
+
+Who frees what: Context.close() closes its DMs, Mlx5DM.close() first closes the MRs and op addresses on it. Each object keeps
+what it was made from alive.
+"""
+
+import enum
+import operator
+import weakref
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, errno
+from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy
+from posix.mman cimport munmap
+from posix.unistd cimport _SC_PAGESIZE, sysconf
+
+cimport pyverbs.libibverbs as v
+cimport pyverbs.providers.mlx5.libmlx5_mem as mem
+from pyverbs.base cimport PyverbsCM, PyverbsObject
+from pyverbs.device cimport AllocDmAttr, Context, DM
+from pyverbs.providers.mlx5.object_gate cimport MLX5_GATE_CLOSED, MLX5_GATE_NEW, MLX5_GATE_OPEN, \
+    mlx5_gate_abandon, mlx5_gate_begin_close, mlx5_gate_begin_create, mlx5_gate_end, mlx5_gate_enter, \
+    mlx5_gate_forked, mlx5_gate_init, mlx5_gate_leave, mlx5_gate_state
+
+from pyverbs.mr import DMMR
+from pyverbs.providers.mlx5.still_in_use import keep, retry
+from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
+
+
+cdef extern from *:
+    """
+    static int mlx5_dm_refuse_to(struct ibv_dm *dm, uint64_t offset, const void *host, size_t length)
+    {
+        (void)dm; (void)offset; (void)host; (void)length;
+        return EOPNOTSUPP;
+    }
+
+    static int mlx5_dm_refuse_from(void *host, struct ibv_dm *dm, uint64_t offset, size_t length)
+    {
+        (void)host; (void)dm; (void)offset; (void)length;
+        return EOPNOTSUPP;
+    }
+
+    /* What a closed Mlx5DM points at. pyverbs' own classes, DMMR for one, use the pointer of a DM without asking whether
+     * it is open; the kernel knows no object of this number, so they are refused instead of following NULL. The number
+     * is where libibverbs' providers look for it too, behind the public structure. */
+    static struct {
+        struct ibv_dm dm;
+        uint32_t handle;
+        char zero[256];
+    } mlx5_dm_tombstone = {
+        .dm = { .memcpy_to_dm = mlx5_dm_refuse_to, .memcpy_from_dm = mlx5_dm_refuse_from, .handle = UINT32_MAX },
+        .handle = UINT32_MAX,
+    };
+
+    static inline struct ibv_dm *mlx5_dm_closed(void)
+    {
+        return &mlx5_dm_tombstone.dm;
+    }
+
+    /* libmlx5 leaves the copy functions of SW ICM NULL, and libibverbs jumps through them. */
+    static inline int mlx5_dm_describe(struct ibv_dm *dm, void **buf, uint64_t *length, uint64_t *remote_va)
+    {
+        struct mlx5dv_dm out = { .comp_mask = MLX5DV_DM_MASK_REMOTE_VA };
+        struct mlx5dv_obj obj = { .dm = { .in = dm, .out = &out } };
+        int rc = mlx5dv_init_obj(&obj, MLX5DV_OBJ_DM);
+
+        if (rc)
+            return rc;
+        if (!dm->memcpy_to_dm)
+            dm->memcpy_to_dm = mlx5_dm_refuse_to;
+        if (!dm->memcpy_from_dm)
+            dm->memcpy_from_dm = mlx5_dm_refuse_from;
+        *buf = out.buf;
+        *length = out.length;
+        *remote_va = out.remote_va;
+        return 0;
+    }
+
+    /* An operation address carries out an operation per access, so each must be exactly one access of that width. */
+    static inline void mlx5_dm_access(volatile void *dm, void *host, size_t width, int store)
+    {
+        switch (width) {
+        case 1:
+            if (store) *(volatile uint8_t *)dm = *(uint8_t *)host;
+            else *(uint8_t *)host = *(volatile uint8_t *)dm;
+            break;
+        case 2:
+            if (store) *(volatile uint16_t *)dm = *(uint16_t *)host;
+            else *(uint16_t *)host = *(volatile uint16_t *)dm;
+            break;
+        case 4:
+            if (store) *(volatile uint32_t *)dm = *(uint32_t *)host;
+            else *(uint32_t *)host = *(volatile uint32_t *)dm;
+            break;
+        default:
+            if (store) *(volatile uint64_t *)dm = *(uint64_t *)host;
+            else *(uint64_t *)host = *(volatile uint64_t *)dm;
+        }
+    }
+    """
+    v.ibv_dm *mlx5_dm_closed() nogil
+    int mlx5_dm_describe(v.ibv_dm *dm, void **buf, uint64_t *length, uint64_t *remote_va) nogil
+    void mlx5_dm_access(void *dm, void *host, size_t width, bint store) nogil
+
+
+# Reading device memory waits for each word, about a microsecond on PCIe; writes are posted and combined. Below these
+# sizes handing the GIL over and back costs more than it gives to other threads.
+cdef size_t RELEASE_GIL_READING = 64
+cdef size_t RELEASE_GIL_WRITING = 1024
+
+cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
+
+
+cdef inline size_t _whole_pages(size_t length) noexcept nogil:
+    return (length + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
+
+
+# Only what the library at hand knows: a name that is here can be allocated as far as libmlx5 is concerned.
+_TYPES = {
+    'MLX5DV_DM_TYPE_MEMIC': mem.MLX5DV_DM_TYPE_MEMIC,
+    'MLX5DV_DM_TYPE_STEERING_SW_ICM': mem.MLX5DV_DM_TYPE_STEERING_SW_ICM,
+    'MLX5DV_DM_TYPE_HEADER_MODIFY_SW_ICM': mem.MLX5DV_DM_TYPE_HEADER_MODIFY_SW_ICM,
+}
+if mem.MLX5_MEM_HAVE_DM_TYPE_HEADER_MODIFY_PATTERN:
+    _TYPES['MLX5DV_DM_TYPE_HEADER_MODIFY_PATTERN_SW_ICM'] = mem.MLX5DV_DM_TYPE_HEADER_MODIFY_PATTERN_SW_ICM
+if mem.MLX5_MEM_HAVE_DM_TYPE_ENCAP:
+    _TYPES['MLX5DV_DM_TYPE_ENCAP_SW_ICM'] = mem.MLX5DV_DM_TYPE_ENCAP_SW_ICM
+
+mlx5dv_alloc_dm_type = enum.IntEnum('mlx5dv_alloc_dm_type', _TYPES, module=__name__)
+mlx5dv_alloc_dm_type.__doc__ = """Types of device memory, with the values of the C enum. See mlx5dv_alloc_dm(3)."""
+
+
+class Mlx5DMError(PyverbsRDMAError, PyverbsUserError):
+    """
+    An access to device memory that was refused before it reached the library, because the arguments are wrong. It is
+    a PyverbsUserError, and as libmlx5 has an errno for the same mistakes, a PyverbsRDMAError with that error_code.
+    """
+    def __init__(self, msg, error_code):
+        """
+        :param msg: What was refused and why
+        :param error_code: The errno that the C library has for it
+        """
+        PyverbsRDMAError.__init__(self, msg, error_code)
+
+
+def _type_name(value):
+    try:
+        return mlx5dv_alloc_dm_type(value).name
+    except ValueError:
+        return f'type {value}'
+
+
+cdef object _byte_count(value, str action, str name):
+    """
+    Check an offset or a length before it is narrowed to a C type.
+    :param value: Anything with __index__
+    :param action: What is being done, for the error text
+    :param name: The argument's name, for the error text
+    :return: It, as an int that fits 64 bits without a sign
+    """
+    number = operator.index(value)
+    if number < 0 or number > UINT64_MAX:
+        raise Mlx5DMError(f'Failed to {action}: {name} {number} is not a number of bytes', EINVAL)
+    return number
+
+
+cdef _get_buffer(obj, Py_buffer *view, bint writable, str action):
+    if not PyObject_CheckBuffer(obj):
+        raise TypeError(f'{action}: a bytes-like object is required, not {type(obj).__name__}')
+    try:
+        PyObject_GetBuffer(obj, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    except (BufferError, ValueError) as ex:
+        kind = 'writable C-contiguous' if writable else 'C-contiguous'
+        raise Mlx5DMError(f'Failed to {action}: the buffer is not {kind} memory ({ex})', EINVAL) from ex
+
+
+cdef class Mlx5AllocDmAttr(PyverbsObject):
+    """
+    The mlx5 part of an allocation of device memory, struct mlx5dv_alloc_dm_attr.
+    """
+    def __init__(self, type=mem.MLX5DV_DM_TYPE_MEMIC, comp_mask=0):
+        """
+        :param type: What to allocate, one of mlx5dv_alloc_dm_type; the library refuses others with EOPNOTSUPP
+        :param comp_mask: Reserved: the library refuses anything but 0 with EINVAL
+        :raises PyverbsUserError: A value does not fit the C field
+
+        See mlx5dv_alloc_dm(3).
+        """
+        super().__init__()
+        self.type = type
+        self.comp_mask = comp_mask
+
+    @property
+    def type(self):
+        """Type of the device memory: a mlx5dv_alloc_dm_type, or the bare number if it is none."""
+        try:
+            return mlx5dv_alloc_dm_type(self.attr.type)
+        except ValueError:
+            return self.attr.type
+
+    @type.setter
+    def type(self, value):
+        number = operator.index(value)
+        if number < 0 or number > UINT32_MAX:
+            raise PyverbsUserError(f'type {number} is not of mlx5dv_alloc_dm_type')
+        self.attr.type = number
+
+    @property
+    def comp_mask(self):
+        """Compatibility mask, reserved."""
+        return self.attr.comp_mask
+
+    @comp_mask.setter
+    def comp_mask(self, value):
+        number = operator.index(value)
+        if number < 0 or number > UINT64_MAX:
+            raise PyverbsUserError(f'comp_mask {number} does not fit 64 bits')
+        self.attr.comp_mask = number
+
+    def __repr__(self):
+        return f'Mlx5AllocDmAttr(type={_type_name(self.attr.type)}, comp_mask={self.attr.comp_mask:#x})'
+
+
+# The collector must not clear the reference to the context: the DM is freed through it.
+@cython.no_gc_clear
+cdef class Mlx5DM(DM):
+    """
+    Device memory of an mlx5 device, allocated by mlx5dv_alloc_dm or imported. It is a pyverbs DM, so DMMR takes it.
+
+    It keeps its Context alive and is closed by it. MRs and op addresses on it keep it alive, and are closed by it first. All
+    methods may be called from several threads; close() waits for copies that are under way in other threads. After
+    fork() it belongs to the parent: in the child, methods raise, and closing it frees nothing.
+    """
+    def __cinit__(self):
+        mlx5_gate_init(&self.gate)
+        self.dm = mlx5_dm_closed()
+        self.children = []
+
+    def __init__(self, Context context not None, AllocDmAttr dm_attr=None, Mlx5AllocDmAttr mlx5_dm_attr=None, *,
+                 handle=None):
+        """
+        Allocate device memory, or import it.
+        :param context: The context to allocate in. It is kept alive, and closes the DM when it is closed
+        :param dm_attr: AllocDmAttr: length in bytes (MEMIC is rounded up to 64, SW ICM to a power of two of blocks),
+                        log2 of the alignment, comp_mask 0
+        :param mlx5_dm_attr: Mlx5AllocDmAttr: type of memory (default: MEMIC), comp_mask 0
+        :param handle: Import the MEMIC of this kernel handle instead, see import_dm()
+        :raises PyverbsUserError: No dm_attr, a closed context, or already initialized
+        :raises PyverbsRDMAError: Refused by library, kernel or device, error_code says why: EINVAL (length 0 or more than the
+                                  largest MEMIC, alignment, comp_mask), ENOMEM (no room left on the device),
+                                  EOPNOTSUPP (device or kernel lacks the type), EPERM (SW ICM without CAP_SYS_RAWIO
+                                  and CAP_NET_RAW)
+
+        See ibv_alloc_dm(3), mlx5dv_alloc_dm(3).
+        """
+        cdef v.ibv_alloc_dm_attr attr
+        cdef mem.mlx5dv_alloc_dm_attr mlx5_attr
+        PyverbsObject.__init__(self)
+        if handle is not None:
+            if dm_attr is not None or mlx5_dm_attr is not None:
+                raise PyverbsUserError('A DM is either allocated, by dm_attr, or imported, by handle')
+            number = operator.index(handle)
+            if number < 0 or number > UINT32_MAX:
+                raise PyverbsUserError(f'handle {number} is not the handle of a DM')
+            self._create(context, NULL, NULL, number)
+            return
+        if dm_attr is None:
+            raise PyverbsUserError('dm_attr is needed: AllocDmAttr(length in bytes)')
+        # Copies: the attributes are the caller's, who may change them while the call runs.
+        attr = dm_attr.alloc_dm_attr
+        mlx5_attr.type = mem.MLX5DV_DM_TYPE_MEMIC
+        mlx5_attr.comp_mask = 0
+        if mlx5_dm_attr is not None:
+            mlx5_attr = mlx5_dm_attr.attr
+        self._create(context, &attr, &mlx5_attr, 0)
+
+    @classmethod
+    def import_dm(cls, Context context not None, handle):
+        """
+        Import MEMIC that was allocated through the same command fd.
+        :param context: A context that shares the owner's command fd: Context(cmd_fd=...), or the owner itself
+        :param handle: The owner's `handle`
+        :return: A Mlx5DM with is_imported True. Closing it unmaps the memory and leaves the owner's allocation alone
+        :raises PyverbsUserError: A closed context, or handle does not fit 32 bits
+        :raises PyverbsRDMAError: The kernel knows no such DM (ENOENT or EINVAL), or it is SW ICM (EOPNOTSUPP)
+
+        See ibv_import_dm(3).
+        """
+        return cls(context, handle=handle)
+
+    cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
+                 uint32_t handle):
+        cdef v.ibv_context *owner = context.context
+        cdef v.ibv_dm *dm
+        cdef int err
+        cdef void *buf = NULL
+        cdef uint64_t length = 0, icm_address = 0
+        cdef size_t in_page
+        if owner == NULL:
+            raise PyverbsUserError('The context is closed: open one to allocate device memory in it')
+        if mlx5_gate_state(&self.gate) != MLX5_GATE_NEW:
+            raise PyverbsUserError('This Mlx5DM has been initialized already: make another one')
+        retry()
+        # Known to the context before the GIL is released: a close() of the context meanwhile waits for us.
+        context.add_ref(self)
+        if context.dr_domains is not None:
+            # The set that a context closes last: it also finds what another thread adds while the context closes.
+            context.dr_domains.add(self)
+        if context.context != owner or mlx5_gate_begin_create(&self.gate):
+            raise PyverbsUserError('The context or this object was used by another thread meanwhile')
+        with nogil:
+            if attr == NULL:
+                dm = mem.ibv_import_dm(owner, handle)
+            else:
+                dm = mem.mlx5dv_alloc_dm(owner, attr, mlx5_attr)
+            err = errno
+            if dm != NULL:
+                err = mlx5_dm_describe(dm, &buf, &length, &icm_address)
+                if err:
+                    if attr == NULL:
+                        mem.ibv_unimport_dm(dm)
+                    else:
+                        mem.ibv_free_dm(dm)
+                    dm = NULL
+        if dm == NULL:
+            mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
+            if attr == NULL:
+                raise PyverbsRDMAError(f'Failed to import DM {handle}. The context must share the command fd of the '
+                                       'one that allocated it, and the memory must be MEMIC', err)
+            self._raise_refused(context, attr.length, attr.log_align_req, mlx5_attr.type, err)
+        self.dm = dm
+        self.owner = owner
+        self.context = context
+        self.imported = attr == NULL
+        self.dm_type = mem.MLX5DV_DM_TYPE_MEMIC if attr == NULL else mlx5_attr.type
+        self.log_align = 0 if attr == NULL else attr.log_align_req
+        self.dm_length = length
+        self.dm_handle = dm.handle
+        self.mapped = buf
+        self.icm_address = icm_address
+        if buf != NULL:
+            # libmlx5 maps whole pages from the one that the memory starts in.
+            in_page = <uintptr_t> buf & (PAGE_SIZE - 1)
+            self.reachable = min(self.dm_length, _whole_pages(self.dm_length) - in_page)
+        mlx5_gate_end(&self.gate, MLX5_GATE_OPEN)
+        self._is_imported = bool(self.imported)
+        self.logger.debug('Mlx5DM: %r', self)
+
+    cdef _raise_refused(self, Context context, size_t length, unsigned int log_align, unsigned int dm_type, int err):
+        name = _type_name(dm_type)
+        largest = 'unknown'
+        try:
+            largest = context.query_device_ex().max_dm_size
+        except PyverbsRDMAError:
+            # The refusal itself is what the caller must hear of.
+            pass
+        is_memic = dm_type == mem.MLX5DV_DM_TYPE_MEMIC
+        text = f'Failed to allocate device memory of size {length}'
+        text += f'. Max available size {largest}' if is_memic else f' ({name})'
+        if err == EPERM:
+            text += '. SW ICM is for CAP_SYS_RAWIO and CAP_NET_RAW: run privileged or grant both'
+        elif err == EOPNOTSUPP and is_memic:
+            text += '. The device has no MEMIC, or this is not an mlx5 device'
+        elif err == EOPNOTSUPP:
+            text += ('. The library does not know the type, the kernel is too old for it, or the device lacks it: it needs '
+                     'sw_owner or sw_owner_v2 in its flow table capabilities (PATTERN: v2 on both RX and TX) and an '
+                     'ICM range of that type')
+        elif err == ENOMEM:
+            text += '. No room is left on the device: close other DMs, each takes whole pages'
+        elif err == EINVAL:
+            text += (f'. Check the length, log_align_req ({log_align}) against the device\'s limits, '
+                     'and that both comp_masks are 0')
+        raise PyverbsRDMAError(text, err)
+
+    cdef bint _context_gone(self):
+        return self.context is None or (<Context> self.context).context != self.owner
+
+    cdef _check_open(self):
+        if mlx5_gate_forked(&self.gate):
+            raise PyverbsUserError('This Mlx5DM belongs to the process that was forked from: allocate one here')
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW:
+            raise PyverbsUserError('This Mlx5DM was never allocated: its __init__ did not run or failed')
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and self._context_gone():
+            self.close()
+            raise PyverbsUserError('This Mlx5DM is closed: its context was closed underneath it')
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
+            raise PyverbsUserError('This Mlx5DM is closed')
+
+    cdef _check_mapped(self, str action):
+        self._check_open()
+        if self.mapped == NULL:
+            raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is reached by its '
+                              'remote_va through the device', EOPNOTSUPP)
+
+    cdef add_ref(self, obj):
+        if isinstance(obj, (DMMR, Mlx5DMOpAddr)):
+            # Dead entries are dropped now and then, not at each addition.
+            if len(self.children) >= 16 and not len(self.children) & (len(self.children) - 1):
+                self.children = [ref for ref in self.children if ref() is not None]
+            self.children.append(weakref.ref(obj))
+
+    cdef _release_children(self):
+        # Every child is given its chance and stays known until it has closed, whatever its siblings do.
+        failure = None
+        for ref in tuple(self.children):
+            child = ref()
+            if child is not None:
+                try:
+                    child.close()
+                except Exception as ex:
+                    failure = failure or ex
+                    continue
+            try:
+                self.children.remove(ref)
+            except ValueError:
+                # Another thread that closes this DM was faster.
+                pass
+        if failure is not None:
+            raise failure
+
+    cdef int _release(self):
+        # The C side of closing, 0 or an errno; the gate is ours. After an error everything is as it was.
+        cdef v.ibv_dm *dm = self.dm
+        cdef void *page
+        cdef int rc = 0
+        self.dm = mlx5_dm_closed()
+        if self._context_gone():
+            # The library's handle died with the context. What is left is its mapping, which keeps the device file, and
+            # with it every kernel object of that context, alive.
+            if self.mapped != NULL:
+                page = <void *> (<uintptr_t> self.mapped & ~(PAGE_SIZE - 1))
+                with nogil:
+                    munmap(page, _whole_pages(self.dm_length))
+        elif self.imported:
+            with nogil:
+                mem.ibv_unimport_dm(dm)
+        else:
+            with nogil:
+                rc = mem.ibv_free_dm(dm)
+        if rc:
+            self.dm = dm
+        else:
+            self.mapped = NULL
+        return rc
+
+    cpdef close(self):
+        """
+        Close the MRs and op addresses on it, then free the memory. Does nothing if closed already. Waits for
+        copies that run in other threads. An import only loses its mapping, the owner keeps the memory.
+        :raises PyverbsRDMAError: An MR, or the DM itself, could not be freed (EBUSY: something is still registered on it).
+                                  It stays open and can be used and closed again
+
+        See ibv_free_dm(3).
+        """
+        cdef int rc
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW or mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
+            return
+        if mlx5_gate_forked(&self.gate):
+            # The kernel object is shared with the parent: freeing it here would take it from there.
+            self.dm = mlx5_dm_closed()
+            mlx5_gate_abandon(&self.gate)
+            self.context = None
+            return
+        if self.logger:
+            self.logger.debug('Closing Mlx5DM')
+        if not self._context_gone():
+            self._release_children()
+        with nogil:
+            rc = mlx5_gate_begin_close(&self.gate)
+        if rc:
+            return
+        rc = self._release()
+        mlx5_gate_end(&self.gate, MLX5_GATE_OPEN if rc else MLX5_GATE_CLOSED)
+        if rc:
+            hint = '. Something is still registered on it: close it first' if rc == EBUSY else ''
+            raise PyverbsRDMAError(f'Failed to free dm{hint}', rc)
+        self.context = None
+
+    def __del__(self):
+        if mlx5_gate_state(&self.gate) != MLX5_GATE_OPEN:
+            return
+        try:
+            self.close()
+        except Exception:
+            keep(self)
+
+    def __dealloc__(self):
+        # Reached open only if __del__ did not run or was refused, and nobody is left to tell.
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate):
+            self._release()
+        mlx5_gate_abandon(&self.gate)
+        # DM's own __dealloc__ calls close() once more; the state above turns it away.
+        self.dm = NULL
+
+    def unimport(self):
+        """
+        Close an imported DM: unmap it and release the library's handle. The owner keeps the memory.
+        :raises PyverbsUserError: It is closed, or it was not imported: close() frees it then
+
+        See ibv_unimport_dm(3).
+        """
+        self._check_open()
+        if not self.imported:
+            raise PyverbsUserError('This Mlx5DM owns its memory: close() frees it')
+        self.close()
+
+    cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1:
+        cdef int rc
+        rc = mlx5_gate_enter(&self.gate, False)
+        if rc == EBUSY:
+            with nogil:
+                rc = mlx5_gate_enter(&self.gate, True)
+        if rc:
+            self._check_open()
+            raise PyverbsUserError('This Mlx5DM is closed')
+        if length < (RELEASE_GIL_WRITING if to_dm else RELEASE_GIL_READING):
+            if to_dm:
+                rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
+            else:
+                rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
+            mlx5_gate_leave(&self.gate)
+        else:
+            with nogil:
+                if to_dm:
+                    rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
+                else:
+                    rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
+                mlx5_gate_leave(&self.gate)
+        if rc:
+            raise PyverbsRDMAError('Failed to copy to dm' if to_dm else 'Failed to copy from dm', rc)
+        return 0
+
+    cdef _check_range(self, str action, dm_offset, length):
+        if dm_offset & 3 or length & 3:
+            raise Mlx5DMError(f'Failed to {action}: offset {dm_offset} and length {length} must be multiples of 4 bytes',
+                              EINVAL)
+        if dm_offset > self.reachable or length > self.reachable - dm_offset:
+            raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {dm_offset} do not fit in '
+                              f'{self.reachable} bytes', EFAULT)
+
+    def copy_to_dm(self, dm_offset, data, length=None):
+        """
+        Write to MEMIC.
+        :param dm_offset: Where in the DM, in bytes, a multiple of 4
+        :param data: What to write: any C-contiguous object with the buffer protocol. Held until the copy is done
+        :param length: How many bytes of data, a multiple of 4 (default: all)
+        :raises Mlx5DMError: Misaligned, negative or not contiguous (EINVAL), outside of the DM or of data (EFAULT), not
+                             mapped since it is SW ICM (EOPNOTSUPP)
+        :raises PyverbsUserError: The DM is closed
+        :raises TypeError: data has no buffer protocol
+
+        See ibv_memcpy_to_dm(3).
+        """
+        cdef Py_buffer view
+        self._check_mapped('copy to dm')
+        offset = _byte_count(dm_offset, 'copy to dm', 'offset')
+        count = None if length is None else _byte_count(length, 'copy to dm', 'length')
+        _get_buffer(data, &view, False, 'copy to dm')
+        try:
+            if count is None:
+                count = view.len
+            elif count > view.len:
+                raise Mlx5DMError(f'Failed to copy to dm: length {count} is more than the {view.len} bytes given', EFAULT)
+            self._check_range('copy to dm', offset, count)
+            self._copy(offset, view.buf, count, True)
+        finally:
+            PyBuffer_Release(&view)
+
+    def copy_from_dm(self, dm_offset, length):
+        """
+        Read MEMIC.
+        :param dm_offset: Where in the DM, in bytes, a multiple of 4
+        :param length: How many bytes, a multiple of 4
+        :return: The bytes
+        :raises Mlx5DMError: Misaligned or negative (EINVAL), outside of the DM (EFAULT), not mapped since it is SW
+                             ICM (EOPNOTSUPP)
+        :raises PyverbsUserError: The DM is closed
+
+        See ibv_memcpy_from_dm(3).
+        """
+        self._check_mapped('copy from dm')
+        offset = _byte_count(dm_offset, 'copy from dm', 'offset')
+        count = _byte_count(length, 'copy from dm', 'length')
+        # Bounded by the DM before anything is allocated.
+        self._check_range('copy from dm', offset, count)
+        data = PyBytes_FromStringAndSize(NULL, count)
+        if count:
+            self._copy(offset, PyBytes_AS_STRING(data), count, False)
+        return data
+
+    def copy_from_dm_into(self, dm_offset, buffer):
+        """
+        Read MEMIC into memory at hand, without a copy between. As many bytes as the buffer has.
+        :param dm_offset: Where in the DM, in bytes, a multiple of 4
+        :param buffer: A writable C-contiguous object with the buffer protocol, its size a multiple of 4 bytes
+        :return: The number of bytes read
+        :raises Mlx5DMError: Misaligned, negative, read-only or not contiguous (EINVAL), outside of the DM (EFAULT), not
+                             mapped since it is SW ICM (EOPNOTSUPP)
+        :raises PyverbsUserError: The DM is closed
+        :raises TypeError: buffer has no buffer protocol
+
+        See ibv_memcpy_from_dm(3).
+        """
+        cdef Py_buffer view
+        self._check_mapped('copy from dm')
+        offset = _byte_count(dm_offset, 'copy from dm', 'offset')
+        _get_buffer(buffer, &view, True, 'copy from dm')
+        try:
+            self._check_range('copy from dm', offset, view.len)
+            self._copy(offset, view.buf, view.len, False)
+            return view.len
+        finally:
+            PyBuffer_Release(&view)
+
+    def map_op_addr(self, op):
+        """
+        Map the address through which accesses carry out an operation on MEMIC, such as an atomic increment.
+        :param op: Number of the operation, 0 to 255, as in the device specification (0 increment, 1 test and set)
+        :return: A Mlx5DMOpAddr, which owns the mapping
+        :raises Mlx5DMError: This is SW ICM (EOPNOTSUPP)
+        :raises PyverbsUserError: The DM is closed, or op does not fit 8 bits
+        :raises PyverbsRDMAError: The device has no such operation (EOPNOTSUPP), or no room to map it (ENOMEM)
+
+        See mlx5dv_dm_map_op_addr(3).
+        """
+        return Mlx5DMOpAddr(self, op)
+
+    def export_dmabuf_fd(self):
+        """
+        Export MEMIC as a dma-buf.
+        :return: A new file descriptor, the caller's to close. It keeps the memory alive on its own
+        :raises Mlx5DMError: This is SW ICM (EOPNOTSUPP)
+        :raises PyverbsUserError: The DM is closed
+        :raises PyverbsRDMAError: The library or the kernel cannot (EOPNOTSUPP), or the kernel refused
+
+        See ibv_dm_export_dmabuf_fd(3).
+        """
+        cdef v.ibv_context *owner
+        cdef v.ibv_dm *twin
+        cdef int fd = -1, err
+        self._check_mapped('export a dma-buf')
+        if not mem.MLX5_MEM_HAVE_DM_EXPORT_DMABUF_FD:
+            raise PyverbsRDMAError('Failed to export dmabuf FD for DM: it needs a newer rdma-core, 64 has it', EOPNOTSUPP)
+        with nogil:
+            err = mlx5_gate_enter(&self.gate, True)
+        if err:
+            raise PyverbsUserError('This Mlx5DM is closed')
+        owner = self.owner
+        with nogil:
+            # libmlx5 remembers one page offset in its handle, of whatever was mapped last through it, and exports
+            # that: after an op address was mapped, the operation's page. A fresh handle knows the memory's own only.
+            twin = mem.ibv_import_dm(owner, self.dm_handle)
+            err = errno
+            if twin != NULL:
+                fd = mem.ibv_dm_export_dmabuf_fd(twin)
+                err = errno
+                mem.ibv_unimport_dm(twin)
+            mlx5_gate_leave(&self.gate)
+        if fd < 0:
+            hint = '. The kernel is too old to export DMs' if err == EOPNOTSUPP else ''
+            raise PyverbsRDMAError(f'Failed to export dmabuf FD for DM{hint}', err)
+        return fd
+
+    @property
+    def type(self):
+        """Type of the memory, a mlx5dv_alloc_dm_type."""
+        self._check_open()
+        return mlx5dv_alloc_dm_type(self.dm_type)
+
+    @property
+    def length(self):
+        """Length in bytes, as asked for; the device may have rounded it up."""
+        self._check_open()
+        return self.dm_length
+
+    @property
+    def log_align_req(self):
+        """Log2 of the alignment asked for; 0 for an import, which does not know it."""
+        self._check_open()
+        return self.log_align
+
+    @property
+    def handle(self):
+        """The kernel's handle, for import_dm() in a context that shares the command fd."""
+        self._check_open()
+        return self.dm_handle
+
+    @property
+    def remote_va(self):
+        """ICM address of SW ICM, which steering objects refer to; None for MEMIC."""
+        self._check_open()
+        return None if self.dm_type == mem.MLX5DV_DM_TYPE_MEMIC else self.icm_address
+
+    @property
+    def addr(self):
+        """Address at which MEMIC is mapped in this process; None for SW ICM, which is not mapped."""
+        self._check_open()
+        return None if self.mapped == NULL else <uintptr_t> self.mapped
+
+    @property
+    def is_imported(self):
+        """Whether the memory is another object's: closing this one does not free it."""
+        self._check_open()
+        return bool(self.imported)
+
+    @property
+    def closed(self):
+        """Whether there is nothing to use: closed, never allocated, the parent's after fork(), or its context is gone."""
+        return bool(mlx5_gate_state(&self.gate) in (MLX5_GATE_NEW, MLX5_GATE_CLOSED) or mlx5_gate_forked(&self.gate) or
+                    self._context_gone())
+
+    def __repr__(self):
+        name = type(self).__name__
+        if self.closed:
+            return f'<{name} closed>'
+        where = f'addr={<uintptr_t> self.mapped:#x}' if self.mapped != NULL else f'remote_va={self.icm_address:#x}'
+        origin = 'imported' if self.imported else 'open'
+        return f'<{name} {_type_name(self.dm_type)} length={self.dm_length} handle={self.dm_handle} {where} {origin}>'
+
+    def __reduce__(self):
+        raise TypeError(f'cannot pickle {type(self).__name__}: device memory belongs to one process')
+
+
+@cython.no_gc_clear
+cdef class Mlx5DMOpAddr(PyverbsCM):
+    """
+    The address through which accesses carry out one operation on a Mlx5DM.
+
+    It owns its mapping, keeps the DM alive and is closed by it. Loads and stores are single accesses of the width asked
+    for. After fork() it belongs to the parent.
+    """
+    def __cinit__(self):
+        mlx5_gate_init(&self.gate)
+
+    def __init__(self, Mlx5DM dm not None, op=0):
+        """
+        Map an operation; Mlx5DM.map_op_addr() does the same.
+        :param dm: The MEMIC to operate on. It is kept alive, and closes this object when it is closed
+        :param op: Number of the operation, 0 to 255, as in the device specification
+        :raises Mlx5DMError: The DM is SW ICM (EOPNOTSUPP)
+        :raises PyverbsUserError: The DM is closed, op does not fit 8 bits, or already initialized
+        :raises PyverbsRDMAError: The device has no such operation (EOPNOTSUPP), or no room to map it (ENOMEM)
+
+        See mlx5dv_dm_map_op_addr(3).
+        """
+        cdef uint8_t operation
+        cdef void *address
+        cdef v.ibv_dm *handle
+        cdef size_t in_page
+        cdef int err
+        super().__init__()
+        number = operator.index(op)
+        if number < 0 or number > 255:
+            raise PyverbsUserError(f'op {number} is not the number of an operation, 0 to 255')
+        operation = number
+        dm._check_mapped('map an operation address')
+        if mlx5_gate_state(&self.gate) != MLX5_GATE_NEW:
+            raise PyverbsUserError('This Mlx5DMOpAddr has been initialized already: make another one')
+        # Known to the DM before the GIL is released: a close() of the DM meanwhile waits for us.
+        dm.add_ref(self)
+        with nogil:
+            err = mlx5_gate_enter(&dm.gate, True)
+        if err:
+            raise PyverbsUserError('The Mlx5DM is closed')
+        if mlx5_gate_begin_create(&self.gate):
+            mlx5_gate_leave(&dm.gate)
+            raise PyverbsUserError('This Mlx5DMOpAddr was initialized by another thread meanwhile')
+        handle = dm.dm
+        with nogil:
+            address = mem.mlx5dv_dm_map_op_addr(handle, operation)
+            err = errno
+            mlx5_gate_leave(&dm.gate)
+        if address == NULL:
+            mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
+            hint = f'. The device has no operation {number}' if err == EOPNOTSUPP else ''
+            raise PyverbsRDMAError(f'Failed to get DM operation address{hint}', err)
+        # libmlx5 maps whole pages and returns the address inside the first.
+        in_page = <uintptr_t> address & (PAGE_SIZE - 1)
+        self.address = address
+        self.mapping = <void *> (<uintptr_t> address - in_page)
+        self.mapping_length = _whole_pages(dm.dm_length)
+        self.reachable = min(dm.dm_length, self.mapping_length - in_page)
+        self.operation = operation
+        self.dm = dm
+        mlx5_gate_end(&self.gate, MLX5_GATE_OPEN)
+
+    cdef _check_open(self):
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate):
+            if not self.dm.closed:
+                return
+            self.close()
+        raise PyverbsUserError('This Mlx5DMOpAddr is closed' if mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED else
+                               'This Mlx5DMOpAddr is not mapped in this process')
+
+    cdef _access(self, void *host, size_t length, object offset, bint store):
+        cdef size_t where
+        cdef int rc
+        action = 'write to the operation address' if store else 'read from the operation address'
+        where_ = _byte_count(offset, action, 'offset')
+        if length not in (1, 2, 4, 8):
+            raise Mlx5DMError(f'Failed to {action}: one access is of 1, 2, 4 or 8 bytes, not {length}', EINVAL)
+        if where_ % length:
+            raise Mlx5DMError(f'Failed to {action}: offset {where_} is not a multiple of the width {length}', EINVAL)
+        if where_ > self.reachable or length > self.reachable - where_:
+            raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {where_} do not fit in '
+                              f'{self.reachable} bytes', EFAULT)
+        where = where_
+        with nogil:
+            rc = mlx5_gate_enter(&self.gate, True)
+            if not rc:
+                mlx5_dm_access(<char *> self.address + where, host, length, store)
+                mlx5_gate_leave(&self.gate)
+        if rc:
+            raise PyverbsUserError('This Mlx5DMOpAddr is closed')
+
+    def read(self, length, offset=0):
+        """
+        Load from the operation address, which carries out the operation.
+        :param length: Width of the access: 1, 2, 4 or 8 bytes
+        :param offset: Where in the DM, in bytes, a multiple of length
+        :return: The bytes loaded, as they are in memory
+        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), outside of the DM (EFAULT)
+        :raises PyverbsUserError: It is closed
+        """
+        cdef uint64_t value = 0
+        self._check_open()
+        width = _byte_count(length, 'read from the operation address', 'length')
+        self._access(&value, width, offset, False)
+        return PyBytes_FromStringAndSize(<char *> &value, width)
+
+    def write(self, data, offset=0):
+        """
+        Store to the operation address, which carries out the operation.
+        :param data: The operand: 1, 2, 4 or 8 bytes, any C-contiguous object with the buffer protocol
+        :param offset: Where in the DM, in bytes, a multiple of the operand's size
+        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), outside of the DM (EFAULT)
+        :raises PyverbsUserError: It is closed
+        :raises TypeError: data has no buffer protocol
+        """
+        cdef Py_buffer view
+        cdef uint64_t value = 0
+        cdef size_t width
+        self._check_open()
+        _get_buffer(data, &view, False, 'write to the operation address')
+        try:
+            width = view.len
+            if width in (1, 2, 4, 8):
+                # An operand of its own: the caller's may be unaligned.
+                memcpy(&value, view.buf, width)
+        finally:
+            PyBuffer_Release(&view)
+        self._access(&value, width, offset, True)
+
+    def unmap(self, length=None):
+        """
+        Close it, for scripts written for Mlx5DmOpAddr.
+        :param length: Ignored: the object knows the length of its mapping
+        """
+        del length
+        self.close()
+
+    cpdef close(self):
+        """
+        Unmap it. Does nothing if closed already. Waits for an access that runs in another thread.
+        """
+        cdef void *mapping
+        cdef size_t length
+        cdef int rc
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW or mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
+            return
+        if mlx5_gate_forked(&self.gate):
+            mlx5_gate_abandon(&self.gate)
+            self.dm = None
+            return
+        with nogil:
+            rc = mlx5_gate_begin_close(&self.gate)
+        if rc:
+            return
+        mapping = self.mapping
+        length = self.mapping_length
+        self.address = NULL
+        self.mapping = NULL
+        with nogil:
+            # Cannot fail: the range is page-aligned and ours.
+            munmap(mapping, length)
+        mlx5_gate_end(&self.gate, MLX5_GATE_CLOSED)
+        self.dm = None
+
+    def __dealloc__(self):
+        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate):
+            munmap(self.mapping, self.mapping_length)
+        mlx5_gate_abandon(&self.gate)
+
+    @property
+    def addr(self):
+        """The address in this process. Accesses through it carry out the operation."""
+        self._check_open()
+        return <uintptr_t> self.address
+
+    @property
+    def op(self):
+        """Number of the operation."""
+        self._check_open()
+        return self.operation
+
+    @property
+    def length(self):
+        """How many bytes can be reached through it."""
+        self._check_open()
+        return self.reachable
+
+    @property
+    def closed(self):
+        """Whether it is unmapped, never mapped, the parent's after fork(), or its DM is closed."""
+        return bool(mlx5_gate_state(&self.gate) in (MLX5_GATE_NEW, MLX5_GATE_CLOSED) or mlx5_gate_forked(&self.gate) or
+                    self.dm is None or self.dm.closed)
+
+    def __repr__(self):
+        name = type(self).__name__
+        if self.closed:
+            return f'<{name} closed>'
+        return f'<{name} op={self.operation} addr={<uintptr_t> self.address:#x} of {self.dm!r}>'
+
+    def __reduce__(self):
+        raise TypeError(f'cannot pickle {type(self).__name__}: a mapping belongs to one process')
