@@ -1,0 +1,217 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+#
+# From a bare Debian to scripts on an emulated ConnectX, or with --device on a real one. See usage below.
+
+# shellcheck source-path=SCRIPTDIR
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+PARTS=$TOP/buildlib/quickstart
+BUILD=$TOP/build
+VENV=$BUILD/venv
+QEMU=$BUILD/qemu
+TRIXIE=$BUILD/trixie-apt
+NEEDED_GIB=3
+RDMA_CORE=59.0
+KERNEL_KIND=stable
+DEVICE=
+PROFILE=
+QUIET=
+
+# shellcheck source=quickstart/stage.sh
+. "$PARTS/stage.sh"
+# shellcheck source=quickstart/system_packages.sh
+. "$PARTS/system_packages.sh"
+# shellcheck source=quickstart/virtual_environment.sh
+. "$PARTS/virtual_environment.sh"
+# shellcheck source=quickstart/rdma_core_source.sh
+. "$PARTS/rdma_core_source.sh"
+# shellcheck source=quickstart/rdma_core_build.sh
+. "$PARTS/rdma_core_build.sh"
+# shellcheck source=quickstart/debian_trixie.sh
+. "$PARTS/debian_trixie.sh"
+# shellcheck source=quickstart/qemu.sh
+. "$PARTS/qemu.sh"
+# shellcheck source=quickstart/kernel.sh
+. "$PARTS/kernel.sh"
+
+usage() {
+  cat << EOF
+usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
+
+  demo                 set up what is missing, then both classes on the card, with a table of what happened
+  test [pytest args]   set up, then every test
+  run -- CMD...        CMD on the card: our pyverbs importable, your files at their paths, CMD's exit status
+  shell                an interactive shell there
+  suite [-k PATTERN]   rdma-core's own tests there, with a scoreboard
+  bench                the benchmarks
+  setup                only set up
+
+  --rdma-core VERSION|DIR  which rdma-core: $(sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt" | paste -sd ' '), or a source tree (default $RDMA_CORE)
+  --kernel stable|backports  Debian 13's kernel, or the newest in its backports (default stable)
+  --profile P              which card is emulated: connectx5, connectx6dx, connectx7
+  --device NAME            the real device NAME of this machine in place of the emulated card, no virtual machine
+  -q                       no progress; logs are in build/log either way
+
+Options of \`python3 -m mlx5emu run\` (--fault, --link-layer, --times ...) may stand before the \`--\` of run.
+Exit status: that of what was run; 2 when something is missing or wrong that this script cannot mend.
+EOF
+}
+
+wrong_usage() {
+  usage >&2
+  give_up "$*"
+}
+
+parse() {
+  COMMAND=
+  ARGUMENTS=()
+  while (($#)); do
+    case $1 in
+      --rdma-core | --kernel | --profile | --device)
+        (($# > 1)) || wrong_usage "$1 takes a value"
+        case $1 in
+          --rdma-core) RDMA_CORE=$2 ;;
+          --kernel) KERNEL_KIND=$2 ;;
+          --profile) PROFILE=$2 ;;
+          --device) DEVICE=$2 ;;
+        esac
+        shift 2
+        ;;
+      --rdma-core=* | --kernel=* | --profile=* | --device=*)
+        set -- "${1%%=*}" "${1#*=}" "${@:2}"
+        ;;
+      -q)
+        QUIET=1
+        # For pytest it means the same.
+        [[ $COMMAND != test ]] || ARGUMENTS+=(-q)
+        shift
+        ;;
+      -h | --help)
+        usage
+        exit 0
+        ;;
+      --)
+        ARGUMENTS+=("$@")
+        break
+        ;;
+      *)
+        if [[ -z $COMMAND ]]; then
+          COMMAND=$1
+        elif [[ $COMMAND == run && $1 != -* && ! " $* " =~ " -- " ]]; then
+          # `run python3 x.py`: from here on it is the command's.
+          ARGUMENTS+=(-- "$@")
+          break
+        else
+          ARGUMENTS+=("$1")
+        fi
+        shift
+        ;;
+    esac
+  done
+  case $COMMAND in
+    demo | shell | bench | setup | suite | test) ;;
+    run) [[ " ${ARGUMENTS[*]-} " == *" -- "[!\ ]* ]] || wrong_usage "run: name a command, as in: run -- python3 myscript.py" ;;
+    '') wrong_usage "name a command" ;;
+    *) wrong_usage "no such command: $COMMAND" ;;
+  esac
+  case $KERNEL_KIND in
+    stable | backports) ;;
+    *) wrong_usage "--kernel is stable or backports" ;;
+  esac
+  KERNEL=$BUILD/kernel-$KERNEL_KIND
+}
+
+# The device is there before minutes are spent on building for it.
+check_device() {
+  [[ -n $DEVICE ]] || return 0
+  [[ -e /sys/class/infiniband/$DEVICE ]] ||
+    give_up "--device $DEVICE: this machine has no such RDMA device; it has: $(ls -x /sys/class/infiniband 2> /dev/null || true). Leave --device out for the emulated card"
+}
+
+virtual_machine() {
+  [[ -z $DEVICE ]] || return 0
+  if [[ ! -d $QEMU || ! -d $KERNEL ]]; then
+    [[ -n $(command -v apt-get) && -n $(command -v dpkg-deb) ]] ||
+      give_up "the virtual machine is made of Debian's packages: apt-get and dpkg-deb are needed. On this system only --device works"
+    run_stage trixie-lists "package lists of Debian 13" open_trixie trixie-lists
+  fi
+  [[ -d $QEMU ]] || run_stage qemu "QEMU with vfio-user" make_qemu
+  [[ -d $KERNEL ]] || run_stage kernel "Debian's kernel ($KERNEL_KIND)" make_kernel
+  rm -rf "$TRIXIE"
+}
+
+describe_machine() {
+  [[ -z $DEVICE ]] || return 0
+  MACHINE=$BUILD/machine.json
+  # Another choice gets a file of its own, so that two runs with different ones do not meet.
+  [[ $RDMA_CORE_BUILD == "$BUILD/rdma-core-59.0-build" && $KERNEL_KIND == stable ]] ||
+    MACHINE=$BUILD/machine-$(basename "$RDMA_CORE_BUILD" -build)-$KERNEL_KIND.json
+  if [[ ! -e $MACHINE || -n ${STAGE_TIMES[*]-} ]]; then
+    "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" --kernel "$KERNEL" --python "$VENV/bin/python" \
+      --source "$RDMA_CORE_SOURCE" --build "$RDMA_CORE_BUILD" --version "$RDMA_CORE_VERSION"
+  fi
+}
+
+set_up() {
+  take_lock
+  [[ -e $BUILD/machine.json ]] || need_space
+  system_packages
+  virtual_environment
+  rdma_core_source
+  rdma_core_build
+  virtual_machine
+  describe_machine
+  release_lock
+}
+
+# What `mlx5emu run` gives the guest, for a real device.
+enter_environment() {
+  export PYTHONPATH=$RDMA_CORE_BUILD/python:$TOP/tests${PYTHONPATH:+:$PYTHONPATH}
+  export LD_LIBRARY_PATH=$RDMA_CORE_BUILD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  export PATH=$VENV/bin:$RDMA_CORE_BUILD/bin:$PATH
+  export PYTHONUNBUFFERED=1 MLX5_DEVICE=$DEVICE
+}
+
+on_device() {
+  enter_environment
+  case $COMMAND in
+    demo) exec "$VENV/bin/python" "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}" ;;
+    test) cd "$TOP" && exec "$VENV/bin/python" -m pytest "${ARGUMENTS[@]}" ;;
+    run)
+      [[ ${ARGUMENTS[0]} == -- ]] || give_up "run ${ARGUMENTS[0]}: an option of the emulated card, --device has none"
+      exec "${ARGUMENTS[@]:1}"
+      ;;
+    shell) exec "${SHELL:-/bin/bash}" -i ;;
+    suite) exec "$RDMA_CORE_BUILD/bin/run_tests.py" --dev "$DEVICE" -v "${ARGUMENTS[@]}" ;;
+    bench) cd "$TOP" && exec "$VENV/bin/python" -m pytest tests/bench "${ARGUMENTS[@]}" ;;
+  esac
+}
+
+on_card() {
+  local emu=("$VENV/bin/python" -m mlx5emu) profile=() card_args=() paths=0 argument
+  export MLX5EMU_MACHINE=$MACHINE PYTHONPATH=$TOP/tests${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+  [[ -z $PROFILE ]] || { profile=(--profile "$PROFILE"); card_args=("--card-args=--profile $PROFILE"); }
+  case $COMMAND in
+    demo)
+      exec "${emu[@]}" run "${profile[@]}" --times -- "$VENV/bin/python" "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}"
+      ;;
+    test)
+      # Paths given are from where the user stands; without one it is all of them.
+      for argument in "${ARGUMENTS[@]}"; do [[ $argument == -* || ! -e ${argument%%::*} ]] || paths=1; done
+      ((paths)) || ARGUMENTS+=("$TOP/tests")
+      exec "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" --on-card "${card_args[@]}" "${ARGUMENTS[@]}"
+      ;;
+    run) exec "${emu[@]}" run "${profile[@]}" "${ARGUMENTS[@]}" ;;
+    shell) exec "${emu[@]}" shell "${profile[@]}" "${ARGUMENTS[@]}" ;;
+    suite) exec "${emu[@]}" suite "${profile[@]}" "${ARGUMENTS[@]}" ;;
+    bench) exec "${emu[@]}" run "${profile[@]}" -- "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" "$TOP/tests/bench" "${ARGUMENTS[@]}" ;;
+  esac
+}
+
+parse "$@"
+check_device
+set_up
+[[ $COMMAND != setup ]] || exit 0
+if [[ -n $DEVICE ]]; then on_device; else on_card; fi

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+# shellcheck shell=bash
+#
+# Sets RDMA_CORE_SOURCE, RDMA_CORE_BUILD and RDMA_CORE_VERSION for --rdma-core VERSION|DIR.
+
+fetch_sdist() {
+  local version=$1 archive tree=$SCRATCH/rdma-core
+  grep "^pyverbs==$version " "$PARTS/pyverbs_sdists.txt" > "$SCRATCH/sdist.txt"
+  # Only pyverbs itself as source: what its build names stays a wheel, compiled from source it takes minutes.
+  "$VENV/bin/python" -m pip download --disable-pip-version-check --no-input --no-deps --no-binary pyverbs \
+    --require-hashes -r "$SCRATCH/sdist.txt" -d "$SCRATCH" || sdist_failed "$version"
+  archive=("$SCRATCH"/pyverbs-*.tar.gz)
+  mkdir "$tree"
+  tar -xzf "${archive[0]}" -C "$tree" --strip-components=2 "pyverbs-$version/rdma-core"
+  mv -T "$tree" "$RDMA_CORE_SOURCE"
+}
+
+sdist_failed() {
+  local log=$BUILD/log/rdma-core-source.log
+  grep -q 'THESE PACKAGES DO NOT MATCH THE HASHES' "$log" &&
+    stage_fails "the package index serves another pyverbs $1 than pyverbs_sdists.txt names; not used. Use another index (PIP_INDEX_URL), or --rdma-core DIR"
+  grep -q 'No matching distribution found' "$log" &&
+    stage_fails "the package index has no pyverbs $1: use another index (PIP_INDEX_URL), or --rdma-core DIR"
+  exit 1
+}
+
+rdma_core_source() {
+  if [[ -d $RDMA_CORE ]]; then
+    RDMA_CORE_SOURCE=$(cd "$RDMA_CORE" && pwd -P)
+    [[ -e $RDMA_CORE_SOURCE/buildlib/pyverbs_functions.cmake ]] ||
+      give_up "$RDMA_CORE is no rdma-core source tree: it has no buildlib/pyverbs_functions.cmake"
+    # Two trees may have the same last name.
+    RDMA_CORE_BUILD=$BUILD/rdma-core-dir-$(cksum <<< "$RDMA_CORE_SOURCE" | cut -d ' ' -f 1)-build
+    RDMA_CORE_VERSION=$(sed -n 's/^set(PACKAGE_VERSION "\(.*\)")$/\1/p' "$RDMA_CORE_SOURCE/CMakeLists.txt")
+    return 0
+  fi
+  grep -q "^pyverbs==$RDMA_CORE " "$PARTS/pyverbs_sdists.txt" ||
+    give_up "--rdma-core $RDMA_CORE is neither a directory nor one of $(sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt" | paste -sd ' ')"
+  RDMA_CORE_SOURCE=$BUILD/rdma-core-$RDMA_CORE
+  RDMA_CORE_BUILD=$BUILD/rdma-core-$RDMA_CORE-build
+  RDMA_CORE_VERSION=$RDMA_CORE
+  [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" fetch_sdist "$RDMA_CORE"
+}

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+# shellcheck shell=bash
+#
+# What has to be on the system itself: compilers and headers. Looked for by what it does, not by package, so that any
+# distribution that has it all will do.
+
+MIN_PYTHON=3.11
+
+usable_python() {
+  "$1" - 2> /dev/null << EOF
+import ensurepip, os, sys, sysconfig, venv
+ok = sys.version_info >= tuple(map(int, "$MIN_PYTHON".split("."))) and sys.prefix == sys.base_prefix
+sys.exit(not (ok and os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))))
+EOF
+}
+
+# The user's Python when it can build extensions, else the distribution's.
+choose_python() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if command -v "$python" > /dev/null && usable_python "$python"; then
+      PYTHON=$(command -v "$python")
+      return 0
+    fi
+  done
+  return 1
+}
+
+missing_packages() {
+  MISSING=()
+  command -v gcc > /dev/null && [[ -e /usr/include/stdio.h ]] || MISSING+=(gcc libc6-dev)
+  command -v cmake > /dev/null || MISSING+=(cmake)
+  command -v ninja > /dev/null || MISSING+=(ninja-build)
+  command -v xz > /dev/null || MISSING+=(xz-utils)
+  if ! command -v pkg-config > /dev/null; then
+    MISSING+=(pkg-config libnl-3-dev libnl-route-3-dev)
+  else
+    pkg-config --exists libnl-3.0 || MISSING+=(libnl-3-dev)
+    pkg-config --exists libnl-route-3.0 || MISSING+=(libnl-route-3-dev)
+  fi
+  # Signs what is fetched for the virtual machine; without a VM nothing is.
+  [[ -n $DEVICE || -e $DEBIAN_KEYRING ]] || MISSING+=(debian-archive-keyring)
+  # pip needs the certificates of whoever it talks to.
+  [[ -e /etc/ssl/certs/ca-certificates.crt ]] || MISSING+=(ca-certificates)
+  choose_python || MISSING+=(python3-dev python3-venv)
+}
+
+is_debian() {
+  [[ -r /etc/os-release ]] && grep -qE '^ID="?debian"?$' /etc/os-release && command -v apt-get > /dev/null
+}
+
+download_packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  # update alone reports an archive that cannot be reached as a warning, and goes on with what it had.
+  apt-get update -o APT::Update::Error-Mode=any ||
+    stage_fails "apt-get update failed: see to the network and to /etc/apt/sources.list*, then run it again"
+  apt-get install -y --no-install-recommends --download-only -o DPkg::Lock::Timeout=120 "${MISSING[@]}"
+}
+
+install_packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  [[ -z $(dpkg --audit) ]] || dpkg --configure -a
+  apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=120 "${MISSING[@]}"
+}
+
+system_packages() {
+  local line
+  [[ $(uname -m) == x86_64 ]] || give_up "the emulated card runs on x86_64, this machine is $(uname -m)"
+  missing_packages
+  ((${#MISSING[@]})) || return 0
+  line="apt-get update && apt-get install --no-install-recommends ${MISSING[*]}"
+  is_debian || give_up "missing, by the names of Debian's packages: ${MISSING[*]}. Install what your distribution calls them and run this again (on Debian: $line)"
+  ((EUID == 0)) || give_up "missing: ${MISSING[*]}. As root: $line"
+  run_stage packages-download "downloading packages: ${MISSING[*]}" download_packages
+  run_stage --finish packages-install "installing packages" install_packages
+  hash -r
+  missing_packages
+  ((${#MISSING[@]} == 0)) || give_up "still missing after apt-get: ${MISSING[*]} (log: $BUILD/log/packages-install.log)"
+}
