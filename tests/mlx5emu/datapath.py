@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The data path of one function: doorbells in, work carried out, completions and events out.
+
+Nothing that a guest writes raises out of here: a queue that cannot be served goes to its error state and the driver is told.
+"""
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import dct, prm
+from .dma import DmaError
+from .fabric import Address, Fabric
+from .mkey import Run
+from .qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC, event
+from .requester import Requester
+from .responder import Responder
+from .transfer import read_all
+from .wq import WQ_ERROR
+from .wqe import CTRL_CQ_UPDATE, Op, Syndrome
+
+if TYPE_CHECKING:
+    from .card import Card
+
+#: Where SQ doorbells begin in a UAR page, and the size of one BlueFlame buffer.
+SEND_DOORBELL, BLUEFLAME = 0x800, 0x100
+#: A receive queue in error is looked at for newly posted WQEs after this time, then less and less often.
+FLUSH_POLL_NS, FLUSH_POLL_MAX_NS = 2_000_000, 256_000_000
+
+
+class DataPath:
+    """Queues at work.
+
+    :param card: the function.
+    :param fabric: what it is connected to; default: only itself.
+    """
+
+    def __init__(self, card: 'Card', fabric: Fabric | None = None) -> None:
+        self.card = card
+        #: QPs of each multicast group.
+        self.groups: dict[bytes, list[Any]] = {}
+        #: The QP0 and QP1 of the port by their number.
+        self.special: dict[int, Any] = {}
+        #: Last WQE that a BlueFlame buffer's doorbell ran, until its second piece arrives: (page, buffer) -> (QP, index).
+        self._blueflame: tuple[int, int, Any, int] | None = None
+        #: Doorbells for queues that are not there or have another UAR.
+        self.stray_doorbells = 0
+        #: Errors that CQEs told of: {syndrome: n}.
+        self.errors: dict[int, int] = {}
+        self.responder = Responder(self)
+        self.requester = Requester(self)
+        self._khz = card.caps.get('device_frequency_khz')
+        self.fabric = fabric or Fabric()
+        self.fabric.join(self)
+
+    # ---- entrances
+
+    def doorbell(self, uar: int, offset: int, data: bytes) -> None:
+        """A write into a UAR page from SEND_DOORBELL on: the first bytes of a WQE, or more of it.
+
+        :param uar: page index.
+        :param offset: byte offset in the page.
+        :param data: as written.
+        """
+        if offset < SEND_DOORBELL:
+            return
+        piece = offset & (BLUEFLAME - 1)
+        if piece == 0 and len(data) >= 8:
+            queue = self.card.queue_numbers.lookup(int.from_bytes(data[4:7], 'big'))
+            if queue is None or queue.sq is None or queue.uar != uar:
+                self.stray_doorbells += 1
+                return
+            before = queue.sq.consumer
+            self._blueflame = None
+            self.guarded(self.requester.run, queue)
+            self._remember(uar, offset, queue, before, data)
+            if len(data) > 8:
+                self._second_piece(uar, offset, data[8:])
+        elif piece == 8 and self._blueflame is not None:
+            self._second_piece(uar, offset - 8, data)
+
+    def _remember(self, uar: int, offset: int, queue: Any, before: int, data: bytes) -> None:
+        """Keep what a BlueFlame copy may still add to: one NOP that ran without asking for a CQE."""
+        ring = queue.sq
+        if data[3] != Op.NOP or (ring.consumer - before) & 0xffff == 0:
+            return
+        index = (ring.consumer - 1) & 0xffff
+        try:
+            control = ring.read(index, 16)
+        except DmaError:
+            return
+        if control[3] == Op.NOP and not control[11] & CTRL_CQ_UPDATE and control[1:3] == data[1:3]:
+            self._blueflame = (uar, offset, queue, index)
+
+    def _second_piece(self, uar: int, offset: int, data: bytes) -> None:
+        last, self._blueflame = self._blueflame, None
+        if last is None or last[0] != uar or last[1] != offset or len(data) < 4 or not data[3] & CTRL_CQ_UPDATE:
+            return
+        self.guarded(lambda queue: self.requester.complete_nop(queue, last[3]), last[2])
+
+    def arm_cq(self, uar: int, data: bytes) -> None:
+        """A write of the CQ doorbell: command and consumer index, then the CQ's number."""
+        if len(data) < 8:
+            return
+        word = int.from_bytes(data[:4], 'big')
+        cq = self.card.cqs.find(int.from_bytes(data[4:8], 'big') & 0xffffff)
+        if cq is None or cq.uar != uar:
+            self.stray_doorbells += 1
+            return
+        cq.arm(word & 0xffffff, bool(word >> 24 & 1))
+
+    def guarded(self, call: Callable[[Any], Any], queue: Any) -> None:
+        """Run a piece of work; a defect of the emulator is counted and stops the queue, not the card."""
+        try:
+            call(queue)
+        except Exception as e:  # the guest must not be able to end the server
+            self.card.internal_errors += 1
+            self.note(queue, 0, 0, 0, f'internal error: {e!r}')
+            try:
+                self.to_error(queue, 'WQ_CATAS_ERROR')
+            except Exception:  # the same defect once more: the state is set, which is what counts
+                self.card.internal_errors += 1
+
+    def timestamp(self) -> int:
+        """The free-running counter that CQEs show."""
+        return self.card.now() * self._khz // 1_000_000
+
+    def note(self, qp: Any, index: int, op: int, syndrome: int, why: str) -> None:
+        """Count an error and log it."""
+        self.errors[syndrome] = self.errors.get(syndrome, 0) + 1
+        if self.card.log is not None:
+            self.card.log(f'{qp.kind} {qp.number:#x} WQE {index:#x} opcode {op:#x}: syndrome {syndrome:#x} {why}')
+
+    # ---- states
+
+    def started(self, qp: Any) -> None:
+        """A QP left the reset state."""
+        if qp.st in (QP0, QP1):
+            self.special[qp.st - QP0] = qp
+
+    def stopped(self, qp: Any) -> None:
+        """A QP is reset or destroyed."""
+        if self.special.get(qp.st - QP0) is qp:
+            del self.special[qp.st - QP0]
+
+    def resume(self, qp: Any) -> None:
+        """A QP may send: take up what was posted before."""
+        if qp.sq is not None:
+            self.guarded(self.requester.run, qp)
+
+    def send_error(self, qp: Any) -> None:
+        """A WQE failed: the send queue stops, and with a reliable transport the QP."""
+        if qp.st in (UC, *DATAGRAM):
+            qp.enter(SQER)
+            self.requester.flush(qp)
+        else:
+            self.to_error(qp)
+
+    def to_error(self, qp: Any, why: str | None = None) -> None:
+        """Stop a queue: everything outstanding is flushed, the driver is told.
+
+        :param why: name of an asynchronous event, or None.
+        """
+        if qp.kind == 'dct':
+            return
+        if qp.st == RAW:
+            if qp.wq_state != WQ_ERROR:
+                qp.enter(WQ_ERROR)
+                if why:
+                    event(self.card, qp, why, 2 if qp.kind == 'sq' else 1)
+                self.requester.flush(qp)
+                self.flush_receive(qp)
+            return
+        old = qp.state
+        if old == ERR:
+            return
+        qp.enter(ERR)
+        if why:
+            event(self.card, qp, why)
+        if old == RST:
+            return
+        if old != INIT:
+            self.requester.flush(qp)
+        self.flush_receive(qp)
+        if qp.srq is not None and qp.st != XRC:
+            event(self.card, qp, 'SRQ_LAST_WQE')
+        if qp.rq is not None:
+            self._watch(qp, FLUSH_POLL_NS)
+
+    def _watch(self, qp: Any, delay: int) -> None:
+        """Flush what is posted to a receive queue in error: no doorbell tells of it, so look now and then."""
+        epoch = qp.epoch
+
+        def look() -> None:
+            if qp.epoch == epoch:
+                self.guarded(self.flush_receive, qp)
+                self._watch(qp, min(delay * 2, FLUSH_POLL_MAX_NS))
+        self.card.call_later(delay, look)
+
+    def flush_send(self, queue: Any) -> None:
+        """Complete what is posted to a send queue with flush errors."""
+        self.guarded(self.requester.flush, queue)
+
+    def flush_receive(self, queue: Any) -> None:
+        """Complete what is posted to a receive queue of its own with flush errors."""
+        ring = queue.rq
+        if ring is None or queue.rcq is None or (queue.st == RAW and not queue.flush_in_error):
+            return
+        try:
+            left = ring.posted()
+            while left:
+                head = ring.peek()
+                if head is None:
+                    return
+                ring.take()
+                self.responder.error_cqe(queue, queue.rcq, None, head[0], Syndrome.FLUSH)
+                left -= 1
+        except DmaError:
+            pass    # nothing can be read any more, so nothing is outstanding that a CQE could name
+
+    def key_violation(self, target: Any) -> None:
+        """A request to a DCT had the wrong key."""
+        target.violations = min(target.violations + 1, 0xffffffff)
+        if target.armed:
+            target.armed = False
+            data = prm.new('dct_event')
+            data['dctn'] = target.number
+            self.card.post_event(prm.EVENTS['DCT_KEY_VIOLATION'], 0, bytes(data.buf))
+
+    # ---- addresses
+
+    def answers(self, address: Address) -> bool:
+        """Whether an address is this port's."""
+        vport = self.card.vport
+        if self.card.link_layer == 'ib':
+            if address.lid in (vport.lid, 0xffff):
+                return True
+            return not address.lid and address.has_gid and address.gid == vport.gid(0)
+        if any(raw[:16] == address.gid for raw in vport.roce_addresses.values()):
+            return True
+        return bool(address.mac) and int.from_bytes(address.mac, 'big') == vport.mac and not vport.roce_addresses
+
+    def datagram_qp(self, qpn: int) -> Any | None:
+        """The UD QP of a number; 0 and 1 are the port's special QPs."""
+        return self.special.get(qpn) if qpn < 2 else self.card.qps.find(qpn)
+
+    def multicast_targets(self) -> list['DataPath']:
+        """Every data path that a multicast packet reaches."""
+        return list(self.fabric.members)
+
+    def leave(self, gid: bytes, qp: Any) -> None:
+        """A QP is no longer in a multicast group."""
+        members = self.groups.get(gid, [])
+        if qp in members:
+            members.remove(qp)
+        if not members:
+            self.groups.pop(gid, None)
+
+    # ---- frames
+
+    def transmit(self, head: bytes, runs: list[Run], n: int) -> None:
+        """An Ethernet frame leaves the port."""
+        self.card.vport.count('transmitted_eth_unicast', n)
+        if len(self.fabric.members) > 1:
+            self.fabric.frame(self, head + read_all(runs))
+
+    def receive_frame(self, frame: bytes) -> None:
+        """A frame arrives from another port: no flow table can take it yet, so it is dropped."""
+        self.card.vport.count('received_eth_unicast', len(frame))
+
+
+__all__ = ['DataPath', 'dct']

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Dynamically connected targets: CREATE_DCT, QUERY_DCT, DRAIN_DCT, DESTROY_DCT, ARM_DCT_FOR_KEY_VIOLATION."""
+from typing import TYPE_CHECKING
+
+from . import prm
+from .cq import Cq
+from .firmware import Command, Status, command
+from .qp import DCT, RTR
+from .srq import Srq
+from .tables import Object
+
+if TYPE_CHECKING:
+    from .card import Card
+
+#: State of the context: takes requests, is draining or drained.
+ACTIVE, DRAINING, DRAINED = 0, 1, 2
+_NOT_RECEIVING = -1
+
+
+class Dct(Object):
+    """A target that any DC initiator with the key may address; to the responder it looks like a QP on an SRQ."""
+
+    kind = 'dct'
+    st = DCT
+    rlky = False
+    rq = sq = scq = None
+
+    def __init__(self, context: bytes, srq: Srq, cq: Cq) -> None:
+        super().__init__()
+        self.context = bytearray(context)
+        c = prm.view('dctc', self.context)
+        self.srq, self.rcq = srq, cq
+        self.state = RTR
+        self.pd, self.user_index = c['pd'], c['user_index']
+        self.rre, self.rwe, self.rae = bool(c['rre']), bool(c['rwe']), bool(c['rae'])
+        self.access_key = c['dc_access_key']
+        self.min_rnr_nak, self.cs_res = c['min_rnr_nak'], c['cs_res']
+        self.mtu = 128 << c['mtu']
+        self.recv_psn = 0
+        self.violations = 0
+        self.armed = False
+
+
+@command('CREATE_DCT')
+def create_dct(card: 'Card', cmd: Command) -> None:
+    """Check the context against its PD, SRQ and CQ."""
+    c = cmd.inp.sub('dct_context_entry')
+    pd = card.pds.get(c['pd'], cmd.uid)
+    cq = card.cqs.get(c['cqn'], cmd.uid)
+    srq = card.srq_numbers.lookup(c['srqn_xrqn'])
+    if not isinstance(srq, Srq) or (cmd.uid and srq.uid != cmd.uid):
+        raise Status('BAD_RES', 'no such srq')
+    at = cmd.inp.offset('dct_context_entry')
+    dct = Dct(cmd.raw[at:at + c.size], srq, cq)
+    cmd.out['dctn'] = card.dcts.alloc(dct, cmd.uid)
+    dct.use(pd, cq, srq)
+
+
+@command('QUERY_DCT')
+def query_dct(card: 'Card', cmd: Command) -> None:
+    """The context with state and violation counter."""
+    dct = card.dcts.get(cmd.inp['dctn'], cmd.uid)
+    at = cmd.out.offset('dct_context_entry')
+    cmd.out.buf[at:at + len(dct.context)] = dct.context
+    cmd.out.sub('dct_context_entry').set(state=ACTIVE if dct.state == RTR else DRAINED, dc_access_key_violation_count=dct.violations)
+
+
+@command('DRAIN_DCT')
+def drain_dct(card: 'Card', cmd: Command) -> None:
+    """Take no more requests; the drained event follows."""
+    dct = card.dcts.get(cmd.inp['dctn'], cmd.uid)
+    if dct.state != RTR:
+        raise Status('BAD_RES_STATE', 'DCT is drained already')
+    dct.state = _NOT_RECEIVING
+    event = prm.new('dct_event')
+    event['dctn'] = dct.number
+    card.post_event(prm.EVENTS['DCT_DRAINED'], 0, bytes(event.buf))
+
+
+@command('ARM_DCT_FOR_KEY_VIOLATION')
+def arm_dct(card: 'Card', cmd: Command) -> None:
+    """One event at the next request with a wrong key."""
+    card.dcts.get(cmd.inp['dct_number'], cmd.uid).armed = True
+
+
+@command('DESTROY_DCT')
+def destroy_dct(card: 'Card', cmd: Command) -> None:
+    """After it was drained."""
+    dct = card.dcts.get(cmd.inp['dctn'], cmd.uid)
+    if dct.state == RTR:
+        raise Status('BAD_RES_STATE', 'DCT is not drained')
+    card.dcts.free(cmd.inp['dctn'], cmd.uid)

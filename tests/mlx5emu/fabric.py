@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""What lies between ports: who answers at an address.
+
+Every data path is on a fabric; one of its own makes a lone function that can talk to itself only.  Functions that join the same
+fabric reach each other.
+"""
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .datapath import DataPath
+
+
+class Address(NamedTuple):
+    """Where a packet is to go: LID on InfiniBand, GID on both, MAC on Ethernet."""
+    lid: int
+    gid: bytes
+    has_gid: bool
+    mac: bytes = b''
+
+
+class Fabric:
+    """Ports that reach each other."""
+
+    def __init__(self) -> None:
+        self.members: list[DataPath] = []
+
+    def join(self, member: 'DataPath') -> None:
+        """A port is connected."""
+        if member not in self.members:
+            self.members.append(member)
+
+    def leave(self, member: 'DataPath') -> None:
+        """A port is disconnected."""
+        if member in self.members:
+            self.members.remove(member)
+
+    def route(self, source: 'DataPath', address: Address) -> 'DataPath | None':
+        """The port at an address; a port's own address is itself."""
+        if source.answers(address):
+            return source
+        for member in self.members:
+            if member is not source and member.answers(address):
+                return member
+        return None
+
+    def frame(self, source: 'DataPath', frame: bytes) -> None:
+        """An Ethernet frame leaves a port: every other port sees it."""
+        for member in self.members:
+            if member is not source:
+                member.receive_frame(frame)
+
+
+def address_of(qp: Any) -> Address:
+    """Where a connected QP's primary path leads."""
+    return Address(qp.rlid, qp.rgid, qp.grh)

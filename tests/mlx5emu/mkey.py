@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Memory keys: CREATE_MKEY, QUERY_MKEY, DESTROY_MKEY, and what an address means under a key.
+
+A translation is a list of runs ``(memory, address, length)``; a memory has ``read(address, n)`` and ``write(address, data)``: guest
+memory, MEMIC, SW ICM, or nothing at all (the null key).
+"""
+import struct
+from array import array
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any
+
+from . import prm_wqe  # noqa: F401  declares the umem fields of create_mkey_in
+from .dma import DmaError
+from .firmware import Command, Status, command
+from .tables import Object
+
+if TYPE_CHECKING:
+    from .card import Card
+    from .umem import Umem
+
+#: Keys that every card has; the driver learns them by QUERY_SPECIAL_CONTEXTS.
+TERMINATE_SCATTER_LIST_KEY, RESERVED_LKEY, NULL_KEY, DUMP_FILL_KEY = 0x100, 0x200, 0x300, 0x500
+
+#: Access rights.
+LOCAL_READ, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, ATOMIC = 1, 2, 4, 8, 16
+#: Access modes.
+PA, MTT, KLM, KSM, SW_ICM, MEMIC, CROSSING = 0, 1, 2, 3, 4, 5, 6
+#: QP number of a key that any QP may use.
+ANY_QP = 0xffffff
+#: Deepest nesting of keys that name keys.
+MAX_DEPTH = 4
+#: Most runs of one translation: what a hostile list of tiny pieces can make the card build for one message.
+MAX_RUNS = 1 << 19
+#: First doubleword pair of a strided (interleaved) list, where a KLM has its key.
+STRIDED = 0x400
+
+_MKC = struct.Struct('>II4xIQQI16xII4x')
+_ADDRESS = (1 << 64) - 1 & ~0xff
+_BLOCK = struct.Struct('>IIIHH')
+_BLOCK_ENTRY = struct.Struct('>HHIQ')
+
+Run = tuple[Any, int, int]
+
+
+class AccessError(Exception):
+    """A key or range that the access may not have."""
+
+
+class NullMemory:
+    """Behind the null key: reads zeroes, swallows writes."""
+
+    def read(self, address: int, n: int) -> bytes:
+        """Zeroes."""
+        return bytes(n)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Nothing is kept."""
+
+
+_NULL = NullMemory()
+
+
+class Mkey(Object):
+    """A memory key: its context (``mkc``, as the PRM lays it out) and its translation entries."""
+
+    kind = 'mkey'
+
+    def __init__(self, card: 'Card', mkc: bytes, entries: 'array[int]', capacity: int, pg_access: bool) -> None:
+        super().__init__()
+        self.card, self.mkc, self.entries = card, bytearray(mkc), entries
+        #: Octowords (16 bytes) of translation entries that the key may hold.
+        self.capacity = capacity
+        self.pg_access = pg_access
+        self.umem: Umem | None = None
+        self.umem_offset = 0
+        self.charged = 0
+        self.domain: Object | None = None
+        self._bases: list[int] | None = None
+        self.decode()
+
+    def decode(self) -> None:
+        """Read the context into attributes, after it was made or changed."""
+        w0, w1, w3, self.start, self.length, _, self.octowords, w14 = _MKC.unpack_from(self.mkc)
+        self.free = bool(w0 >> 30 & 1)
+        self.mode = w0 >> 8 & 3 | (w0 >> 26 & 7) << 2
+        self.rights = w0 >> 10 & 0x1f
+        self.umr_en = bool(w0 >> 15 & 1)
+        self.qpn, self.variant = w1 >> 8, w1 & 0xff
+        self.length64, self.bsf_en, self.en_rinval = bool(w3 >> 31), bool(w3 >> 30 & 1), bool(w3 >> 24 & 1)
+        self.pd = w3 & 0xffffff
+        self.shift = w14 & 0x3f
+        self._bases = None
+
+    def destroyed(self) -> None:
+        """Give the translation entries' memory back."""
+        self.card.memory.release(self.charged)
+        self.belong(None)
+        super().destroyed()
+
+    def belong(self, pd: Object | None) -> None:
+        """Hold the protection domain that the key belongs to, and let go of the former one."""
+        if pd is not None:
+            pd.hold()
+        if self.domain is not None:
+            self.domain.drop()
+        self.domain = pd
+
+    # ---- checks
+
+    def check(self, variant: int, right: int, pd: int, qpn: int) -> None:
+        """What every access has to pass before its range is looked at.
+
+        :raises AccessError: wrong key byte, free, foreign PD, bound to another QP, or without the right.
+        """
+        if self.variant != variant:
+            raise AccessError('key byte')
+        if self.free:
+            raise AccessError('key is free')
+        if self.pd != pd:
+            raise AccessError('protection domain')
+        if not self.rights & right:
+            raise AccessError('access right')
+        if self.qpn != ANY_QP and self.qpn != qpn:
+            raise AccessError('key is bound to another QP')
+
+    # ---- translation
+
+    def translate(self, addr: int, n: int, write: bool, depth: int = 0) -> list[Run]:
+        """Runs of ``n`` > 0 bytes from ``addr``; rights were checked by :meth:`check`.
+
+        :param write: whether the runs will be written.
+        :raises AccessError: outside the key, an entry that is not present or refers to a key that may not be used.
+        """
+        mode = self.mode
+        off = addr - self.start if mode not in (SW_ICM, MEMIC) else addr
+        if not self.length64 and (off < 0 or off > self.length or n > self.length - off):
+            raise AccessError('range')
+        if mode == MTT:
+            if self.umem is not None:
+                return self._umem_runs(off, n, write)
+            return self._mtt_runs(off, n, write)
+        if mode == PA:
+            return [(self.card.dma, addr, n)]
+        if mode in (KLM, KSM):
+            if depth >= MAX_DEPTH:
+                raise AccessError('keys nested too deep')
+            return self._indirect_runs(off, n, write, depth)
+        if mode == MEMIC:
+            return [(self.card.memic, self.start + off, n)]
+        if mode == SW_ICM:
+            return [(self.card.icm, self.start + off, n)]
+        raise AccessError('access mode')
+
+    def _mtt_runs(self, off: int, n: int, write: bool) -> list[Run]:
+        shift, entries, dma = self.shift, self.entries, self.card.dma
+        mask = (1 << shift) - 1
+        pos = off + (self.start & mask)
+        page, at = pos >> shift, pos & mask
+        need = (2 if write else 1) if self.pg_access else 0
+        try:
+            entry = entries[page]
+            if need and not entry & need:
+                raise AccessError('page is not present')
+            k = mask + 1 - at
+            if n <= k:
+                return [(dma, (entry & _ADDRESS) + at, n)]
+            start, length = (entry & _ADDRESS) + at, k
+            out: list[Run] = []
+            n -= k
+            while n:
+                page += 1
+                entry = entries[page]
+                if need and not entry & need:
+                    raise AccessError('page is not present')
+                k = n if n <= mask else mask + 1
+                addr = entry & _ADDRESS
+                if addr == start + length:
+                    length += k
+                else:
+                    out.append((dma, start, length))
+                    start, length = addr, k
+                n -= k
+        except IndexError:
+            raise AccessError('no translation entry') from None
+        out.append((dma, start, length))
+        return out
+
+    def _umem_runs(self, off: int, n: int, write: bool) -> list[Run]:
+        assert self.umem is not None
+        dma = self.card.dma
+        try:
+            return [(dma, a, k) for a, k in self.umem.pieces(self.umem_offset + off, n, write)]
+        except DmaError as e:
+            raise AccessError(str(e)) from e
+
+    def _index(self) -> list[int]:
+        """Start offset of each KLM in the key's range, and the end of the last."""
+        if self._bases is None:
+            bases, base = [0], 0
+            for k in range(0, len(self.entries) & ~1, 2):
+                base += (self.entries[k] >> 32) or (1 << 31 if self.entries[k] & 0xffffffff else 0)
+                bases.append(base)
+            self._bases = bases
+        return self._bases
+
+    def _indirect_runs(self, off: int, n: int, write: bool, depth: int) -> list[Run]:
+        entries = self.entries
+        if self.mode == KLM and len(entries) >= 2 and entries[0] & 0xffffffff == STRIDED:
+            return self._strided_runs(off, n, write, depth)
+        out: list[Run] = []
+        if self.mode == KSM:
+            mask = (1 << self.shift) - 1
+            pos = off + (self.start & mask)
+            while n:
+                i, at = pos >> self.shift, pos & mask
+                if 2 * i + 1 >= len(entries):
+                    raise AccessError('no translation entry')
+                k = min(n, mask + 1 - at)
+                self._child(out, entries[2 * i] & 0xffffffff, entries[2 * i + 1] + at, k, write, depth)
+                pos += k
+                n -= k
+            return out
+        bases = self._index()
+        i = bisect_right(bases, off) - 1
+        while n:
+            if i >= len(bases) - 1:
+                raise AccessError('no translation entry')
+            at = off - bases[i]
+            k = min(n, bases[i + 1] - off)
+            if k:
+                self._child(out, entries[2 * i] & 0xffffffff, entries[2 * i + 1] + at, k, write, depth)
+            off += k
+            n -= k
+            i += 1
+        return out
+
+    def _strided_runs(self, off: int, n: int, write: bool, depth: int) -> list[Run]:
+        """A repeat block: each cycle takes ``byte count`` bytes of each entry, whose address moves on by its stride."""
+        raw = b''.join(e.to_bytes(8, 'big') for e in self.entries)
+        cycle, _, repeat, _, count = _BLOCK.unpack_from(raw)
+        if len(raw) < SIZE_OF_BLOCK_ENTRY * (count + 1):
+            raise AccessError('no translation entry')
+        parts = [_BLOCK_ENTRY.unpack_from(raw, SIZE_OF_BLOCK_ENTRY * (k + 1)) for k in range(count)]
+        if not cycle or sum(p[1] for p in parts) != cycle:
+            raise AccessError('strided list does not add up')
+        out: list[Run] = []
+        rnd, at = divmod(off, cycle)
+        while n:
+            if rnd >= repeat:
+                raise AccessError('no translation entry')
+            for stride, length, key, addr in parts:
+                if at >= length:
+                    at -= length
+                    continue
+                k = min(n, length - at)
+                self._child(out, key, addr + rnd * stride + at, k, write, depth)
+                n -= k
+                at = 0
+                if not n:
+                    break
+            rnd += 1
+        return out
+
+    def _child(self, out: list[Run], key: int, addr: int, n: int, write: bool, depth: int) -> None:
+        if key == NULL_KEY:
+            out.append((_NULL, 0, n))
+            return
+        child = self.card.mkeys.find(key >> 8)
+        if child is None:
+            raise AccessError('no such key')
+        child.check(key & 0xff, LOCAL_WRITE if write else LOCAL_READ, self.pd, self.qpn)
+        out += child.translate(addr & (1 << 64) - 1, n, write, depth + 1)
+        if len(out) > MAX_RUNS:
+            raise AccessError('too many pieces')
+
+    # ---- change
+
+    def store(self, at: int, values: 'array[int]') -> None:
+        """Replace translation entries from 64-bit word ``at`` on.
+
+        :raises AccessError: beyond the key's capacity.
+        :raises Status: EXCEED_LIM when the card's memory is exhausted.
+        """
+        if at > 2 * self.capacity or len(values) > 2 * self.capacity - at:
+            raise AccessError('translation entries beyond the size of the key')
+        grow = at + len(values) - len(self.entries)
+        if grow > 0:
+            self.card.memory.charge(8 * grow)
+            self.charged += 8 * grow
+            self.entries.extend([0] * grow)
+        self.entries[at:at + len(values)] = values
+        self._bases = None
+
+
+SIZE_OF_BLOCK_ENTRY = _BLOCK_ENTRY.size
+
+
+def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn: int) -> list[Run]:
+    """Runs of ``n`` bytes from ``addr`` under ``key``, for a queue of protection domain ``pd``.
+
+    :param right: one of LOCAL_READ .. ATOMIC.
+    :param qpn: number of the queue, for keys bound to one.
+    :raises AccessError: refused.
+    """
+    mkey = card.mkeys.find(key >> 8)
+    if mkey is None:
+        if key == NULL_KEY:
+            return [(_NULL, 0, n)]
+        raise AccessError('no such key')
+    mkey.check(key & 0xff, right, pd, qpn)
+    return mkey.translate(addr, n, right & (LOCAL_WRITE | REMOTE_WRITE | ATOMIC) != 0) if n else []
+
+
+# ---- commands
+
+_MODES = (PA, MTT, KLM, KSM, SW_ICM, MEMIC)
+
+
+def _entries(raw: bytes, at: int, octowords: int) -> 'array[int]':
+    out: array[int] = array('Q')
+    need = 16 * octowords
+    if len(raw) - at < need:
+        raise Status('BAD_INP_LEN', 'fewer translation entries than translations_octword_actual_size')
+    out.frombytes(bytes(raw[at:at + need]))
+    out.byteswap()
+    return out
+
+
+@command('CREATE_MKEY')
+def create_mkey(card: 'Card', cmd: Command) -> None:
+    """Check the context against the PD, the page sizes and the memory that the access mode names."""
+    inp = cmd.inp
+    at = inp.offset('memory_key_mkey_entry')
+    actual = inp['translations_octword_actual_size']
+    mkey = Mkey(card, cmd.raw[at:at + 64], array('Q'), 0, bool(inp['pg_access']))
+    if mkey.mode not in _MODES:
+        raise Status('BAD_PARAM', 'access mode')
+    if mkey.mode == PA and (cmd.uid or inp['mkey_umem_valid']):
+        raise Status('BAD_PARAM', 'a physical key is the kernel\'s')
+    if mkey.bsf_en:
+        raise Status('BAD_PARAM', 'BSF is not supported')
+    pd = card.pds.get(mkey.pd, cmd.uid) if mkey.pd else None
+    if pd is None and not mkey.free:
+        raise Status('BAD_RES', 'no such pd')
+    mkey.capacity = max(actual, mkey.octowords)
+    if mkey.capacity > 1 << 26:
+        raise Status('BAD_PARAM', 'translations_octword_size')
+    if mkey.mode in (MTT, KSM) and not mkey.free and not 12 <= mkey.shift <= 52:
+        raise Status('BAD_PARAM', 'log_page_size')
+    if not mkey.length64 and mkey.mode != PA and mkey.start + mkey.length > 1 << 64:
+        raise Status('BAD_PARAM', 'range wraps')
+    memory: Object | None = None
+    if mkey.mode == MEMIC:
+        memory = card.memic.find(mkey.start, mkey.length)
+        if memory is None:
+            raise Status('BAD_PARAM', 'range is not allocated MEMIC')
+    elif mkey.mode == SW_ICM:
+        memory = card.icm.find(mkey.start, mkey.length)
+        if memory is None:
+            raise Status('BAD_PARAM', 'range is not allocated SW ICM')
+    elif mkey.mode == MTT and inp['mkey_umem_valid']:
+        umem = card.umems.get(inp['mkey_umem_id'], cmd.uid)
+        offset = inp['mkey_umem_offset']
+        if offset > umem.size or mkey.length > umem.size - offset:
+            raise Status('BAD_PARAM', 'range is outside the umem')
+        mkey.umem, mkey.umem_offset, memory = umem, offset, umem
+    elif actual:
+        if mkey.mode not in (MTT, KLM, KSM):
+            raise Status('BAD_PARAM', 'translation entries in this access mode')
+        mkey.entries = _entries(cmd.raw, inp.offset('klm_pas_mtt'), actual)
+        card.memory.charge(16 * actual)
+        mkey.charged = 16 * actual
+    try:
+        cmd.out['mkey_index'] = card.mkeys.alloc(mkey, cmd.uid)
+    except Status:
+        card.memory.release(mkey.charged)
+        raise
+    mkey.use(memory)
+    mkey.belong(pd)
+
+
+@command('QUERY_MKEY', min_out=0x50)
+def query_mkey(card: 'Card', cmd: Command) -> None:
+    """The context as it is now, and the first two octowords of translation when asked for."""
+    mkey = card.mkeys.get(cmd.inp['mkey_index'], cmd.uid)
+    at = cmd.out.offset('memory_key_mkey_entry')
+    cmd.out.buf[at:at + 64] = mkey.mkc
+    if cmd.inp['pg_access']:
+        first = array('Q', mkey.entries[:4])
+        first.byteswap()
+        raw = first.tobytes()
+        at = cmd.out.offset('bsf0_klm0_pas_mtt0_1')
+        cmd.out.buf[at:at + len(raw)] = raw
+
+
+@command('DESTROY_MKEY')
+def destroy_mkey(card: 'Card', cmd: Command) -> None:
+    """The key is gone at once: an access that uses it fails."""
+    card.mkeys.free(cmd.inp['mkey_index'], cmd.uid)

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Queue pairs: CREATE_QP, the state machine, QUERY_QP, DESTROY_QP, and multicast attachment."""
+from typing import TYPE_CHECKING, Any
+
+from . import prm, prm_wqe  # noqa: F401  declares the umem fields of qpc
+from .cq import Cq
+from .dma import DmaError
+from .firmware import Command, Status, command
+from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
+from .tables import Object
+from .work_queue import ReceiveRing, SendRing
+
+if TYPE_CHECKING:
+    from .card import Card
+    from .srq import Srq
+
+RC, UC, UD, XRC, DCI, DCT, QP0, QP1, REG_UMR = 0x0, 0x1, 0x2, 0x3, 0x5, 0x6, 0x7, 0x8, 0xc
+#: A send queue that is an object of its own (CREATE_SQ), as the data path sees it.
+RAW = 0x9
+TRANSPORTS = {RC: 'RC', UC: 'UC', UD: 'UD', XRC: 'XRC', DCI: 'DCI', QP0: 'QP0', QP1: 'QP1', REG_UMR: 'REG_UMR'}
+DATAGRAM = (UD, QP0, QP1)
+
+RST, INIT, RTR, RTS, SQER, SQD, ERR = 0, 1, 2, 3, 4, 5, 6
+STATES = ('RST', 'INIT', 'RTR', 'RTS', 'SQER', 'SQD', 'ERR')
+#: States in which a QP takes in requests.
+RECEIVING = frozenset((RTR, RTS, SQER, SQD))
+
+#: rq_type of the context.
+RQ_RING, RQ_SHARED, RQ_CROSS, RQ_NONE = 0, 1, 2, 3
+
+#: Command: (states it leaves, state it enters, fields that it always takes).
+TRANSITIONS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
+    'RST2INIT_QP': ((RST,), INIT, ('pm_state', 'counter_set_id', 'q_key', 'rre', 'rwe', 'rae', 'atomic_mode', 'deth_sqpn',
+                                   'primary_address_path.pkey_index', 'primary_address_path.vhca_port_num')),
+    'INIT2INIT_QP': ((INIT,), INIT, ()),
+    'INIT2RTR_QP': ((INIT,), RTR, ('mtu', 'log_msg_max', 'remote_qpn', 'next_rcv_psn', 'log_rra_max', 'min_rnr_nak')),
+    'RTR2RTS_QP': ((RTR,), RTS, ('next_send_psn', 'retry_count', 'rnr_retry', 'log_sra_max', 'log_ack_req_freq',
+                                 'primary_address_path.ack_timeout')),
+    'RTS2RTS_QP': ((RTS,), RTS, ()),
+    'SQERR2RTS_QP': ((SQER,), RTS, ()),
+    'SQD_RTS_QP': ((SQD,), RTS, ()),
+}
+#: Bit of opt_param_mask: fields that it selects.
+OPTIONAL = {
+    1 << 1: ('rre',), 1 << 2: ('rae', 'atomic_mode'), 1 << 3: ('rwe',), 1 << 4: ('primary_address_path.pkey_index',),
+    1 << 5: ('q_key',), 1 << 6: ('min_rnr_nak',), 1 << 8: ('log_sra_max',), 1 << 9: ('log_rra_max',), 1 << 10: ('pm_state',),
+    1 << 12: ('retry_count',), 1 << 13: ('rnr_retry',), 1 << 14: ('primary_address_path.ack_timeout',),
+    1 << 15: ('lag_tx_port_affinity',), 1 << 16: ('primary_address_path.vhca_port_num',), 1 << 25: ('counter_set_id',),
+}
+_ALTERNATE_PATH, _PRIMARY_PATH = 1 << 0, 1 << 7
+#: Fields of the primary path that INIT2RTR leaves as they were.
+_KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
+
+
+class Qp(Object):
+    """A queue pair: its context and its rings."""
+
+    kind = 'qp'
+
+    def __init__(self, card: 'Card', qpc: bytes) -> None:
+        super().__init__()
+        self.card, self.qpc = card, bytearray(qpc)
+        self.state = RST
+        self.buf: QueueBuffer | None = None
+        self.sq: SendRing | None = None
+        self.rq: ReceiveRing | None = None
+        self.srq: Srq | None = None
+        self.scq: Cq | None = None
+        self.rcq: Cq | None = None
+        #: Grows with every change of state: a timer that began before is void.
+        self.epoch = 0
+        self.multicast: set[bytes] = set()
+        self.decode()
+
+    def decode(self) -> None:
+        """Read the context into attributes, after it was made or changed."""
+        c = prm.view('qpc', self.qpc)
+        path = c.sub('primary_address_path')
+        self.st, self.pd, self.uar = c['st'], c['pd'], c['uar_page']
+        self.rlky = bool(c['rlky'])
+        self.remote_qpn = c['remote_qpn']
+        self.mtu = 128 << c['mtu']
+        self.max_message = 1 << c['log_msg_max']
+        self.user_index = c['user_index']
+        self.rre, self.rwe, self.rae = bool(c['rre']), bool(c['rwe']), bool(c['rae'])
+        self.qkey, self.xrcd = c['q_key'], c['xrcd']
+        self.retry_count, self.rnr_retry, self.min_rnr_nak = c['retry_count'], c['rnr_retry'], c['min_rnr_nak']
+        self.ack_timeout = path['ack_timeout']
+        self.send_psn, self.recv_psn = c['next_send_psn'], c['next_rcv_psn']
+        self.sl, self.rlid, self.grh = path['sl'], path['rlid'], bool(path['grh'])
+        self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path['src_addr_index'], path['pkey_index']
+        self.port = path['vhca_port_num'] or 1
+        self.block_lb_mc = bool(c['block_lb_mc'])
+        self.cs_res = c['cs_res']
+        self.q_counter = c['counter_set_id']
+
+    def destroyed(self) -> None:
+        """Give the page list's memory back."""
+        if self.buf is not None:
+            self.card.memory.release(self.buf.cost)
+        self.epoch += 1
+        for gid in self.multicast:
+            self.card.datapath.leave(gid, self)
+        self.multicast.clear()
+        super().destroyed()
+
+    def enter(self, state: int) -> None:
+        """Change the state; timers that were running for the QP are void."""
+        self.state = state
+        self.epoch += 1
+        if self.sq is not None:
+            self.sq.waiting = self.sq.scheduled = False
+            self.sq.tries = [0, 0]
+
+    def store_psn(self) -> None:
+        """Write the packet sequence numbers back to the context."""
+        c = prm.view('qpc', self.qpc)
+        c['next_send_psn'], c['next_rcv_psn'] = self.send_psn, self.recv_psn
+
+
+def event(card: 'Card', qp: Any, name: str, kind: int = 0) -> None:
+    """Tell the driver of an affiliated asynchronous event.
+
+    :param kind: 0 QP, 1 RQ, 2 SQ.
+    """
+    data = prm.new('qp_event')
+    data.set(type=kind, qpn_rqn_sqn=qp.number)
+    card.post_event(prm.EVENTS[name], 0, bytes(data.buf))
+
+
+# ---- commands
+
+@command('CREATE_QP')
+def create_qp(card: 'Card', cmd: Command) -> None:
+    """Check the context against its PD, CQs, SRQ, UAR, buffer and doorbell record."""
+    inp = cmd.inp
+    c = inp.sub('qpc')
+    st, rq_type = c['st'], c['rq_type']
+    if st not in TRANSPORTS:
+        raise Status('BAD_PARAM', 'service type')
+    if c['rlky'] and cmd.uid:
+        raise Status('BAD_PARAM', 'the reserved key is the kernel\'s')
+    at = inp.offset('qpc')
+    qp = Qp(card, cmd.raw[at:at + c.size])
+    pd = card.pds.get(c['pd'], cmd.uid)
+    has_sq = not c['no_sq']
+    has_rq = rq_type != RQ_NONE and st not in (XRC, REG_UMR, DCI)
+    sq_log, rq_log, rq_stride = c['log_sq_size'], c['log_rq_size'], c['log_rq_stride'] + 4
+    if sq_log > card.caps.get('log_max_qp_sz') or rq_log > card.caps.get('log_max_qp_sz'):
+        raise Status('BAD_PARAM', 'queue size')
+    if rq_type == RQ_CROSS:
+        raise Status('BAD_PARAM', 'cross-channel receive queue is not supported')
+    qp.scq = card.cqs.get(c['cqn_snd'], cmd.uid) if has_sq else None
+    qp.rcq = card.cqs.get(c['cqn_rcv'], cmd.uid) if has_rq else None
+    xrcd = card.xrcds.get(c['xrcd'], cmd.uid) if st == XRC and not has_sq else None
+    if has_rq and rq_type == RQ_SHARED:
+        srq = card.srq_numbers.lookup(c['srqn_rmpn_xrqn'])
+        if srq is None or (cmd.uid and srq.uid not in (cmd.uid, 0xffff)):
+            raise Status('BAD_RES', 'no such srq')
+        qp.srq = srq
+    card.uars.get(c['uar_page'])
+    rq_bytes = 1 << (rq_log + rq_stride) if has_rq and rq_type == RQ_RING else 0
+    sq_bytes = 64 << sq_log if has_sq else 0
+    umem = dbr_umem = None
+    dbr = 0
+    if rq_bytes or sq_bytes:
+        dbr_umem = card.umems.get(c['dbr_umem_id'], cmd.uid) if c['dbr_umem_valid'] else None
+        dbr = doorbell_record(dbr_umem, c['dbr_addr'])
+        if inp['wq_umem_valid']:
+            umem = card.umems.get(inp['wq_umem_id'], cmd.uid)
+            qp.buf = in_umem(card, umem, inp['wq_umem_offset'], rq_bytes + sq_bytes, write=False)
+        else:
+            log_page = c['log_page_size'] + 12
+            qp.buf = in_pages(card, page_list(cmd.raw, inp.offset('pas')), log_page, c['page_offset'] << log_page >> 6,
+                              rq_bytes + sq_bytes)
+        card.memory.charge(qp.buf.cost)
+        if rq_bytes:
+            qp.rq = ReceiveRing(qp.buf, 0, rq_log, rq_stride, dbr, qp.pd, signed=bool(c['wq_signature']))
+        if sq_bytes:
+            qp.sq = SendRing(qp, qp.buf, rq_bytes, sq_log, dbr, qp.scq, qp.user_index)
+    try:
+        cmd.out['qpn'] = card.qps.alloc(qp, cmd.uid)
+    except Status:
+        if qp.buf is not None:
+            card.memory.release(qp.buf.cost)
+        raise
+    qp.use(pd, qp.scq, qp.rcq, qp.srq, xrcd, umem, dbr_umem)
+
+
+@command(*TRANSITIONS)
+def modify_qp(card: 'Card', cmd: Command) -> None:
+    """One step of the state machine, with the fields that it brings."""
+    qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
+    leaves, enters, required = TRANSITIONS[cmd.name]
+    if qp.state not in leaves:
+        raise Status('BAD_RES_STATE', f'{cmd.name} in state {STATES[qp.state]}')
+    new = cmd.inp.sub('qpc')
+    mask = cmd.inp['opt_param_mask']
+    if enters == RTR and qp.st in (RC, UC, XRC, DCI) and not 1 <= new['mtu'] <= 5:
+        raise Status('BAD_PARAM', 'mtu')
+    qp.store_psn()
+    old = prm.view('qpc', qp.qpc)
+    for path in required:
+        old[path] = new[path]
+    if cmd.name == 'INIT2RTR_QP' or mask & _PRIMARY_PATH:
+        kept = {f: old[f'primary_address_path.{f}'] for f in _KEPT_PATH}
+        old['primary_address_path'] = new['primary_address_path']
+        for f, value in kept.items():
+            old[f'primary_address_path.{f}'] = value
+    if mask & _ALTERNATE_PATH:
+        old['secondary_address_path'] = new['secondary_address_path']
+    for bit, paths in OPTIONAL.items():
+        if mask & bit:
+            for path in paths:
+                old[path] = new[path]
+    if new['rlky'] and not cmd.uid:
+        old['rlky'] = 1
+    qp.decode()
+    if qp.state != enters:
+        qp.enter(enters)
+    if cmd.name == 'RST2INIT_QP':
+        card.datapath.started(qp)
+    elif enters == RTS:
+        card.datapath.resume(qp)
+
+
+@command('2ERR_QP')
+def qp_2err(card: 'Card', cmd: Command) -> None:
+    """To the error state: everything outstanding is flushed."""
+    card.datapath.to_error(card.qps.get(cmd.inp['qpn'], cmd.uid))
+
+
+@command('2RST_QP')
+def qp_2rst(card: 'Card', cmd: Command) -> None:
+    """To the reset state: everything outstanding is forgotten, and so are the counters."""
+    qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
+    card.datapath.stopped(qp)
+    qp.enter(RST)
+    for ring in (qp.sq, qp.rq):
+        if ring is not None:
+            ring.reset()
+
+
+@command('QUERY_QP')
+def query_qp(card: 'Card', cmd: Command) -> None:
+    """The context with state and counters as they are now."""
+    qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
+    qp.store_psn()
+    at = cmd.out.offset('qpc')
+    cmd.out.buf[at:at + len(qp.qpc)] = qp.qpc
+    c = cmd.out.sub('qpc')
+    c['state'] = qp.state
+    if qp.sq is not None:
+        try:
+            qp.sq.producer = card.dma.read_be32(qp.sq.dbr + 4) & 0xffff
+        except DmaError:
+            pass
+        c.set(hw_sq_wqebb_counter=qp.sq.consumer, sw_sq_wqebb_counter=qp.sq.producer)
+    if qp.rq is not None:
+        try:
+            qp.rq.posted()
+        except DmaError:
+            pass
+        c.set(hw_rq_counter=qp.rq.consumer, sw_rq_counter=qp.rq.producer)
+
+
+@command('DESTROY_QP')
+def destroy_qp(card: 'Card', cmd: Command) -> None:
+    """In any state; refused while it is attached to a multicast group."""
+    qp = card.qps.free(cmd.inp['qpn'], cmd.uid)
+    card.datapath.stopped(qp)
+
+
+@command('ATTACH_TO_MCG')
+def attach_to_mcg(card: 'Card', cmd: Command) -> None:
+    """A datagram QP takes part in a multicast group; twice is once."""
+    qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
+    gid = cmd.inp['multicast_gid']
+    if qp.st != UD:
+        raise Status('BAD_PARAM', 'multicast is for UD')
+    if gid in qp.multicast:
+        return
+    if len(qp.multicast) >= 256:
+        raise Status('EXCEED_LIM', 'multicast groups of one QP')
+    qp.multicast.add(gid)
+    qp.hold()
+    card.datapath.groups.setdefault(gid, []).append(qp)
+
+
+@command('DETACH_FROM_MCG')
+def detach_from_mcg(card: 'Card', cmd: Command) -> None:
+    """Leave a multicast group."""
+    qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
+    gid = cmd.inp['multicast_gid']
+    if gid not in qp.multicast:
+        raise Status('BAD_RES', 'QP is not in the group')
+    qp.multicast.remove(gid)
+    qp.drop()
+    card.datapath.leave(gid, qp)

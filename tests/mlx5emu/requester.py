@@ -1,0 +1,488 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The sending side: takes WQEs from send queues and carries them out, transport by transport."""
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .dma import DmaError
+from .headers import grh
+from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, Run, resolve
+from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
+from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
+from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
+from .umr import BindError, update
+from .fabric import Address, address_of
+from .wqe import (ATOMIC, AV_BASE, AV_GRH, AV_GRH_PART, CQE, CTRL, CTRL_CQ_UPDATE, CTRL_SOLICITED, DATA, ERROR_CQE, EXTENDED_AV, INLINE,
+                  INLINE_COUNT, MASKED_ATOMIC, RADDR, TERMINATOR, VENDOR, WQEBB, XRC as XRC_SEGMENT, ZERO_COUNT, CqeOp, Op, Syndrome)
+
+if TYPE_CHECKING:
+    from .card import Card
+    from .datapath import DataPath
+    from .work_queue import SendRing
+
+#: WQEs and bytes of one turn; a queue with more goes on after the others had theirs.
+TURN_WQES, TURN_BYTES = 512, 64 << 20
+TURN_PAUSE_NS = 20_000
+#: rnr_retry that means for ever.
+RNR_FOREVER = 7
+#: Receiver-not-ready timer in microseconds by its code.
+RNR_TIMER_US = (655360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560, 3840, 5120, 7680, 10240, 15360,
+                20480, 30720, 40960, 61440, 81920, 122880, 163840, 245760, 327680, 491520)
+#: Bounds of the waiting times, in ns: Python has no use for ten microseconds, and a test none for minutes of "for ever".
+MIN_WAIT_NS, FOREVER_WAIT_NS = 200_000, 20_000_000
+MULTICAST_QPN = 0xffffff
+_PSN = 0xffffff
+
+
+class WqeError(Exception):
+    """The WQE completes in error with ``syndrome``."""
+
+    def __init__(self, syndrome: int, why: str = '') -> None:
+        super().__init__(why)
+        self.syndrome = syndrome
+
+
+Handler = Callable[[Any, bytes, int, int, int], int]
+
+
+class Requester:
+    """Runs one function's send queues."""
+
+    def __init__(self, datapath: 'DataPath') -> None:
+        self.datapath = datapath
+        self.card: Card = datapath.card
+        self.responder = datapath.responder
+        both = {Op.NOP: self._nop, Op.UMR: self._umr}
+        send = {Op.SEND: self._send, Op.SEND_IMM: self._send}
+        reliable = {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write, Op.READ: self._read,
+                    Op.CS: self._atomic, Op.FA: self._atomic, Op.MASKED_CS: self._atomic, Op.MASKED_FA: self._atomic}
+        datagram = {Op.NOP: self._nop, Op.SEND: self._datagram, Op.SEND_IMM: self._datagram}
+        frames = {**both, Op.SEND: self._frame, Op.LSO: self._frame, Op.ENHANCED_MPSW: self._frames}
+        self.handlers: dict[int, dict[int, Handler]] = {
+            RC: reliable, XRC: reliable, DCI: reliable, REG_UMR: both, RAW: frames,
+            UC: {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write},
+            UD: datagram, QP0: datagram, QP1: datagram}
+
+    # ---- the ring
+
+    def run(self, qp: Any) -> None:
+        """Take up what a send queue's doorbell record says is posted."""
+        ring = qp.sq
+        if ring is None or ring.waiting or ring.scheduled:
+            return
+        if qp.state != RTS:
+            if qp.state in (ERR, SQER):
+                self.flush(qp)
+            return
+        try:
+            ring.producer = self.card.dma.read_be32(ring.dbr + 4) & 0xffff
+        except DmaError:
+            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            return
+        if (ring.producer - ring.consumer) & 0xffff > ring.size:
+            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            return
+        wqes, moved = TURN_WQES, TURN_BYTES
+        while ring.consumer != ring.producer:
+            if wqes <= 0 or moved <= 0:
+                ring.scheduled = True
+                self._later(qp, TURN_PAUSE_NS)
+                return
+            moved -= self._one(qp, ring)
+            wqes -= 1
+            if ring.waiting or qp.state != RTS:
+                return
+
+    def _later(self, qp: Any, delay_ns: int) -> None:
+        epoch = qp.epoch
+
+        def again() -> None:
+            if qp.epoch == epoch:
+                qp.sq.waiting = qp.sq.scheduled = False
+                self.datapath.guarded(self.run, qp)
+        self.card.call_later(delay_ns, again)
+
+    def _one(self, qp: Any, ring: 'SendRing') -> int:
+        """The WQE at the head; bytes moved."""
+        index = ring.consumer
+        op, blocks = Op.NOP, 1
+        try:
+            wqe = ring.read(index, WQEBB)
+            w0, w1, flags, imm = CTRL.unpack_from(wqe)
+            op, size = w0 & 0xff, (w1 & 0x3f) << 4
+            blocks = (size + 63) >> 6
+            if not size or blocks > (ring.producer - index) & 0xffff:
+                blocks = 1
+                raise WqeError(Syndrome.LOCAL_QP_OP, 'size of the WQE')
+            wqe = wqe + ring.read(index, size - WQEBB, WQEBB) if size > WQEBB else wqe[:size]
+            handler = self.handlers[qp.st].get(op)
+            if handler is None:
+                raise WqeError(Syndrome.LOCAL_QP_OP, f'opcode {op:#x}')
+            n = handler(qp, wqe, op, flags, imm)
+        except NotReady as e:
+            self._not_ready(qp, ring, index, op, blocks, e)
+            return 0
+        except NoAnswer:
+            self._no_answer(qp, ring, index, op, blocks)
+            return 0
+        except (WqeError, Nak) as e:
+            self._fail(qp, ring, index, op, blocks, e.syndrome, str(e))
+            return 0
+        except BindError as e:
+            self._fail(qp, ring, index, op, blocks, Syndrome.MW_BIND, str(e))
+            return 0
+        except (AccessError, ReadFault, WriteFault) as e:
+            self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_PROT, str(e))
+            return 0
+        except struct.error as e:
+            self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_QP_OP, str(e))
+            return 0
+        except DmaError:
+            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            return 0
+        ring.consumer = (index + blocks) & 0xffff
+        tries = ring.tries
+        if tries[0] or tries[1]:
+            ring.tries = [0, 0]
+        if flags & CTRL_CQ_UPDATE and ring.cq is not None:
+            ring.cq.push(CQE.pack(0, 0, 0, 0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index),
+                         CqeOp.REQ << 4, False)
+        return n
+
+    def complete_nop(self, qp: Any, index: int) -> None:
+        """A NOP whose BlueFlame copy asked for a CQE that the WQE in memory did not."""
+        ring = qp.sq
+        if ring.cq is not None:
+            ring.cq.push(CQE.pack(0, 0, 0, 0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.datapath.timestamp(), qp.number, index),
+                         CqeOp.REQ << 4, False)
+
+    # ---- errors and retries
+
+    def error_cqe(self, qp: Any, index: int, op: int, syndrome: int) -> None:
+        """A requester error CQE."""
+        ring = qp.sq
+        if ring.cq is not None:
+            ring.cq.push(ERROR_CQE.pack(ring.user_index, VENDOR[syndrome][0], syndrome, op << 24 | qp.number, index),
+                         CqeOp.REQ_ERR << 4, True)
+
+    def _fail(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, syndrome: int, why: str) -> None:
+        """Complete the head WQE in error and stop the queue."""
+        self.datapath.note(qp, index, op, syndrome, why)
+        ring.consumer = (index + blocks) & 0xffff
+        self.error_cqe(qp, index, op, syndrome)
+        self.datapath.send_error(qp)
+
+    def flush(self, qp: Any) -> None:
+        """Complete everything posted with flush errors."""
+        ring = qp.sq
+        if ring is None or (qp.st == RAW and not qp.flush_in_error):
+            return
+        ring.waiting = ring.scheduled = False
+        try:
+            ring.producer = self.card.dma.read_be32(ring.dbr + 4) & 0xffff
+            left = (ring.producer - ring.consumer) & 0xffff
+            if left > ring.size:
+                return
+            while left > 0:
+                index = ring.consumer
+                w0, w1 = CTRL.unpack_from(ring.read(index, 16))[:2]
+                blocks = min(((w1 & 0x3f) + 3) >> 2 or 1, left)
+                ring.consumer = (index + blocks) & 0xffff
+                left -= blocks
+                self.error_cqe(qp, index, w0 & 0xff, Syndrome.FLUSH)
+        except DmaError:
+            pass    # nothing can be read any more, so nothing is outstanding that a CQE could name
+
+    def _not_ready(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, e: NotReady) -> None:
+        tries = ring.tries[1]
+        if qp.rnr_retry != RNR_FOREVER and tries >= qp.rnr_retry:
+            self._fail(qp, ring, index, op, blocks, Syndrome.RNR_EXCEEDED, 'receiver not ready')
+            return
+        ring.tries[1] = tries + 1
+        delay = max(RNR_TIMER_US[e.timer] * 1000, MIN_WAIT_NS)
+        if qp.rnr_retry == RNR_FOREVER:
+            delay = min(delay, FOREVER_WAIT_NS)
+        ring.waiting = True
+        self._later(qp, delay)
+
+    def _no_answer(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int) -> None:
+        tries = ring.tries[0]
+        if qp.ack_timeout and tries >= qp.retry_count:
+            self._fail(qp, ring, index, op, blocks, Syndrome.RETRY_EXCEEDED, 'no answer')
+            return
+        ring.tries[0] = tries + 1
+        delay = max(4096 << qp.ack_timeout, MIN_WAIT_NS) if qp.ack_timeout else FOREVER_WAIT_NS
+        ring.waiting = True
+        self._later(qp, delay)
+
+    # ---- local memory
+
+    def local(self, qp: Any, key: int, addr: int, n: int, right: int, pd: int) -> list[Run]:
+        """Runs of a local buffer.
+
+        :raises AccessError: refused.
+        """
+        if key == RESERVED_LKEY:
+            if not qp.rlky:
+                raise AccessError('reserved key')
+            return [(self.card.dma, addr, n)]
+        return resolve(self.card, key, addr, n, right, pd, qp.number)
+
+    def _list(self, qp: Any, wqe: bytes, pos: int, right: int) -> tuple[list[Run], int]:
+        """Runs and bytes of the data segments from ``pos`` to the end of the WQE."""
+        end = len(wqe)
+        if end - pos == 16:         # by far the most frequent: one segment
+            count, key, addr = DATA.unpack_from(wqe, pos)
+            if count and not count & INLINE:
+                return self.local(qp, key, addr, count, right, qp.pd), count
+        runs: list[Run] = []
+        total = 0
+        while pos < end:
+            if int.from_bytes(wqe[pos:pos + 4], 'big') & INLINE:
+                count = int.from_bytes(wqe[pos:pos + 4], 'big') & INLINE_COUNT
+                if right != LOCAL_READ or count > end - pos - 4:
+                    raise WqeError(Syndrome.LOCAL_QP_OP, 'inline data')
+                if count:
+                    runs.append((InlineData(wqe), pos + 4, count))
+                pos += (count + 4 + 15) & ~15
+            else:
+                count, key, addr = DATA.unpack_from(wqe, pos)
+                pos += 16
+                if not count:
+                    if key == TERMINATOR:
+                        break
+                    count = ZERO_COUNT
+                runs += self.local(qp, key, addr, count, right, qp.pd)
+            total += count
+        return runs, total
+
+    # ---- connected transports
+
+    def _peer(self, qp: Any, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
+        """Who gets the request: (QP or DCT, its data path, where the WQE goes on, XRC SRQ number).
+
+        :raises NoAnswer: nobody there, or not connected to this QP.
+        """
+        st = qp.st
+        if st == DCI:
+            return self._dct(wqe)
+        pos, srqn = 16, None
+        if st == XRC:
+            srqn = XRC_SEGMENT.unpack_from(wqe, pos)[0] & 0xffffff
+            pos += 16
+        target = self.datapath.fabric.route(self.datapath, address_of(qp))
+        peer = target.card.qps.find(qp.remote_qpn) if target is not None else None
+        if target is None or peer is None or peer.st != st or not takes_requests(peer) or peer.remote_qpn != qp.number:
+            raise NoAnswer
+        if peer.recv_psn != qp.send_psn and st != UC:
+            raise NoAnswer
+        return peer, target, pos, srqn
+
+    def _dct(self, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
+        qkey, low, dest, _, path, rlid = AV_BASE.unpack_from(wqe, 16)
+        pos, gid, has_gid, mac = 32, bytes(16), False, b''
+        if dest & EXTENDED_AV:
+            mac, _, _, flow, gid = AV_GRH_PART.unpack_from(wqe, 32)
+            has_gid = bool(flow & AV_GRH)
+            pos = 64
+        target = self.datapath.fabric.route(self.datapath, Address(rlid, gid, has_gid, mac))
+        dct = target.card.dcts.find(dest & 0xffffff) if target is not None else None
+        if target is None or not takes_requests(dct):
+            raise NoAnswer
+        if dct.access_key != qkey << 32 | low:
+            target.key_violation(dct)
+            raise NoAnswer
+        return dct, target, pos, None
+
+    @staticmethod
+    def _sent(qp: Any, peer: Any, n: int) -> None:
+        """Both sides' packet sequence numbers move on by the packets of ``n`` bytes."""
+        if qp.st == DCI:
+            return
+        packets = (n + qp.mtu - 1) // qp.mtu or 1
+        qp.send_psn = (qp.send_psn + packets) & _PSN
+        peer.recv_psn = qp.send_psn
+
+    def _nop(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        return 0
+
+    def _umr(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        update(self, qp, wqe, imm)
+        return 0
+
+    def _send(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        try:
+            peer, target, pos, srqn = self._peer(qp, wqe)
+        except NoAnswer:
+            if qp.st != UC:
+                raise
+            return self._lost(qp, wqe, 16)
+        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
+        if n > qp.max_message:
+            raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
+        try:
+            target.responder.receive(peer, op, runs, n, imm, bool(flags & CTRL_SOLICITED), srqn)
+        except (Nak, NotReady):
+            if qp.st != UC:
+                raise
+        self._sent(qp, peer, n)
+        return n
+
+    def _lost(self, qp: Any, wqe: bytes, pos: int) -> int:
+        """An unreliable message that nobody takes: sent all the same, so its memory must be readable."""
+        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
+        for memory, addr, k in runs:
+            copy([(memory, addr, min(k, 1))], [(_VOID, 0, 1)], 1)
+        qp.send_psn = (qp.send_psn + ((n + qp.mtu - 1) // qp.mtu or 1)) & _PSN
+        return n
+
+    def _write(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        try:
+            peer, target, pos, srqn = self._peer(qp, wqe)
+        except NoAnswer:
+            if qp.st != UC:
+                raise
+            return self._lost(qp, wqe, 32)
+        raddr, rkey = RADDR.unpack_from(wqe, pos)
+        runs, n = self._list(qp, wqe, pos + 16, LOCAL_READ)
+        if n > qp.max_message:
+            raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
+        try:
+            if op == Op.WRITE_IMM:
+                ring = target.responder.queue(peer, srqn)[0]
+                if ring.consumer == ring.producer and not ring.posted():
+                    raise NotReady(peer.min_rnr_nak)
+            target.responder.write(peer, rkey, raddr, runs, n)
+            if op == Op.WRITE_IMM:
+                target.responder.receive(peer, op, None, n, imm, bool(flags & CTRL_SOLICITED), srqn)
+        except (Nak, NotReady):
+            if qp.st != UC:
+                raise
+        self._sent(qp, peer, n)
+        return n
+
+    def _read(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        peer, target, pos, _ = self._peer(qp, wqe)
+        raddr, rkey = RADDR.unpack_from(wqe, pos)
+        sink, n = self._list(qp, wqe, pos + 16, LOCAL_WRITE)
+        if n > qp.max_message:
+            raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
+        target.responder.read(peer, rkey, raddr, sink, n)
+        self._sent(qp, peer, n)
+        return n
+
+    def _atomic(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        peer, target, pos, _ = self._peer(qp, wqe)
+        raddr, rkey = RADDR.unpack_from(wqe, pos)
+        pos += 16
+        if op == Op.MASKED_CS:
+            swap, compare, swap_mask, compare_mask = MASKED_ATOMIC.unpack_from(wqe, pos)
+            pos += 32
+
+            def change(old: int) -> int:
+                return old & ~swap_mask | swap & swap_mask if not (old ^ compare) & compare_mask else old
+        else:
+            first, second = ATOMIC.unpack_from(wqe, pos)
+            pos += 16
+            if op == Op.CS:
+                def change(old: int) -> int:
+                    return first if old == second else old
+            elif op == Op.FA:
+                def change(old: int) -> int:
+                    return old + first & (1 << 64) - 1
+            else:
+                def change(old: int) -> int:
+                    return add_fields(old, first, second)
+        sink, n = self._list(qp, wqe, pos, LOCAL_WRITE)
+        if n != 8:
+            raise WqeError(Syndrome.LOCAL_LENGTH, 'atomic operand is 8 bytes')
+        old = target.responder.atomic(peer, rkey, raddr, change)
+        copy([(InlineData(old), 0, 8)], sink, 8)
+        self._sent(qp, peer, 8)
+        return 8
+
+    # ---- datagrams
+
+    def _datagram(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        qkey, _, dest, rate_sl, path, rlid = AV_BASE.unpack_from(wqe, 16)
+        pos, mac, tclass, hops, flow, gid = 32, b'', 0, 0, 0, bytes(16)
+        if dest & EXTENDED_AV:
+            mac, tclass, hops, flow, gid = AV_GRH_PART.unpack_from(wqe, 32)
+            pos = 64
+        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
+        if n > qp.mtu:
+            raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than the MTU')
+        if qkey >> 31:
+            qkey = qp.qkey
+        qpn = dest & 0xffffff
+        header = grh(self.card, n, flow, tclass, hops, gid)
+        message = [(InlineData(header.data), 0, 40), *runs]
+        infiniband = self.card.link_layer == 'ib'
+        mine = Datagram(qp.number if qp.st == UD else qp.st - QP0, rate_sl & 0xf if infiniband else header.l3_type,
+                        self.card.vport.lid if infiniband else 0, path & 0x7f, header.g, 0xffff if qp.st == QP1 else 0)
+        if qpn == MULTICAST_QPN:
+            receivers = [(t, q) for t in self.datapath.multicast_targets() for q in t.groups.get(gid, ())
+                         if not (q is qp and qp.block_lb_mc)]
+        else:
+            target = self.datapath.fabric.route(self.datapath, Address(rlid, gid, bool(flow & AV_GRH), mac))
+            peer = target.datagram_qp(qpn) if target is not None else None
+            receivers = [(target, peer)] if target is not None and peer is not None else []
+        if not receivers:
+            read_all([(memory, addr, k) for memory, addr, k in runs])
+        for target, peer in receivers:
+            if peer.st not in DATAGRAM or not takes_requests(peer) or peer.qkey != qkey:
+                continue
+            try:
+                target.responder.receive(peer, op, message, n + 40, imm, bool(flags & CTRL_SOLICITED), None, mine)
+            except (Nak, NotReady):
+                pass    # nobody tells the sender of a datagram
+        qp.send_psn = (qp.send_psn + 1) & _PSN
+        return n
+
+    # ---- Ethernet frames
+
+    def _frame(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        """One frame behind an Ethernet segment, which may hold the first headers itself."""
+        header = int.from_bytes(wqe[28:30], 'big') & 0x3ff
+        inserts_vlan = bool(wqe[28] & 0x80)
+        head = b'' if inserts_vlan else wqe[30:30 + header]
+        pos = 32 if inserts_vlan or header <= 2 else 16 + ((14 + header + 15) & ~15)
+        if pos > len(wqe):
+            raise WqeError(Syndrome.LOCAL_QP_OP, 'inline headers')
+        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
+        self.datapath.transmit(head, runs, len(head) + n)
+        return len(head) + n
+
+    def _frames(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        """Several frames, one a data segment."""
+        total, pos, end = 0, 32, len(wqe)
+        while pos < end:
+            inline = wqe[pos] & 0x80
+            size = (int.from_bytes(wqe[pos:pos + 4], 'big') & INLINE_COUNT) + 4 if inline else 16
+            step = (size + 15) & ~15
+            runs, n = self._list(qp, wqe[pos:pos + step], 0, LOCAL_READ)
+            self.datapath.transmit(b'', runs, n)
+            total += n
+            pos += step
+        return total
+
+
+def add_fields(old: int, add: int, boundary: int) -> int:
+    """Masked fetch and add: a set bit of ``boundary`` is the top of a field, across which nothing is carried."""
+    out, low = 0, 0
+    for bit in range(64):
+        if boundary >> bit & 1 or bit == 63:
+            mask = (1 << (bit + 1)) - (1 << low)
+            out |= (old & mask) + (add & mask) & mask
+            low = bit + 1
+    return out
+
+
+class _Void:
+    """Where unreliable messages go that nobody takes."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Lost."""
+
+
+_VOID = _Void()

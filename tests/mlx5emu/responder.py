@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The receiving side: receive WQEs, access by remote key, and what is answered."""
+from typing import TYPE_CHECKING, Any
+
+from .dma import DmaError
+from .mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, Run, resolve
+from .qp import RECEIVING, XRC
+from .transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_all
+from .umr import invalidate
+from .wqe import CQE, DATA, ERROR_CQE, INLINE_32, INLINE_64, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
+
+if TYPE_CHECKING:
+    from .card import Card
+    from .cq import Cq
+    from .datapath import DataPath
+    from .srq import Srq
+    from .work_queue import ReceiveRing
+
+#: cs_res of the context: which receive data go into the CQE.
+SCATTER_64 = 0x2
+
+_CQE_OP = {Op.SEND: CqeOp.RESP_SEND, Op.SEND_IMM: CqeOp.RESP_SEND_IMM, Op.SEND_INVAL: CqeOp.RESP_SEND_INV,
+           Op.WRITE_IMM: CqeOp.RESP_WRITE_IMM}
+
+
+class Nak(Exception):
+    """The request is refused: the requester completes with ``syndrome``."""
+
+    def __init__(self, syndrome: int, why: str = '') -> None:
+        super().__init__(why)
+        self.syndrome = syndrome
+
+
+class NoAnswer(Exception):
+    """Nobody answers: the requester tries again until its retries are used up."""
+
+
+class NotReady(Exception):
+    """No receive WQE: the requester tries again after the receiver's timer (its code in the context)."""
+
+    def __init__(self, timer: int) -> None:
+        super().__init__()
+        self.timer = timer
+
+
+class Datagram:
+    """What a UD receive learns besides the data."""
+
+    __slots__ = ('source_qpn', 'sl', 'slid', 'path_bits', 'g', 'pkey')
+
+    def __init__(self, source_qpn: int, sl: int, slid: int, path_bits: int, g: int, pkey: int) -> None:
+        self.source_qpn, self.sl, self.slid, self.path_bits, self.g, self.pkey = source_qpn, sl, slid, path_bits, g, pkey
+
+
+class Responder:
+    """Serves requests for one function's QPs."""
+
+    def __init__(self, datapath: 'DataPath') -> None:
+        self.datapath = datapath
+        self.card: Card = datapath.card
+
+    # ---- sends
+
+    def queue(self, qp: Any, srqn: int | None) -> 'tuple[ReceiveRing, Srq | None, Cq | None]':
+        """Ring, SRQ and CQ that take a message for ``qp``.
+
+        :raises Nak: the QP takes none, or the XRC SRQ is not there.
+        """
+        if srqn is not None:
+            srq = self.card.xrc_srqs.find(srqn)
+            if srq is None or srq.xrcd != qp.xrcd:
+                raise Nak(Syndrome.REMOTE_INVALID, 'no such XRC SRQ')
+            return srq.ring, srq, srq.cq
+        if qp.srq is not None:
+            return qp.srq.ring, qp.srq, qp.rcq
+        if qp.rq is None:
+            raise Nak(Syndrome.REMOTE_INVALID, 'no receive queue')
+        return qp.rq, None, qp.rcq
+
+    def receive(self, qp: Any, op: int, source: list[Run] | None, n: int, imm: int, solicited: bool, srqn: int | None = None,
+                datagram: Datagram | None = None) -> None:
+        """Take one message into the next receive WQE and complete it.
+
+        :param op: the request's opcode.
+        :param source: its data, with the GRH first for a datagram; None for a write with immediate, whose data went elsewhere.
+        :param n: bytes of it.
+        :raises NotReady: no receive WQE.
+        :raises Nak: refused; the QP is in error then.
+        :raises ReadFault: the requester's memory cannot be read; nothing was consumed.
+        """
+        ring, srq, cq = self.queue(qp, srqn)
+        try:
+            head = ring.peek()
+        except DmaError as e:
+            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            raise Nak(Syndrome.REMOTE_OP, str(e)) from e
+        if head is None:
+            raise NotReady(qp.min_rnr_nak)
+        index, wqe = head
+        inline = b''
+        if source is not None and n:
+            try:
+                inline = self._scatter(qp, ring, cq, wqe, source, n)
+            except WriteFault as e:
+                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
+            except AccessError as e:
+                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
+            except OverflowError as e:
+                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_LENGTH, Syndrome.REMOTE_INVALID, str(e))
+        if op == Op.SEND_INVAL:
+            try:
+                invalidate(self.card, qp, imm)
+            except AccessError as e:
+                self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
+                raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
+        ring.take()
+        if cq is not None:
+            self._complete(qp, cq, srq, index, op, n, imm, solicited, datagram, inline)
+        if srq is not None and srq.limit:
+            try:
+                srq.consumed()
+            except DmaError:
+                pass    # the doorbell record went away under the queue: nothing is posted, so no limit is passed
+
+    def _scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run], n: int) -> bytes:
+        """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the context says so."""
+        into_cqe = qp.cs_res and cq is not None and (
+            n <= 32 or (n <= 64 and qp.cs_res & SCATTER_64 and cq.cqe_size == 128))
+        sink: list[Run] = []
+        left, pos, end = n, ring.skip, len(wqe)
+        while left and pos < end:
+            count, key, addr = DATA.unpack_from(wqe, pos)
+            pos += 16
+            if not count:
+                if key == TERMINATOR:
+                    break
+                count = ZERO_COUNT
+            k = count if count < left else left
+            if not into_cqe:
+                sink += self.local(qp, key, addr, k, ring.pd)
+            left -= k
+        if left:
+            raise OverflowError('message is longer than the receive buffer')
+        if into_cqe:
+            return read_all(source)
+        copy(source, sink, n)
+        return b''
+
+    def local(self, qp: Any, key: int, addr: int, n: int, pd: int) -> list[Run]:
+        """Runs of a receive buffer.
+
+        :raises AccessError: refused.
+        """
+        if key == RESERVED_LKEY:
+            if not qp.rlky:
+                raise AccessError('reserved key')
+            return [(self.card.dma, addr, n)]
+        return resolve(self.card, key, addr, n, LOCAL_WRITE, pd, qp.number)
+
+    def _complete(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int, imm: int, solicited: bool,
+                  datagram: Datagram | None, inline: bytes) -> None:
+        user_index = srq.user_index if srq is not None and qp.st == XRC else qp.user_index
+        op_own = _CQE_OP[op] << 4 | (2 if solicited else 0)
+        if datagram is None:
+            body = CQE.pack(0, 0, 0, 0, 0, 0, user_index, imm, 0, 0, 0, n, self.datapath.timestamp(), qp.number, index)
+        else:
+            d = datagram
+            if op == Op.SEND:
+                imm = d.pkey
+            body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn, 0, 0, 0, user_index, imm, 0, 0, 0, n,
+                            self.datapath.timestamp(), qp.number, index)
+        wide = b''
+        if inline:
+            if len(inline) <= 32:
+                body = inline.ljust(32, b'\0') + body[32:]
+                op_own |= INLINE_32
+            else:
+                wide = inline.ljust(64, b'\0')
+                op_own |= INLINE_64
+        cq.push(body, op_own, solicited, wide)
+
+    def _refuse(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int, local: int, remote: int,
+                why: str) -> None:
+        """Complete the receive WQE in error, stop the QP, and tell the requester."""
+        ring.take()
+        if cq is not None:
+            self.error_cqe(qp, cq, srq, index, local)
+        self.datapath.to_error(qp)
+        raise Nak(remote, why)
+
+    def error_cqe(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, syndrome: int) -> None:
+        """A responder error CQE."""
+        user_index = srq.user_index if srq is not None and qp.st == XRC else qp.user_index
+        cq.push(ERROR_CQE.pack(user_index, VENDOR[syndrome][1], syndrome, qp.number, index), CqeOp.RESP_ERR << 4, True)
+
+    # ---- access by remote key
+
+    def remote(self, qp: Any, key: int, addr: int, n: int, right: int) -> list[Run]:
+        """Runs behind a remote key.
+
+        :raises Nak: the QP or the key does not allow it; the QP is in error then.
+        """
+        allowed = qp.rwe if right == REMOTE_WRITE else qp.rre if right == REMOTE_READ else qp.rae
+        if not allowed:
+            self.datapath.to_error(qp, 'WQ_INVAL_REQ_ERROR')
+            raise Nak(Syndrome.REMOTE_INVALID, 'operation is not enabled')
+        if right == ATOMIC and addr & 7:
+            self.datapath.to_error(qp, 'WQ_INVAL_REQ_ERROR')
+            raise Nak(Syndrome.REMOTE_INVALID, 'atomic address is not aligned')
+        try:
+            return resolve(self.card, key, addr, n, right, qp.pd, qp.number)
+        except AccessError as e:
+            self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
+            raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
+
+    def fault(self, qp: Any, error: Exception) -> Nak:
+        """Memory behind a remote key is not there: the QP goes to error; the answer to raise."""
+        self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
+        return Nak(Syndrome.REMOTE_OP, str(error))
+
+    def write(self, qp: Any, key: int, addr: int, source: list[Run], n: int) -> None:
+        """RDMA write.
+
+        :raises Nak: refused.
+        :raises ReadFault: the requester's memory cannot be read.
+        """
+        if not n:
+            if not qp.rwe:
+                self.remote(qp, key, addr, 0, REMOTE_WRITE)
+            return
+        sink = self.remote(qp, key, addr, n, REMOTE_WRITE)
+        try:
+            copy(source, sink, n)
+        except WriteFault as e:
+            raise self.fault(qp, e) from e
+
+    def read(self, qp: Any, key: int, addr: int, sink: list[Run], n: int) -> None:
+        """RDMA read.
+
+        :raises Nak: refused.
+        :raises WriteFault: the requester's memory cannot be written.
+        """
+        if not n:
+            if not qp.rre:
+                self.remote(qp, key, addr, 0, REMOTE_READ)
+            return
+        source = self.remote(qp, key, addr, n, REMOTE_READ)
+        try:
+            copy(source, sink, n)
+        except ReadFault as e:
+            raise self.fault(qp, e) from e
+
+    def atomic(self, qp: Any, key: int, addr: int, change: Any) -> bytes:
+        """An atomic operation on 8 bytes, which hold an integer in the host's byte order.
+
+        :param change: old integer to new.
+        :return: the bytes that were there.
+        :raises Nak: refused.
+        """
+        runs = self.remote(qp, key, addr, 8, ATOMIC)
+        try:
+            old = b''.join([memory.read(a, k) for memory, a, k in runs])
+            new = change(int.from_bytes(old, 'little')).to_bytes(8, 'little')
+            at = 0
+            for memory, a, k in runs:
+                memory.write(a, new[at:at + k])
+                at += k
+        except MEMORY_ERRORS as e:
+            raise self.fault(qp, e) from e
+        return old
+
+
+def takes_requests(qp: Any) -> bool:
+    """Whether a QP or DCT is in a state to be talked to."""
+    return qp is not None and qp.state in RECEIVING
+
