@@ -45,7 +45,6 @@ _LAYOUT_NAMES = {
     'ACCESS_REG': ('access_register_in', 'access_register_out'),
     '2RST_QP': ('qp_2rst_in', 'qp_2rst_out'),
     '2ERR_QP': ('qp_2err_in', 'qp_2err_out'),
-    'DETTACH_FROM_MCG': ('detach_from_mcg_in', 'detach_from_mcg_out'),
     'SET_FLOW_TABLE_ENTRY': ('set_fte_in', 'set_fte_out'),
     'QUERY_FLOW_TABLE_ENTRY': ('query_fte_in', 'query_fte_out'),
     'DELETE_FLOW_TABLE_ENTRY': ('delete_fte_in', 'delete_fte_out'),

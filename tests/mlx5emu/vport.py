@@ -246,7 +246,7 @@ def attach_to_mcg(card: 'Card', cmd: Command) -> None:
     group.append(qp)
 
 
-@command('DETTACH_FROM_MCG')
+@command('DETACH_FROM_MCG')
 def detach_from_mcg(card: 'Card', cmd: Command) -> None:
     """Take a queue pair out of a multicast group."""
     qp, gid = card.qps.get(cmd.inp['qpn'], cmd.uid), cmd.inp['multicast_gid']
