@@ -148,10 +148,8 @@ describe_machine() {
   # Another choice gets a file of its own, so that two runs with different ones do not meet.
   [[ $RDMA_CORE_BUILD == "$BUILD/rdma-core-59.0-build" && $KERNEL_KIND == stable ]] ||
     MACHINE=$BUILD/machine-$(basename "$RDMA_CORE_BUILD" -build)-$KERNEL_KIND.json
-  if [[ ! -e $MACHINE || -n ${STAGE_TIMES[*]-} ]]; then
-    "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" --kernel "$KERNEL" --python "$VENV/bin/python" \
-      --source "$RDMA_CORE_SOURCE" --build "$RDMA_CORE_BUILD" --version "$RDMA_CORE_VERSION"
-  fi
+  "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" --kernel "$KERNEL" --python "$VENV/bin/python" \
+    --source "$RDMA_CORE_SOURCE" --build "$RDMA_CORE_BUILD" --version "$RDMA_CORE_VERSION"
 }
 
 set_up() {

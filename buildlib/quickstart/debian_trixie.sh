@@ -28,9 +28,9 @@ open_trixie() {
 #clear DPkg::Post-Invoke;
 #clear DPkg::Pre-Install-Pkgs;
 Dir::Etc::sourcelist "$TRIXIE/sources.list";
-Dir::Etc::sourceparts "-";
-Dir::Etc::preferences "-";
-Dir::Etc::preferencesparts "-";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
 Dir::State "$TRIXIE";
 Dir::State::lists "$TRIXIE/lists";
 Dir::State::status "$TRIXIE/status";
@@ -60,7 +60,7 @@ EOF
     fi
   done < <("$VENV/bin/python" "$PARTS/debian_mirrors.py")
   [[ -n $found ]] && return 0
-  grep -q NO_PUBKEY "$BUILD/log/$1.log" &&
+  grep -q NO_PUBKEY "$BUILD/log/setup-$1.log" &&
     stage_fails "$DEBIAN_KEYRING is too old to know trixie's keys; as root: apt-get update && apt-get install debian-archive-keyring"
   # Without a line of ours the log is searched for a network failure.
   [[ -s $TRIXIE/sources.list ]] ||

@@ -4,13 +4,13 @@
 # build/kernel-stable or -backports: Debian's kernel as it is, all its modules, and from its headers the mlx5 interface.
 
 make_kernel() {
-  local dir=$SCRATCH/kernel target=trixie packages=() release image package deb
-  [[ $KERNEL_KIND == backports ]] && target=trixie-backports
+  local dir=$SCRATCH/kernel target=() packages=() release image package deb
+  # Without a target the newest of trixie and its security archive wins.
+  [[ $KERNEL_KIND == stable ]] || target=(-t trixie-backports)
   mkdir -p "$dir"
-  # The metapackage names the newest image, from trixie or its security archive.
-  image=$(trixie_apt apt-cache -t "$target" depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1)
-  [[ $KERNEL_KIND == backports ]] && image=$(newest_backport)
-  [[ -n $image ]] || stage_fails "the Debian archive names no kernel for $target: try again in some minutes, or name another archive in /etc/apt/sources.list.d"
+  image=$(trixie_apt apt-cache "${target[@]}" --no-all-versions show linux-image-amd64 |
+    sed -n 's/^Depends:.*\(linux-image-[0-9][^ ,]*-amd64\).*/\1/p' | head -n 1)
+  [[ -n $image ]] || stage_fails "the Debian archive names no $KERNEL_KIND kernel for trixie: try again in some minutes, or name another archive in /etc/apt/sources.list.d"
   release=${image#linux-image-}
   echo "kernel $release"
   # Later kernels come in parts.
@@ -27,15 +27,13 @@ make_kernel() {
     esac
     rm "$deb"
   done
+  if [[ -e $dir/usr/lib/modules/$release/vmlinuz ]]; then
+    mkdir -p "$dir/boot"
+    mv "$dir/usr/lib/modules/$release/vmlinuz" "$dir/boot/vmlinuz-$release"
+  fi
   [[ -s $dir/boot/vmlinuz-$release && -d $dir/usr/lib/modules/$release &&
     -s $dir/usr/src/linux-headers-${release%-amd64}-common/include/linux/mlx5/mlx5_ifc.h ]] ||
     stage_fails "the packages of kernel $release hold no vmlinuz, modules or mlx5_ifc.h where they were expected"
   echo "$release" > "$dir/release"
   mv -T "$dir" "$KERNEL"
-}
-
-newest_backport() {
-  trixie_apt apt-cache madison linux-image-amd64 | awk '$3 ~ /~bpo/ { print $3; exit }' | while read -r version; do
-    trixie_apt apt-cache show "linux-image-amd64=$version" | sed -n 's/^Depends:.*\(linux-image-[0-9][^ ]*-amd64\) .*/\1/p' | head -n 1
-  done
 }

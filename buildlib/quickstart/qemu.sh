@@ -52,7 +52,7 @@ exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/libexe
 }
 
 archive_lacks() {
-  local log=$BUILD/log/$1.log
+  local log=$BUILD/log/setup-$1.log
   shift
   grep -qE 'Unable to locate package|has no installation candidate|404 +Not Found|Hash Sum mismatch' "$log" &&
     stage_fails "the Debian archive in $(sed -n 's/^deb \[.*\] \([^ ]*\) trixie main$/\1/p' "$TRIXIE/sources.list") does not serve $*: it may be in the middle of an update, try again in some minutes, or name another in /etc/apt/sources.list.d"

@@ -16,7 +16,7 @@ fetch_sdist() {
 }
 
 sdist_failed() {
-  local log=$BUILD/log/rdma-core-source.log
+  local log=$BUILD/log/setup-rdma-core-source.log
   grep -q 'THESE PACKAGES DO NOT MATCH THE HASHES' "$log" &&
     stage_fails "the package index serves another pyverbs $1 than pyverbs_sdists.txt names; not used. Use another index (PIP_INDEX_URL), or --rdma-core DIR"
   grep -q 'No matching distribution found' "$log" &&

@@ -8,7 +8,6 @@
 STAGE_PID=
 STAGE_TITLE=
 STAGE_FINISH=
-STAGE_TIMES=()
 
 say() { printf '%s\n' "quickstart: $*" >&2; }
 
@@ -85,11 +84,10 @@ show_progress() {
 run_stage() {
   STAGE_FINISH=
   if [[ $1 == --finish ]]; then STAGE_FINISH=1; shift; fi
-  local log=$BUILD/log/$1.log status=0 start
+  local log=$BUILD/log/setup-$1.log status=0 start said=
   STAGE_TITLE=$2
   shift 2
   rm -f "$SCRATCH/reason"
-  [[ -n $QUIET || -t 2 ]] || say "$STAGE_TITLE ..."
   now_ms; start=$NOW
   # Job control gives the stage a process group: Ctrl-C reaches only us, and we end the group as a whole.
   set -m
@@ -98,7 +96,12 @@ run_stage() {
   set +m
   while kill -0 "$STAGE_PID" 2> /dev/null; do
     now_ms
-    show_progress "$log" $((NOW - start))
+    # What takes less than a second is not worth a line.
+    if ((NOW - start > 1000)); then
+      [[ -n $QUIET || -n $said || -t 2 ]] || say "$STAGE_TITLE ..."
+      said=1
+      show_progress "$log" $((NOW - start))
+    fi
     sleep 0.1
   done
   wait "$STAGE_PID" || status=$?
@@ -106,8 +109,7 @@ run_stage() {
   clear_progress
   now_ms
   [[ $status == 0 ]] || explain "$log" "$status"
-  STAGE_TIMES+=("$(seconds $((NOW - start))) s  $STAGE_TITLE")
-  [[ -n $QUIET ]] || say "$STAGE_TITLE: $(seconds $((NOW - start))) s"
+  [[ -n $QUIET || -z $said ]] || say "$STAGE_TITLE: $(seconds $((NOW - start))) s"
 }
 
 # The reason that the stage gave, else what its log is known to mean, else the end of the log.

@@ -75,5 +75,5 @@ system_packages() {
   run_stage --finish packages-install "installing packages" install_packages
   hash -r
   missing_packages
-  ((${#MISSING[@]} == 0)) || give_up "still missing after apt-get: ${MISSING[*]} (log: $BUILD/log/packages-install.log)"
+  ((${#MISSING[@]} == 0)) || give_up "still missing after apt-get: ${MISSING[*]} (log: $BUILD/log/setup-packages-install.log)"
 }

@@ -16,7 +16,7 @@ make_venv() {
 }
 
 pip_failed() {
-  local log=$BUILD/log/venv.log
+  local log=$BUILD/log/setup-venv.log
   grep -q 'THESE PACKAGES DO NOT MATCH THE HASHES' "$log" &&
     stage_fails "the package index serves other files than requirements.txt names: use another index (PIP_INDEX_URL)"
   grep -q 'No matching distribution found' "$log" &&
