@@ -27,6 +27,8 @@ LOCAL_READ, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, ATOMIC = 1, 2, 4, 8, 16
 PA, MTT, KLM, KSM, SW_ICM, MEMIC, CROSSING = 0, 1, 2, 3, 4, 5, 6
 #: QP number of a key that any QP may use.
 ANY_QP = 0xffffff
+#: Stands for the PD of a queue that is not held to one: the driver's UMR QP has none.
+ANY_PD = -1
 #: Deepest nesting of keys that name keys.
 MAX_DEPTH = 4
 #: Most runs of one translation: what a hostile list of tiny pieces can make the card build for one message.
@@ -116,7 +118,7 @@ class Mkey(Object):
             raise AccessError('key byte')
         if self.free:
             raise AccessError('key is free')
-        if self.pd != pd:
+        if self.pd != pd != ANY_PD:
             raise AccessError('protection domain')
         if not self.rights & right:
             raise AccessError('access right')

@@ -6,6 +6,7 @@ from . import prm, prm_wqe  # noqa: F401  declares the umem fields of qpc
 from .cq import Cq
 from .dma import DmaError
 from .firmware import Command, Status, command
+from .mkey import ANY_PD
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
 from .tables import Object
 from .work_queue import ReceiveRing, SendRing
@@ -76,7 +77,8 @@ class Qp(Object):
         """Read the context into attributes, after it was made or changed."""
         c = prm.view('qpc', self.qpc)
         path = c.sub('primary_address_path')
-        self.st, self.pd, self.uar = c['st'], c['pd'], c['uar_page']
+        self.st, self.uar = c['st'], c['uar_page']
+        self.pd = c['pd'] if self.st != REG_UMR else ANY_PD
         self.rlky = bool(c['rlky'])
         self.remote_qpn = c['remote_qpn']
         self.mtu = 128 << c['mtu']
@@ -142,7 +144,9 @@ def create_qp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'the reserved key is the kernel\'s')
     at = inp.offset('qpc')
     qp = Qp(card, cmd.raw[at:at + c.size])
-    pd = card.pds.get(c['pd'], cmd.uid)
+    if st == REG_UMR and cmd.uid:
+        raise Status('BAD_PARAM', 'a UMR QP is the kernel\'s')
+    pd = card.pds.get(c['pd'], cmd.uid) if st != REG_UMR else None
     has_sq = not c['no_sq']
     has_rq = rq_type != RQ_NONE and st not in (XRC, REG_UMR, DCI)
     sq_log, rq_log, rq_stride = c['log_sq_size'], c['log_rq_size'], c['log_rq_stride'] + 4
@@ -158,7 +162,8 @@ def create_qp(card: 'Card', cmd: Command) -> None:
         if srq is None or (cmd.uid and srq.uid not in (cmd.uid, 0xffff)):
             raise Status('BAD_RES', 'no such srq')
         qp.srq = srq
-    card.uars.get(c['uar_page'])
+    if has_sq:
+        card.uars.get(c['uar_page'])
     rq_bytes = 1 << (rq_log + rq_stride) if has_rq and rq_type == RQ_RING else 0
     sq_bytes = 64 << sq_log if has_sq else 0
     umem = dbr_umem = None

@@ -145,7 +145,7 @@ class Requester:
         if tries[0] or tries[1]:
             ring.tries = [0, 0]
         if flags & CTRL_CQ_UPDATE and ring.cq is not None:
-            ring.cq.push(CQE.pack(0, 0, 0, 0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index),
+            ring.cq.push(CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index),
                          CqeOp.REQ << 4, False)
         return n
 
@@ -153,7 +153,7 @@ class Requester:
         """A NOP whose BlueFlame copy asked for a CQE that the WQE in memory did not."""
         ring = qp.sq
         if ring.cq is not None:
-            ring.cq.push(CQE.pack(0, 0, 0, 0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.datapath.timestamp(), qp.number, index),
+            ring.cq.push(CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.datapath.timestamp(), qp.number, index),
                          CqeOp.REQ << 4, False)
 
     # ---- errors and retries

@@ -162,12 +162,12 @@ class Responder:
         user_index = srq.user_index if srq is not None and qp.st == XRC else qp.user_index
         op_own = _CQE_OP[op] << 4 | (2 if solicited else 0)
         if datagram is None:
-            body = CQE.pack(0, 0, 0, 0, 0, 0, user_index, imm, 0, 0, 0, n, self.datapath.timestamp(), qp.number, index)
+            body = CQE.pack(0, 0, 0, user_index, imm, 0, 0, 0, n, self.datapath.timestamp(), qp.number, index)
         else:
             d = datagram
             if op == Op.SEND:
                 imm = d.pkey
-            body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn, 0, 0, 0, user_index, imm, 0, 0, 0, n,
+            body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn, user_index, imm, 0, 0, 0, n,
                             self.datapath.timestamp(), qp.number, index)
         wide = b''
         if inline:
