@@ -35,11 +35,13 @@ class CommandQueue:
 
     def __init__(self, card: 'Card') -> None:
         self.card = card
-        self.address = 0
+        self.address: int | None = None
         self.busy = 0
 
     def doorbell(self, vector: int) -> None:
-        """Run the commands whose bits are set, lowest first."""
+        """Run the commands whose bits are set, lowest first; none before the driver has told where the queue is."""
+        if self.address is None:
+            return
         for index in range(1 << LOG_SIZE):
             if vector >> index & 1 and not self.busy >> index & 1:
                 self.run(index)
@@ -47,7 +49,7 @@ class CommandQueue:
     def run(self, index: int) -> None:
         """Run the descriptor ``index`` and complete it, now or after the injected delay."""
         card = self.card
-        at = self.address + (index << LOG_STRIDE)
+        at = (self.address or 0) + (index << LOG_STRIDE)
         try:
             lay = prm.View('cmd_layout', card.dma.read(at, 1 << LOG_STRIDE))
             if not lay['status_own'] & 1:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 #: Entries of the InfiniBand GID and P_Key tables, as gid_table_size 0 and pkey_table_size 0 encode.
 GIDS, PKEYS = 8, 128
 ACTIVE, PHYSICAL_UP = 4, 5
+#: Port capabilities that software may change: IsCommunicationManagementSupported.
+SETTABLE_CAP_MASK1 = 1 << 16
 #: Longest address lists by type: unicast, multicast, VLAN.
 ADDRESS_LISTS = {0: 1 << 7, 1: 1 << 14, 2: 1 << 12}
 GID_PREFIX = 0xfe80 << 48
@@ -35,6 +37,7 @@ class Vport:
         self.roce_addresses: dict[int, bytes] = {}
         self.address_lists: dict[int, list[int]] = {0: [], 1: [], 2: []}
         self.counters: dict[tuple[str, str], int] = {}
+        self.cap_mask1 = 0x2651e848
         self.node_description = b'mlx5emu'.ljust(64, b'\0')
 
     def gid(self, index: int) -> bytes:
@@ -59,8 +62,22 @@ def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
     _own_port(cmd)
     v, c = card.vport, cmd.out.sub('hca_vport_context')
     c.set(vport_state=ACTIVE if v.up else 1, port_state=ACTIVE if v.up else 1, port_physical_state=PHYSICAL_UP if v.up else 3,
-          system_image_guid=card.guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=0x2651e848, lid=v.lid, sm_lid=v.sm_lid,
+          system_image_guid=card.guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=v.cap_mask1,
+          cap_mask1_field_select=SETTABLE_CAP_MASK1, lid=v.lid, sm_lid=v.sm_lid,
           subnet_timeout=18)
+
+
+@command('MODIFY_HCA_VPORT_CONTEXT', min_in=0x50)
+def modify_hca_vport_context(card: 'Card', cmd: Command) -> None:
+    """Port capabilities by cap_mask1_field_select; GUIDs and the state policy are the card's."""
+    _own_port(cmd)
+    c = cmd.inp.sub('hca_vport_context')
+    select = c['cap_mask1_field_select']
+    if c['field_select']:
+        raise Status('BAD_PARAM', 'GUIDs and state policy are fixed')
+    if select & ~SETTABLE_CAP_MASK1:
+        raise Status('BAD_PARAM', 'port capability cannot be changed')
+    card.vport.cap_mask1 = card.vport.cap_mask1 & ~select | c['cap_mask1'] & select
 
 
 @command('QUERY_HCA_VPORT_GID', min_out=16)
