@@ -41,8 +41,9 @@ class Memic:
 
     def __init__(self, card: 'Card') -> None:
         self.fd = os.memfd_create('mlx5emu-memic', os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, BAR_SIZE)
-        self.mem = mmap.mmap(self.fd, BAR_SIZE)
+        # The VM maps the file at the window's offset in BAR0; what is before that stays a hole.
+        os.ftruncate(self.fd, BAR_START + BAR_SIZE)
+        self.mem = mmap.mmap(self.fd, BAR_SIZE, offset=BAR_START)
         self.ranges: dict[int, MemicRange] = {}
 
     def reset(self) -> None:
