@@ -29,7 +29,10 @@ def encode(opcode: str, fields: dict[str, Any] | None = None, *, extra: bytes = 
     view['opcode'] = prm.OPCODES[opcode]
     for path, value in (fields or {}).items():
         view[path] = value
-    view.buf[2:4], view.buf[6:8] = uid.to_bytes(2, 'big'), op_mod.to_bytes(2, 'big')
+    if uid:
+        view.buf[2:4] = uid.to_bytes(2, 'big')
+    if op_mod:      # where general objects have their type
+        view.buf[6:8] = op_mod.to_bytes(2, 'big')
     return view.buf + extra
 
 

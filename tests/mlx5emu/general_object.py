@@ -57,8 +57,7 @@ def query_general_object(card: 'Card', cmd: Command) -> None:
         if cmd.out_len < HEADER + (prm.layout_bits('sw_icm') >> 3):
             raise Status('BAD_OUTP_LEN', 'no room for the object')
         view = prm.View('sw_icm', cmd.out.buf, HEADER)
-        grain = card.caps.page('device_memory')['log_sw_icm_alloc_granularity']
-        view.set(log_sw_icm_size=obj.size.bit_length() - 1 - grain, sw_icm_start_addr=obj.start)
+        view.set(log_sw_icm_size=obj.size.bit_length() - 1, sw_icm_start_addr=obj.start)
 
 
 @command('DESTROY_GENERAL_OBJECT')

@@ -130,9 +130,8 @@ class Icm:
 
 
 def create_sw_icm(card: 'Card', view: prm.View) -> SwIcm:
-    """General object SW_ICM: log2 of the size in units of the allocation granularity, at the address given."""
-    grain = card.caps.page('device_memory')['log_sw_icm_alloc_granularity']
+    """General object SW_ICM: log2 of the size in bytes, at the address given."""
     log_size = view['log_sw_icm_size']
     if log_size > 40:
         raise Status('BAD_PARAM', 'log_sw_icm_size')
-    return card.icm.allocate(view['sw_icm_start_addr'], 1 << (log_size + grain))
+    return card.icm.allocate(view['sw_icm_start_addr'], 1 << log_size)
