@@ -137,7 +137,7 @@ mlx5dv_alloc_dm_type = enum.IntEnum('mlx5dv_alloc_dm_type', _TYPES, module=__nam
 mlx5dv_alloc_dm_type.__doc__ = """Types of device memory, with the values of the C enum. See mlx5dv_alloc_dm(3)."""
 
 
-class Mlx5DMError(PyverbsRDMAError, PyverbsUserError):
+class Mlx5DMError(PyverbsUserError, PyverbsRDMAError):
     """
     An access to device memory that was refused before it reached the library, because the arguments are wrong. It is
     a PyverbsUserError, and as libmlx5 has an errno for the same mistakes, a PyverbsRDMAError with that error_code.
