@@ -352,7 +352,7 @@ class Requester:
                 ring = target.responder.queue(peer, srqn)[0]
                 if ring.consumer == ring.producer and not ring.posted():
                     raise NotReady(peer.min_rnr_nak)
-            target.responder.write(peer, rkey, raddr, runs, n)
+            target.responder.write(peer, rkey, raddr, runs, n, srqn)
             if op == Op.WRITE_IMM:
                 target.responder.receive(peer, op, None, n, imm, bool(flags & CTRL_SOLICITED), srqn)
         except (Nak, NotReady):
@@ -362,17 +362,17 @@ class Requester:
         return n
 
     def _read(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
-        peer, target, pos, _ = self._peer(qp, wqe)
+        peer, target, pos, srqn = self._peer(qp, wqe)
         raddr, rkey = RADDR.unpack_from(wqe, pos)
         sink, n = self._list(qp, wqe, pos + 16, LOCAL_WRITE)
         if n > qp.max_message:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
-        target.responder.read(peer, rkey, raddr, sink, n)
+        target.responder.read(peer, rkey, raddr, sink, n, srqn)
         self._sent(qp, peer, n)
         return n
 
     def _atomic(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
-        peer, target, pos, _ = self._peer(qp, wqe)
+        peer, target, pos, srqn = self._peer(qp, wqe)
         raddr, rkey = RADDR.unpack_from(wqe, pos)
         pos += 16
         if op == Op.MASKED_CS:
@@ -396,7 +396,7 @@ class Requester:
         sink, n = self._list(qp, wqe, pos, LOCAL_WRITE)
         if n != 8:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'atomic operand is 8 bytes')
-        old = target.responder.atomic(peer, rkey, raddr, change)
+        old = target.responder.atomic(peer, rkey, raddr, change, srqn)
         copy([(InlineData(old), 0, 8)], sink, 8)
         self._sent(qp, peer, 8)
         return 8

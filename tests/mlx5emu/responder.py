@@ -195,9 +195,10 @@ class Responder:
 
     # ---- access by remote key
 
-    def remote(self, qp: Any, key: int, addr: int, n: int, right: int) -> list[Run]:
+    def remote(self, qp: Any, key: int, addr: int, n: int, right: int, srqn: int | None = None) -> list[Run]:
         """Runs behind a remote key.
 
+        :param srqn: the XRC SRQ that the request names, or None.
         :raises Nak: the QP or the key does not allow it; the QP is in error then.
         """
         allowed = qp.rwe if right == REMOTE_WRITE else qp.rre if right == REMOTE_READ else qp.rae
@@ -208,7 +209,9 @@ class Responder:
             self.datapath.to_error(qp, 'WQ_INVAL_REQ_ERROR')
             raise Nak(Syndrome.REMOTE_INVALID, 'atomic address is not aligned')
         try:
-            return resolve(self.card, key, addr, n, right, qp.pd, qp.number)
+            # An XRC target has no protection domain of its own: the SRQ that the packet names has.
+            pd = qp.pd if srqn is None else self.queue(qp, srqn)[0].pd
+            return resolve(self.card, key, addr, n, right, pd, qp.number)
         except AccessError as e:
             self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
             raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
@@ -218,7 +221,7 @@ class Responder:
         self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
         return Nak(Syndrome.REMOTE_OP, str(error))
 
-    def write(self, qp: Any, key: int, addr: int, source: list[Run], n: int) -> None:
+    def write(self, qp: Any, key: int, addr: int, source: list[Run], n: int, srqn: int | None = None) -> None:
         """RDMA write.
 
         :raises Nak: refused.
@@ -226,15 +229,15 @@ class Responder:
         """
         if not n:
             if not qp.rwe:
-                self.remote(qp, key, addr, 0, REMOTE_WRITE)
+                self.remote(qp, key, addr, 0, REMOTE_WRITE, srqn)
             return
-        sink = self.remote(qp, key, addr, n, REMOTE_WRITE)
+        sink = self.remote(qp, key, addr, n, REMOTE_WRITE, srqn)
         try:
             copy(source, sink, n)
         except WriteFault as e:
             raise self.fault(qp, e) from e
 
-    def read(self, qp: Any, key: int, addr: int, sink: list[Run], n: int) -> None:
+    def read(self, qp: Any, key: int, addr: int, sink: list[Run], n: int, srqn: int | None = None) -> None:
         """RDMA read.
 
         :raises Nak: refused.
@@ -242,22 +245,22 @@ class Responder:
         """
         if not n:
             if not qp.rre:
-                self.remote(qp, key, addr, 0, REMOTE_READ)
+                self.remote(qp, key, addr, 0, REMOTE_READ, srqn)
             return
-        source = self.remote(qp, key, addr, n, REMOTE_READ)
+        source = self.remote(qp, key, addr, n, REMOTE_READ, srqn)
         try:
             copy(source, sink, n)
         except ReadFault as e:
             raise self.fault(qp, e) from e
 
-    def atomic(self, qp: Any, key: int, addr: int, change: Any) -> bytes:
+    def atomic(self, qp: Any, key: int, addr: int, change: Any, srqn: int | None = None) -> bytes:
         """An atomic operation on 8 bytes, which hold an integer in the host's byte order.
 
         :param change: old integer to new.
         :return: the bytes that were there.
         :raises Nak: refused.
         """
-        runs = self.remote(qp, key, addr, 8, ATOMIC)
+        runs = self.remote(qp, key, addr, 8, ATOMIC, srqn)
         try:
             old = b''.join([memory.read(a, k) for memory, a, k in runs])
             new = change(int.from_bytes(old, 'little')).to_bytes(8, 'little')
