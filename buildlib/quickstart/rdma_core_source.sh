@@ -5,7 +5,7 @@
 
 fetch_sdist() {
   local version=$1 archive tree=$SCRATCH/rdma-core
-  grep "^pyverbs==$version " "$PARTS/pyverbs_sdists.txt" > "$SCRATCH/sdist.txt"
+  grep -F "pyverbs==$version " "$PARTS/pyverbs_sdists.txt" > "$SCRATCH/sdist.txt"
   # Only pyverbs itself as source: what its build names stays a wheel, compiled from source it takes minutes.
   "$VENV/bin/python" -m pip download --disable-pip-version-check --no-input --no-deps --no-binary pyverbs \
     --require-hashes -r "$SCRATCH/sdist.txt" -d "$SCRATCH" || sdist_failed "$version"
@@ -34,7 +34,7 @@ rdma_core_source() {
     RDMA_CORE_VERSION=$(sed -n 's/^set(PACKAGE_VERSION "\(.*\)")$/\1/p' "$RDMA_CORE_SOURCE/CMakeLists.txt")
     return 0
   fi
-  grep -q "^pyverbs==$RDMA_CORE " "$PARTS/pyverbs_sdists.txt" ||
+  grep -qF "pyverbs==$RDMA_CORE " "$PARTS/pyverbs_sdists.txt" ||
     give_up "--rdma-core $RDMA_CORE is neither a directory nor one of $(sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt" | paste -sd ' ')"
   RDMA_CORE_SOURCE=$BUILD/rdma-core-$RDMA_CORE
   RDMA_CORE_BUILD=$BUILD/rdma-core-$RDMA_CORE-build
