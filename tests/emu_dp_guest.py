@@ -298,3 +298,45 @@ def connected(guest: Guest, st: int = RC, **kw) -> tuple[GuestQp, GuestQp]:
     a.connect(b.number)
     b.connect(a.number)
     return a, b
+
+
+class _GuestSrq:
+    """A linked ring of receive WQEs as the driver keeps it."""
+
+    def __init__(self, guest: Guest, log_size: int, log_stride: int) -> None:
+        self.g, self.log_size, self.stride = guest, log_size, 1 << log_stride
+        size = self.stride << log_size
+        self.buf, self.dbr = guest.alloc(size), guest.alloc(8, 64)
+        self.posted = 0
+        for k in range(1 << log_size):
+            guest.write(self.buf + k * self.stride + 2, ((k + 1) % (1 << log_size)).to_bytes(2, 'big'))
+        self.pages = struct.pack(f'>{-(-size // PAGE)}Q', *range(self.buf, self.buf + size, PAGE))
+
+    def post(self, *sges: tuple[int, int, int], index: int | None = None) -> None:
+        """Post a receive WQE of (address, length, key) buffers, at ``index`` when the list was re-linked."""
+        at = self.buf + (self.posted % (1 << self.log_size) if index is None else index) * self.stride + 16
+        raw = b''.join(DATA.pack(n, key, addr) for addr, n, key in sges) + DATA.pack(0, TERMINATOR, 0)
+        self.g.write(at, raw[:self.stride - 16])
+        self.posted += 1
+        self.g.write(self.dbr, (self.posted & 0xffff).to_bytes(4, 'big'))
+
+
+class GuestRmp(_GuestSrq):
+    """A receive memory pool, as verbs' SRQs are."""
+
+    def __init__(self, guest: Guest, log_size: int = 4, log_stride: int = 6, lwm: int = 0) -> None:
+        super().__init__(guest, log_size, log_stride)
+        self.number = guest.cmd('CREATE_RMP', self.pages, **{f'ctx.{k}': v for k, v in {
+            'state': 1, 'wq.log_wq_sz': log_size, 'wq.log_wq_stride': log_stride, 'wq.pd': guest.pd, 'wq.dbr_addr': self.dbr,
+            'wq.lwm': lwm}.items()})['rmpn']
+
+
+class GuestXrcSrq(_GuestSrq):
+    """An XRC SRQ with a CQ of its own."""
+
+    def __init__(self, guest: Guest, xrcd: int, log_size: int = 4, log_stride: int = 6) -> None:
+        super().__init__(guest, log_size, log_stride)
+        self.cq = GuestCq(guest)
+        self.number = guest.cmd('CREATE_XRC_SRQ', self.pages, **{f'xrc_srq_context_entry.{k}': v for k, v in {
+            'log_xrc_srq_size': log_size, 'log_rq_stride': log_stride - 4, 'xrcd': xrcd, 'cqn': self.cq.number, 'pd': guest.pd,
+            'user_index': 0x77, 'db_record_addr_h': self.dbr >> 32, 'db_record_addr_l': (self.dbr & 0xffffffff) >> 2}.items()})['xrc_srqn']
