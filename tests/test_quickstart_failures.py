@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -334,8 +335,11 @@ def test_killed(project: Project) -> None:
 def test_quiet(project: Project) -> None:
     """-q leaves the reason of a failure and nothing else."""
     project.complete_system()
-    project.fake_venv("sleep 1.3; echo Network is unreachable; exit 1")
+    project.fake("cmake", "exit 3")
+    project.fake_venv("sleep 1.3; mkdir -p $0.d/pyverbs-59.0/rdma-core; tar -czf ${!#}/pyverbs-59.0.tar.gz -C $0.d pyverbs-59.0")
     loud = project.run("setup")[1].splitlines()
-    quiet = project.run("setup", "-q")[1].splitlines()
     assert loud[0] == "quickstart: rdma-core 59.0 ..."
-    assert quiet == loud[1:]
+    assert re.fullmatch(r"quickstart: rdma-core 59\.0: \d+\.\d s", loud[1])
+    assert loud[-1].startswith("quickstart: 'building rdma-core 59.0 with our modules' failed: exit status ")
+    shutil.rmtree(project.build / "rdma-core-59.0")
+    assert project.run("setup", "-q")[1].splitlines() == loud[2:]
