@@ -42,7 +42,8 @@ def test_every_registered_command_has_a_layout() -> None:
     card.Card()
     for name in firmware.names():
         assert name in prm.OPCODES, name
-        assert all(prm.has(n) for n in prm.command_layouts(name)), name
+        layout = prm.command_layouts(name)[0]
+        assert prm.has(layout) and (layout != 'general_obj_in_cmd_hdr') != name.endswith('GENERAL_OBJECT'), name
 
 
 def test_fields_do_not_touch_their_neighbours() -> None:

@@ -62,7 +62,7 @@ class FlowCounter(Object):
 
 def _namespace(card: 'Card', cmd: Command) -> int:
     table_type = cmd.inp['table_type']
-    if cmd.inp['vport_number']:
+    if cmd.inp.has('vport_number') and cmd.inp['vport_number']:
         raise Status('BAD_PARAM', 'no such vport')
     direction = {NIC_RX: 'nic_receive', NIC_TX: 'nic_transmit'}.get(table_type)
     if direction is None or not card.caps.page('flow_table')[f'flow_table_properties_{direction}.ft_support']:

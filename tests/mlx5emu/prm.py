@@ -43,6 +43,8 @@ SOURCE: str | None = None
 # Commands whose layouts are not called after the opcode: (input, output).
 _LAYOUT_NAMES = {
     'ACCESS_REG': ('access_register_in', 'access_register_out'),
+    'ARM_DCT_FOR_KEY_VIOLATION': ('arm_dct_in', 'arm_dct_out'),
+    'SQD_RTS_QP': ('sqd2rts_qp_in', 'sqd2rts_qp_out'),
     '2RST_QP': ('qp_2rst_in', 'qp_2rst_out'),
     '2ERR_QP': ('qp_2err_in', 'qp_2err_out'),
     'SET_FLOW_TABLE_ENTRY': ('set_fte_in', 'set_fte_out'),

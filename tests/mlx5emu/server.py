@@ -4,6 +4,7 @@ import os
 import queue
 import select
 import socket
+import stat
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,9 @@ class Server:
             try:
                 listener.bind(path)
             except OSError:
-                # A socket that nobody listens on is left over from a killed server.
+                # A socket that nobody listens on is left over from a killed server; anything else is not ours to remove.
+                if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+                    raise
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                     try:
                         probe.connect(path)

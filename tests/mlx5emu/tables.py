@@ -78,6 +78,11 @@ class NumberSpace:
         """Number is free again."""
         del self.used[number]
 
+    def restart(self) -> None:
+        """Count from the first number again once none is in use."""
+        if not self.used:
+            self._next = 0
+
     def lookup(self, number: int) -> Any | None:
         """Whatever object of any table has the number, or None."""
         return self.used.get(number)
@@ -152,6 +157,7 @@ class Table:
         for number in list(self._objects):
             self.space.give(number)
         self._objects.clear()
+        self.space.restart()
 
     def numbers(self) -> list[int]:
         """Numbers in use, ascending."""

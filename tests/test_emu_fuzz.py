@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Hostile guests and clients: seeded random commands, rings, doorbells and messages; nothing escapes, nothing grows.
+
+MLX5EMU_FUZZ multiplies the number of inputs.
+"""
+import os
+import random
+import resource
+import socket
+import time
+
+import pytest
+from emu_driver import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
+from mlx5emu import firmware, memic, pci, prm
+from mlx5emu import vfio_user as vu
+from mlx5emu.card import Card
+from mlx5emu.pci import Function
+from mlx5emu.server import Server
+
+SCALE = float(os.environ.get('MLX5EMU_FUZZ', '1'))
+#: Values that lie on edges.
+EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff, 0xffffffff, 1 << 32, (1 << 64) - 1, GUEST_BASE, GUEST_BASE + 4096,
+         GUEST_BASE + GUEST_SIZE - 4, memic.BAR_START, 0x1000_0000_0000)
+#: Growth in KiB that is no leak: caches of compiled paths, Python's own arenas.
+GROWTH = 64 << 10
+
+
+class Bench:
+    """A booted card with some objects of each basic kind, guest memory and a queue."""
+
+    def __init__(self, link_layer: str) -> None:
+        self.defects: dict[str, str] = {}
+        self.card = Card('connectx6dx', link_layer, log=self.note)
+        self.function = Function(self.card)
+        self.guest = Guest(self.card)
+        self.queue = Queue(self.function, self.guest)
+        self.prepare()
+
+    def note(self, line: str) -> None:
+        """Log of the card: keep each traceback once, by its last lines."""
+        if 'Traceback' in line:
+            self.defects.setdefault(' '.join(line.split('\n')[-4:]), line)
+
+    def assert_no_defects(self) -> None:
+        """No command met an exception that is no status."""
+        for text in self.defects.values():
+            print(text)
+        assert list(self.defects) == [] and self.card.internal_errors == 0
+
+    def prepare(self) -> None:
+        """Objects for random commands to hit."""
+        card = self.card
+        card.boot()
+        self.function.write(7, 4, b'\6\0')
+        self.uids = [run(card, 'CREATE_UCTX', {'uctx.cap': 3})['uid'] for _ in range(2)]
+        for uid in (0, self.uids[0]):
+            for name in ('ALLOC_PD', 'ALLOC_TRANSPORT_DOMAIN', 'ALLOC_XRCD', 'ALLOC_UAR'):
+                run(card, name, uid=uid)
+            run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 4}, extra=b''.join((GUEST_BASE + 0x100000 + 4096 * k | 3).to_bytes(8, 'big') for k in range(4)),
+                uid=uid)
+        run(card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 4, 'eq_context_entry.uar_page': 0x100, 'event_bitmask[0]': (1 << 64) - 1},
+            extra=(GUEST_BASE + 0x200000).to_bytes(8, 'big'))
+
+
+_FIELDS: dict[str, list[str]] = {}
+
+
+def paths(layout: str, prefix: str = '', depth: int = 0) -> list[str]:
+    """Paths of the plain fields of a layout, nested ones too."""
+    if layout in _FIELDS:
+        return [prefix + p for p in _FIELDS[layout]]
+    out = []
+    for field, (_, bits, sub, count) in prm.fields(layout).items():
+        if field.startswith('reserved') or field == 'opcode' or (count is not None and count == 0):
+            continue
+        name = field if count is None else f'{field}[0]'
+        if sub is None:
+            if bits <= 64:
+                out.append(name)
+        elif depth < 3:
+            out += paths(sub, name + '.', depth + 1)
+    _FIELDS[layout] = out
+    return [prefix + p for p in out]
+
+
+def some(rng: random.Random, bits: int) -> int:
+    """A small number, an edge, or anything, of so many bits."""
+    kind = rng.random()
+    value = rng.randrange(8) if kind < 0.5 else rng.choice(EDGES) if kind < 0.8 else rng.getrandbits(bits)
+    return value & (1 << bits) - 1
+
+
+def random_command(rng: random.Random, names: list[str], uids: list[int]) -> bytes:
+    """A command that is right in most fields and wrong in some."""
+    name = rng.choice(names)
+    raw = encode(name)
+    layout = prm.command_layouts(name)[0]
+    view = prm.View(layout, raw)
+    fields = paths(layout)
+    for path in rng.sample(fields, min(len(fields), rng.randrange(1, 10))):
+        _, _, _, mask, _, _ = view._find(path)
+        view[path] = some(rng, mask.bit_length())
+    if rng.random() < 0.6:
+        raw[2:4] = rng.choice([0, 0, *uids, 0xffff, 77]).to_bytes(2, 'big')
+    if rng.random() < 0.3:
+        raw[6:8] = rng.randrange(5).to_bytes(2, 'big')
+    shape = rng.random()
+    if shape < 0.4:
+        raw += b''.join((some(rng, 64)).to_bytes(8, 'big') for _ in range(rng.choice((1, 2, 8, 64))))
+    elif shape < 0.5:
+        del raw[rng.randrange(len(raw) + 1):]
+    elif shape < 0.55:
+        for _ in range(8):
+            raw[rng.randrange(16, len(raw)) if len(raw) > 16 else 0] = rng.getrandbits(8)
+    return bytes(raw)
+
+
+def resident() -> int:
+    """Peak resident memory in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize('link_layer', ['ib', 'eth'])
+def test_commands(link_layer) -> None:
+    rng = random.Random(5)
+    b = Bench(link_layer)
+    names = firmware.names()
+    before = 0
+    for k in range(int(6000 * SCALE)):
+        if k == 500:
+            before = resident()
+        raw = random_command(rng, names, b.uids)
+        if raw[:2] in (b'\x01\x03', b'\x01\x05') and rng.random() < 0.99:
+            continue    # TEARDOWN_HCA and DISABLE_HCA would make the rest boring
+        out = b.card.execute(raw, rng.choice((16, 16, 64, 0x110, 0x1010, 8, 3)))
+        assert len(out) in (16, 64, 0x110, 0x1010, 8, 3)
+        if b.card.state != b.card.READY or k % 2000 == 1999:
+            b.card.reset()
+            b.prepare()
+    b.assert_no_defects()
+    assert b.card.memory.used <= b.card.memory.limit
+    assert resident() - before < GROWTH
+
+
+def test_registers_and_rings() -> None:
+    """Descriptors, mailboxes and register writes at random, on a ring that the guest scribbles over."""
+    rng = random.Random(6)
+    b = Bench('ib')
+    names = firmware.names()
+    started, before = time.monotonic(), 0
+    for k in range(int(6000 * SCALE)):
+        kind = rng.random()
+        if kind < 0.5:
+            b.guest.used = max(0, b.queue.ring - b.guest.base + 4096)
+            overrides = {}
+            if rng.random() < 0.5:
+                field = rng.choice(('type', 'inlen', 'in_ptr', 'outlen', 'out_ptr', 'token', 'status_own'))
+                overrides[field] = some(rng, prm.fields('cmd_layout')[field][1])
+            b.queue.post(random_command(rng, names, b.uids), rng.choice((8, 16, 600, 0x1010)), rng.randrange(32), **overrides)
+        elif kind < 0.6:
+            b.guest.write(b.guest.base + rng.randrange(b.guest.size - 64), rng.randbytes(64))
+        elif kind < 0.65:
+            offset = rng.choice((0, 4, 0x10, 0x14, 0x18, 0x1fc, 0x1010, 0x200, rng.randrange(0x2100)))
+            b.function.write(0, offset, rng.choice((rng.randbytes(4), rng.randbytes(8), b'\0\0\0\0', rng.randbytes(1))))
+        elif kind < 0.8:
+            offset = 0x100000 + rng.randrange(4) * 4096 + rng.choice((0x20, 0x24, 0x40, 0x48, 0x800, 0x808, 0x900, rng.randrange(4096)))
+            data = some(rng, 64).to_bytes(8, 'big')
+            b.function.write(0, offset, data[:rng.choice((1, 2, 4, 8))])
+        elif kind < 0.85:
+            n = rng.choice((1, 2, 4, 8, 64))
+            b.function.read(rng.choice((0, 7)), rng.randrange(4096 - 64), n)
+            b.function.read(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64), n)
+            b.function.write(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64), rng.randbytes(n))
+        elif kind < 0.88:
+            offset = rng.randrange(pci.CONFIG_SIZE - 4)
+            if not offset <= pci.DEVCTL + 1 < offset + 4:
+                b.function.write(7, offset, rng.randbytes(4))
+        else:
+            if kind > 0.995:
+                b.function.reset()
+                b.prepare()
+            b.function.write(0, 0x10, (b.queue.ring >> 32).to_bytes(4, 'big'))
+            b.function.write(0, 0x14, (b.queue.ring & 0xfffff000).to_bytes(4, 'big'))
+            b.function.write(7, 4, b'\6\0')
+            b.queue.ring_doorbell(rng.getrandbits(32))
+            b.card.run_timers()
+            if b.card.state != b.card.READY:
+                b.card.reset()
+                b.prepare()
+        if k == 300:
+            before = resident()
+    b.assert_no_defects()
+    assert resident() - before < GROWTH
+    assert time.monotonic() - started < 20 * max(1.0, SCALE)
+
+
+def test_messages(tmp_path) -> None:
+    """Clients that send anything: the server answers or hangs up, and serves the next."""
+    rng = random.Random(7)
+    server = Server(str(tmp_path / 'card'), Card('connectx6dx', 'ib'))
+    server.start()
+    memory = os.memfd_create('guest')
+    os.ftruncate(memory, 1 << 20)
+    codes = range(18)
+
+    def message(k: int) -> tuple[bytes, list[int]]:
+        code = rng.choice(codes)
+        if code == vu.DEVICE_RESET and rng.random() < 0.9:
+            code = vu.REGION_READ
+        body = b''.join(some(rng, 64).to_bytes(8, 'little') for _ in range(rng.randrange(7)))
+        if code in (vu.REGION_READ, vu.REGION_WRITE):
+            n = rng.choice((0, 1, 4, 8, 64))
+            body = vu.REGION_ACCESS.pack(rng.choice((0, 0x10, 0x18, 0x100800, memic.BAR_START, some(rng, 64))), rng.choice((0, 7, some(rng, 32))), n)
+            body += rng.randbytes(n) if code == vu.REGION_WRITE else b''
+        size = 16 + len(body)
+        kind = rng.random()
+        if kind < 0.002:
+            size = some(rng, 32)
+        flags = vu.NO_REPLY if kind < 0.3 else rng.getrandbits(32) if kind > 0.998 else 0
+        return vu.HEADER.pack(k & 0xffff, code, size, flags, 0) + body, [memory] * rng.choice((0, 0, 0, 1, 2))
+
+    before_fds = len(os.listdir('/proc/self/fd'))
+    before = resident()
+    sent = 0
+    while sent < 6000 * SCALE:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(5)
+            while s.connect_ex(server.path):
+                time.sleep(0.001)       # the backlog is full of those who have gone
+            s.sendall(vu.HEADER.pack(0, vu.VERSION, 20, 0, 0) + bytes(4))
+            s.setblocking(False)
+            try:
+                for _ in range(rng.randrange(1, 600)):
+                    data, fds = message(sent)
+                    sent += 1
+                    while data:
+                        try:
+                            n = socket.send_fds(s, [data], fds) if fds else s.send(data)
+                            data, fds = data[n:], []
+                        except BlockingIOError:
+                            s.recv(1 << 20)
+                    try:
+                        s.recv(1 << 20)
+                    except BlockingIOError:
+                        pass
+            except OSError:
+                pass    # the server hung up, as it may
+    end = time.monotonic() + 10
+    while server.connected and time.monotonic() < end:
+        time.sleep(0.005)
+    assert server.call(lambda: server.card.dma.maps()) == []
+    assert server.escaped == [] and server.card.internal_errors == 0
+    assert len(os.listdir('/proc/self/fd')) == before_fds
+    assert resident() - before < GROWTH
+    server.stop()
+    os.close(memory)
