@@ -3,6 +3,7 @@
 
 MLX5EMU_FUZZ multiplies the number of inputs.
 """
+import gc
 import os
 import random
 import resource
@@ -19,7 +20,8 @@ from mlx5emu.server import Server
 
 SCALE = float(os.environ.get('MLX5EMU_FUZZ', '1'))
 #: Values that lie on edges.
-EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff, 0xffffffff, 1 << 32, (1 << 64) - 1, GUEST_BASE, GUEST_BASE + 4096,
+EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff, 0xffffffff, 1 << 32, (1 << 64) - 1, GUEST_BASE,
+         GUEST_BASE + 4096,
          GUEST_BASE + GUEST_SIZE - 4, memic.BAR_START, 0x1000_0000_0000)
 #: Growth in KiB that is no leak: caches of compiled paths, Python's own arenas.
 GROWTH = 64 << 10
@@ -56,7 +58,8 @@ class Bench:
         for uid in (0, self.uids[0]):
             for name in ('ALLOC_PD', 'ALLOC_TRANSPORT_DOMAIN', 'ALLOC_XRCD', 'ALLOC_UAR'):
                 run(card, name, uid=uid)
-            run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 4}, extra=b''.join((GUEST_BASE + 0x100000 + 4096 * k | 3).to_bytes(8, 'big') for k in range(4)),
+            run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 4},
+                extra=b''.join((GUEST_BASE + 0x100000 + 4096 * k | 3).to_bytes(8, 'big') for k in range(4)),
                 uid=uid)
         run(card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 4, 'eq_context_entry.uar_page': 0x100, 'event_bitmask[0]': (1 << 64) - 1},
             extra=(GUEST_BASE + 0x200000).to_bytes(8, 'big'))
@@ -210,7 +213,8 @@ def test_messages(tmp_path) -> None:
         body = b''.join(some(rng, 64).to_bytes(8, 'little') for _ in range(rng.randrange(7)))
         if code in (vu.REGION_READ, vu.REGION_WRITE):
             n = rng.choice((0, 1, 4, 8, 64))
-            body = vu.REGION_ACCESS.pack(rng.choice((0, 0x10, 0x18, 0x100800, memic.BAR_START, some(rng, 64))), rng.choice((0, 7, some(rng, 32))), n)
+            body = vu.REGION_ACCESS.pack(rng.choice((0, 0x10, 0x18, 0x100800, memic.BAR_START, some(rng, 64))),
+                                         rng.choice((0, 7, some(rng, 32))), n)
             body += rng.randbytes(n) if code == vu.REGION_WRITE else b''
         size = 16 + len(body)
         kind = rng.random()
@@ -219,6 +223,7 @@ def test_messages(tmp_path) -> None:
         flags = vu.NO_REPLY if kind < 0.3 else rng.getrandbits(32) if kind > 0.998 else 0
         return vu.HEADER.pack(k & 0xffff, code, size, flags, 0) + body, [memory] * rng.choice((0, 0, 0, 1, 2))
 
+    gc.collect()
     before_fds = len(os.listdir('/proc/self/fd'))
     before = resident()
     sent = 0

@@ -153,7 +153,7 @@ def test_reset_forgets_everything_but_the_wiring(card) -> None:
 def test_capability_pages(profile, link_layer) -> None:
     card = Card(profile, link_layer)
     run(card, 'ENABLE_HCA')
-    for name, (number, layout) in caps.PAGES.items():
+    for name, (number, _) in caps.PAGES.items():
         for current in (0, 1):
             out = run(card, 'QUERY_HCA_CAP', op_mod=number << 1 | current)
             assert bytes(out.buf[16:]) == bytes(card.caps.by_type(number, bool(current)).buf), name
@@ -244,7 +244,8 @@ def test_uctx_table_is_finite(card) -> None:
 
 
 @pytest.mark.parametrize(('alloc', 'free', 'field', 'table'), [
-    ('ALLOC_PD', 'DEALLOC_PD', 'pd', 'pds'), ('ALLOC_TRANSPORT_DOMAIN', 'DEALLOC_TRANSPORT_DOMAIN', 'transport_domain', 'transport_domains'),
+    ('ALLOC_PD', 'DEALLOC_PD', 'pd', 'pds'),
+    ('ALLOC_TRANSPORT_DOMAIN', 'DEALLOC_TRANSPORT_DOMAIN', 'transport_domain', 'transport_domains'),
     ('ALLOC_XRCD', 'DEALLOC_XRCD', 'xrcd', 'xrcds'), ('ALLOC_UAR', 'DEALLOC_UAR', 'uar', 'uars'),
     ('ALLOC_Q_COUNTER', 'DEALLOC_Q_COUNTER', 'counter_set_id', 'q_counters')])
 def test_plain_objects(card, alloc, free, field, table) -> None:

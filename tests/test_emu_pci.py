@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The PCI function: configuration space, initialization segment, doorbells, MEMIC window and operation addresses."""
+import os
 import struct
 
 import pytest
@@ -107,7 +108,8 @@ def test_software_reset_by_nic_interface(function) -> None:
 
 
 def test_bounds(function) -> None:
-    for region, offset, n in ((0, pci.BAR_SIZE, 1), (0, pci.BAR_SIZE - 1, 2), (0, (1 << 64) - 1, 4), (7, 4096, 1), (7, 4095, 2), (1, 0, 1), (8, 0, 4),
+    for region, offset, n in ((0, pci.BAR_SIZE, 1), (0, pci.BAR_SIZE - 1, 2), (0, (1 << 64) - 1, 4), (7, 4096, 1), (7, 4095, 2),
+                              (1, 0, 1), (8, 0, 4),
                               (9, 0, 1)):
         with pytest.raises(IndexError):
             function.read(region, offset, n)
@@ -147,7 +149,9 @@ def test_memic_window(function) -> None:
     assert function.read(0, at + 100, 15) == b'through the BAR'
     fd, areas = function.mappings[0]
     assert areas == [(memic.BAR_START, memic.BAR_SIZE)] and fd == function.card.memic.fd
-    for offset, n in ((memic.BAR_START - 1, 1), (memic.BAR_START + memic.BAR_SIZE, 1), (memic.BAR_START, memic.BAR_SIZE + 1), (memic.BAR_START, -1)):
+    assert os.pread(fd, 15, at + 100) == b'through the BAR', 'the VM maps the file at the offset in BAR0'
+    for offset, n in ((memic.BAR_START - 1, 1), (memic.BAR_START + memic.BAR_SIZE, 1), (memic.BAR_START, memic.BAR_SIZE + 1),
+                      (memic.BAR_START, -1)):
         with pytest.raises(IndexError):
             function.card.memic.read(offset, n)
 
@@ -183,7 +187,8 @@ def test_memic_refusals(function, fields, want) -> None:
 def test_memic_exhaustion_and_free(function) -> None:
     card = function.card
     starts = [alloc(card, memic.MAX_ALLOC) for _ in range(memic.BAR_SIZE // memic.MAX_ALLOC)]
-    assert status(card, 'ALLOC_MEMIC', {'memic_size': 64, 'range_start_addr': memic.BAR_START, 'range_size': memic.BAR_SIZE}) == 'EXCEED_LIM'
+    assert status(card, 'ALLOC_MEMIC',
+                  {'memic_size': 64, 'range_start_addr': memic.BAR_START, 'range_size': memic.BAR_SIZE}) == 'EXCEED_LIM'
     for start, size, want in ((starts[0], 64, 'BAD_RES'), (starts[0] + 64, memic.MAX_ALLOC, 'BAD_RES')):
         assert status(card, 'DEALLOC_MEMIC', {'memic_start_addr': start, 'memic_size': size}) == want
     card.memic.ranges[starts[1]].hold()

@@ -51,7 +51,8 @@ def test_fields_do_not_touch_their_neighbours() -> None:
     rng = random.Random(1)
     for layout in ('qpc', 'cqc', 'mkc', 'flow_context'):
         v = prm.View(layout, bytearray(rng.randbytes(prm.Layout(layout).size)))
-        plain = [f for f, (_, bits, sub, count) in prm.fields(layout).items() if sub is None and count is None and not f.startswith('reserved')]
+        plain = [f for f,
+                 (_, bits, sub, count) in prm.fields(layout).items() if sub is None and count is None and not f.startswith('reserved')]
         values = {f: rng.getrandbits(prm.fields(layout)[f][1]) for f in plain}
         for f, value in values.items():
             v[f] = value

@@ -62,7 +62,8 @@ def test_bounds(card, offset, n) -> None:
 
 def test_access_bits(card) -> None:
     base = card.guest.alloc(3 * 4096)
-    u = card.umems.get(run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 3}, extra=mtts(base | 1, base + 4096 | 2, base + 8192), uid=card.user)['umem_id'])
+    u = card.umems.get(run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 3}, extra=mtts(base | 1, base + 4096 | 2, base + 8192),
+                           uid=card.user)['umem_id'])
     assert u.read(0, 4) == bytes(4)
     for offset in (0, 4094, 8192):
         with pytest.raises(UmemError):
@@ -91,10 +92,12 @@ def test_large_pages(card) -> None:
 
 @pytest.mark.parametrize(('fields', 'extra', 'want'), [
     ({'umem.num_of_mtt': 0}, mtts(GUEST_BASE), 'BAD_PARAM'), ({'umem.num_of_mtt': 2}, mtts(GUEST_BASE), 'BAD_INP_LEN'),
-    ({'umem.num_of_mtt': (1 << 64) - 1}, mtts(GUEST_BASE), 'BAD_INP_LEN'), ({'umem.num_of_mtt': 1, 'umem.page_offset': 4096}, mtts(GUEST_BASE), 'BAD_PARAM'),
+    ({'umem.num_of_mtt': (1 << 64) - 1}, mtts(GUEST_BASE), 'BAD_INP_LEN'),
+    ({'umem.num_of_mtt': 1, 'umem.page_offset': 4096}, mtts(GUEST_BASE), 'BAD_PARAM'),
     ({'umem.num_of_mtt': 1, 'umem.page_offset': 0xffffffff}, mtts(GUEST_BASE), 'BAD_PARAM'),
     ({'umem.num_of_mtt': 1, 'umem.log_page_size': 20}, mtts(0), 'BAD_PARAM'),
-    ({'umem.num_of_mtt': 1, 'umem.log_page_size': 9}, mtts(GUEST_BASE + 4096), 'BAD_PARAM'), ({'umem.num_of_mtt': 1}, mtts(GUEST_BASE + 0x100), 'BAD_PARAM')])
+    ({'umem.num_of_mtt': 1, 'umem.log_page_size': 9}, mtts(GUEST_BASE + 4096), 'BAD_PARAM'),
+    ({'umem.num_of_mtt': 1}, mtts(GUEST_BASE + 0x100), 'BAD_PARAM')])
 def test_refusals(card, fields, extra, want) -> None:
     assert status(card, 'CREATE_UMEM', fields, extra=extra, uid=card.user) == want
     assert card.umems.numbers() == [] and card.memory.used == 0
@@ -217,7 +220,8 @@ def test_query_and_destroy_icm(card) -> None:
     assert (view['sw_icm_start_addr'], view['log_sw_icm_size']) == (start + 0x4000, 14)
     assert status(card, 'QUERY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id}, uid=card.user) == 'BAD_OUTP_LEN'
     other = run(card, 'CREATE_UCTX')['uid']
-    for fields, uid, want in (({'obj_type': 8, 'obj_id': obj_id}, other, 'BAD_RES'), ({'obj_type': 9, 'obj_id': obj_id}, card.user, 'BAD_PARAM'),
+    for fields, uid, want in (({'obj_type': 8, 'obj_id': obj_id}, other, 'BAD_RES'),
+                              ({'obj_type': 9, 'obj_id': obj_id}, card.user, 'BAD_PARAM'),
                               ({'obj_type': 8, 'obj_id': obj_id + 1}, card.user, 'BAD_RES')):
         assert status(card, 'DESTROY_GENERAL_OBJECT', fields, uid=uid) == want
     card.general_objects.get(obj_id).hold()

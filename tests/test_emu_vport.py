@@ -84,7 +84,8 @@ def test_nic_vport_context(eth) -> None:
     assert c['permanent_address.mac_addr_47_32'] << 32 | c['permanent_address.mac_addr_31_0'] == eth.vport.mac
 
     def modify(select: str, **fields: int) -> str:
-        return status(eth, 'MODIFY_NIC_VPORT_CONTEXT', {f'field_select.{select}': 1} | {f'nic_vport_context.{k}': v for k, v in fields.items()})
+        return status(eth, 'MODIFY_NIC_VPORT_CONTEXT',
+                      {f'field_select.{select}': 1} | {f'nic_vport_context.{k}': v for k, v in fields.items()})
     assert modify('mtu', mtu=9000, roce_en=1) == 'OK'
     assert (query()['mtu'], query()['roce_en']) == (9000, 0), 'only what is selected'
     assert modify('mtu', mtu=67) == 'BAD_PARAM' and modify('mtu', mtu=10219) == 'BAD_PARAM'
@@ -106,7 +107,8 @@ def test_address_lists(eth) -> None:
     assert out['nic_vport_context.allowed_list_size'] == 3
     assert [out[f'nic_vport_context.current_uc_mac_address[{k}]'] for k in range(3)] == macs
     assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT', fields | {'nic_vport_context.allowed_list_size': 4}, extra=bytes(24)) == 'BAD_INP_LEN'
-    assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT', fields | {'nic_vport_context.allowed_list_type': 0, 'nic_vport_context.allowed_list_size': 129},
+    assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT',
+                  fields | {'nic_vport_context.allowed_list_type': 0, 'nic_vport_context.allowed_list_size': 129},
                   extra=bytes(8 * 129)) == 'BAD_PARAM'
     assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT', fields | {'nic_vport_context.allowed_list_type': 7}, extra=bytes(24)) == 'BAD_PARAM'
     assert status(eth, 'QUERY_NIC_VPORT_CONTEXT', {'allowed_list_type': 3}) == 'BAD_PARAM'
@@ -154,14 +156,16 @@ def register(card, name: str, write: bool = False, **fields) -> prm.View:
     layout = {'NODE_DESC': 'node_desc_reg', 'HOST_ENDIANNESS': 'host_endianness_reg'}.get(name, name.lower() + '_reg')
     r = prm.new(layout)
     r.set(**fields)
-    out = run(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1, extra=bytes(r.buf), out_len=16 + len(r.buf))
+    out = run(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1, extra=bytes(r.buf),
+              out_len=16 + len(r.buf))
     return prm.View(layout, out.buf, 16)
 
 
 def register_status(card, name: str, write: bool = True, **fields) -> str:
     r = prm.new(name.lower() + '_reg')
     r.set(**fields)
-    return status(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1, extra=bytes(r.buf), out_len=16 + len(r.buf))
+    return status(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1, extra=bytes(r.buf),
+                  out_len=16 + len(r.buf))
 
 
 def test_registers(eth, ib) -> None:
@@ -200,7 +204,8 @@ def table(card, *, kind: int = 0, level: int = 10, log_size: int = 4, miss: int 
 
 
 def group(card, t: int, start: int, end: int) -> int:
-    return run(card, 'CREATE_FLOW_GROUP', {'table_id': t, 'start_flow_index': start, 'end_flow_index': end, 'match_criteria_enable': 1})['group_id']
+    return run(card, 'CREATE_FLOW_GROUP',
+               {'table_id': t, 'start_flow_index': start, 'end_flow_index': end, 'match_criteria_enable': 1})['group_id']
 
 
 def entry_fields(t: int, g: int, index: int, **context: int) -> dict[str, int]:
@@ -214,7 +219,8 @@ def destination(kind: int, number: int) -> bytes:
 def test_flow_objects_go_in_order(eth) -> None:
     low, high = table(eth, level=1), table(eth, level=2)
     g = group(eth, low, 0, 7)
-    run(eth, 'SET_FLOW_TABLE_ENTRY', entry_fields(low, g, 3, action=4, destination_list_size=1, flow_tag=9), extra=destination(flow.TO_TABLE, high))
+    run(eth, 'SET_FLOW_TABLE_ENTRY', entry_fields(low, g, 3, action=4, destination_list_size=1, flow_tag=9),
+        extra=destination(flow.TO_TABLE, high))
     e = eth.flow_tables.get(low).entries[3]
     assert (e.action, e.tag, e.destinations) == (4, 9, [(flow.TO_TABLE, high)])
     assert status(eth, 'DESTROY_FLOW_TABLE', {'table_id': high}) == 'BAD_RES_STATE'
@@ -236,7 +242,8 @@ def test_flow_entries(eth) -> None:
     number = eth.tirs.alloc(tir)
     to_tir = destination(flow.TO_TIR, number)
     put = lambda index, op_mod=0, extra=to_tir, **c: status(  # noqa: E731
-        eth, 'SET_FLOW_TABLE_ENTRY', entry_fields(t, g, index, **({'action': 4, 'destination_list_size': 1} | c)), extra=extra, op_mod=op_mod)
+        eth, 'SET_FLOW_TABLE_ENTRY', entry_fields(t, g, index, **({'action': 4, 'destination_list_size': 1} | c)), extra=extra,
+        op_mod=op_mod)
     assert put(3) == put(8) == 'BAD_PARAM', 'outside the group'
     assert put(4, extra=destination(flow.TO_TIR, number + 1)) == 'BAD_RES'
     assert put(4, extra=destination(0x55, number)) == 'BAD_PARAM'

@@ -158,7 +158,8 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
             for field in _match_fields():
                 out[f'{prefix}.ft_field_support.{field}'] = 1
     # Where software steering sends what it drops or lets through: ICM that no software allocates.
-    out |= {'sw_steering_nic_rx_action_drop_icm_address': _ICM_BASE + 0x1000, 'sw_steering_nic_tx_action_drop_icm_address': _ICM_BASE + 0x2000,
+    out |= {'sw_steering_nic_rx_action_drop_icm_address': _ICM_BASE + 0x1000,
+            'sw_steering_nic_tx_action_drop_icm_address': _ICM_BASE + 0x2000,
             'sw_steering_nic_tx_action_allow_icm_address': _ICM_BASE + 0x3000}
     return out
 

@@ -20,7 +20,8 @@ TYPE_PCIE = 7
 prm.declare('cmd_layout', [
     ('type', 8), ('', 24), ('inlen', 32), ('in_ptr', 64), ('in_inline', 8, 16), ('out_inline', 8, 16), ('out_ptr', 64), ('outlen', 32),
     ('token', 8), ('sig', 8), ('', 8), ('status_own', 8)])
-prm.declare('cmd_mailbox', [('data', 8, 512), ('', 8, 48), ('next', 64), ('block_num', 32), ('', 8), ('token', 8), ('ctrl_sig', 8), ('sig', 8)])
+prm.declare('cmd_mailbox',
+            [('data', 8, 512), ('', 8, 48), ('next', 64), ('block_num', 32), ('', 8), ('token', 8), ('ctrl_sig', 8), ('sig', 8)])
 
 # Delivery status: what went wrong with the descriptor itself.
 OK, TOKEN, BLOCK_NUMBER, OUT_ALIGN, IN_ALIGN, IN_LENGTH, OUT_LENGTH, DESCRIPTOR = 0, 2, 3, 4, 5, 7, 8, 0x10

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from .card import Card
 
 EQE_SIZE = 64
-prm.declare('eqe', [('', 8), ('type', 8), ('', 8), ('sub_type', 8), ('@', 0x100), ('data', 8, 28), ('', 16), ('signature', 8), ('owner', 8)])
+prm.declare('eqe',
+            [('', 8), ('type', 8), ('', 8), ('sub_type', 8), ('@', 0x100), ('data', 8, 28), ('', 16), ('signature', 8), ('owner', 8)])
 
 
 class Eq(Object):
     """An event queue: a ring of 64-byte EQEs in guest pages, an interrupt vector, and the types it takes."""
 
-    def __init__(self, log_size: int, log_page: int, pages: tuple[int, ...], vector: int, uar: int, bitmask: int, overrun_ignore: bool) -> None:
+    def __init__(self, log_size: int, log_page: int, pages: tuple[int, ...], vector: int, uar: int, bitmask: int,
+                 overrun_ignore: bool) -> None:
         super().__init__()
         self.log_size, self.log_page, self.pages = log_size, log_page, pages
         self.vector, self.uar, self.bitmask, self.overrun_ignore = vector, uar, bitmask, overrun_ignore

@@ -6,8 +6,8 @@ The memory is sparse: a page exists once something other than zero was written t
 from typing import TYPE_CHECKING
 
 from . import prm
-from .tables import Object
 from .status import Status
+from .tables import Object
 
 if TYPE_CHECKING:
     from .card import Card
@@ -53,25 +53,28 @@ class Icm:
                 out[name] = (cap[start], 1 << cap[log_size])
         return out
 
+    def kind_of(self, address: int) -> str | None:
+        """The kind whose range holds the address."""
+        return next((k for k, (low, length) in self.ranges().items() if address >= low and address - low < length), None)
+
     def allocate(self, start: int, size: int) -> SwIcm:
         """Make an allocation at an address that the driver chose.
 
         :raises Status: BAD_PARAM outside every range or not aligned, BAD_RES_STATE when it overlaps another.
         """
         grain = 1 << self.card.caps.page('device_memory')['log_sw_icm_alloc_granularity']
-        for name, (low, length) in self.ranges().items():
-            if start >= low and start - low < length:
-                if size > length - (start - low):
-                    raise Status('BAD_PARAM', 'SW ICM crosses the end of its range')
-                break
-        else:
+        kind = self.kind_of(start)
+        if kind is None:
             raise Status('BAD_PARAM', 'address is not SW ICM')
+        low, length = self.ranges()[kind]
+        if size > length - (start - low):
+            raise Status('BAD_PARAM', 'SW ICM crosses the end of its range')
         if size < grain or start % grain:
             raise Status('BAD_PARAM', 'SW ICM is not of the allocation granularity')
         for other in self.allocations.values():
             if start - other.start < other.size and other.start - start < size:
                 raise Status('BAD_RES_STATE', 'SW ICM overlaps another allocation')
-        icm = SwIcm(self, name, start, size)
+        icm = SwIcm(self, kind, start, size)
         self.allocations[start] = icm
         return icm
 

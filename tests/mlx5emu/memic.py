@@ -5,6 +5,7 @@ The window is a memfd, so that the VM maps it and reads and writes it without th
 """
 import mmap
 import os
+import weakref
 from typing import TYPE_CHECKING
 
 from .firmware import Command, Status, command
@@ -44,6 +45,7 @@ class Memic:
         # The VM maps the file at the window's offset in BAR0; what is before that stays a hole.
         os.ftruncate(self.fd, BAR_START + BAR_SIZE)
         self.mem = mmap.mmap(self.fd, BAR_SIZE, offset=BAR_START)
+        self._close_fd = weakref.finalize(self, os.close, self.fd)
         self.ranges: dict[int, MemicRange] = {}
 
     def reset(self) -> None:
@@ -54,7 +56,7 @@ class Memic:
     def close(self) -> None:
         """Give the memory back to the host."""
         self.mem.close()
-        os.close(self.fd)
+        self._close_fd()
 
     def _at(self, bar_offset: int, n: int) -> int:
         at = bar_offset - BAR_START

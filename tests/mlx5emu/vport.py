@@ -21,8 +21,8 @@ GID_PREFIX = 0xfe80 << 48
 class Vport:
     """State of the port that commands read and write.
 
-    ``roce_addresses`` {index: bytes of roce_addr_layout}; ``address_lists`` {type: [MAC or VLAN, ...]}; ``counters`` {(name, unit): n} with the
-    names of query_vport_counter_out and unit 'packets' or 'octets', counted by the data path.
+    ``roce_addresses`` {index: bytes of roce_addr_layout}; ``address_lists`` {type: [MAC or VLAN, ...]}; ``counters`` {(name, unit): n} with
+    the names of query_vport_counter_out and unit 'packets' or 'octets', counted by the data path.
     """
 
     def __init__(self, card: 'Card') -> None:
