@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""
+What the tests of device memory and umems share: a DEVX context, a DEVX object on umems, and what the card says of it.
+
+On the emulated card the control channel tells what the card holds; on a real one there is no such channel and only
+those assertions are left out.
+"""
+import gc
+import os
+import sys
+import unittest
+
+from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_context_attr_flags
+from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5DVContextAttr, Mlx5UAR
+from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
+from tests.mlx5_base import Mlx5PyverbsAPITestCase
+
+try:
+    from mlx5emu import control
+except ImportError:
+    control = None
+
+
+class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
+    """A test with a DEVX context that leaves nothing behind on the card and no error that nobody saw."""
+
+    def setUp(self):
+        self.unraisable = []
+        hook = sys.unraisablehook
+        # The text only: the exception's frames may refer to the object that is being torn down.
+        sys.unraisablehook = lambda unraisable: self.unraisable.append(str(unraisable.exc_value))
+        self.addCleanup(setattr, sys, 'unraisablehook', hook)
+        super().setUp()
+        self.card = control is not None and control.available()
+        self.before = self.live()
+
+    def create_context(self):
+        self.ctx = self.open_context()
+
+    def open_context(self, kind=Mlx5Context):
+        try:
+            return kind(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), self.dev_name)
+        except PyverbsUserError as ex:
+            raise unittest.SkipTest(f'Could not open mlx5 context ({ex})')
+        except PyverbsRDMAError as ex:
+            raise unittest.SkipTest(f'Opening mlx5 DevX context is not supported ({ex})')
+
+    def tearDown(self):
+        if self.card:
+            control.call('faults_clear')
+        gc.collect()
+        super().tearDown()
+        if self.card:
+            self.assertEqual({k: n for k, n in self.live().items() if k in ('umem', 'memic', 'general_object')}, {},
+                             'left behind on the card')
+        self.assertEqual(self.unraisable, [])
+
+    def live(self):
+        """Number of live objects on the card by kind; empty on a real card."""
+        if not self.card:
+            return {}
+        return {kind: len(ids) for kind, ids in control.call('objects').items()}
+
+    def assert_live(self, kind, count):
+        if self.card:
+            self.assertEqual(self.live().get(kind, 0) - self.before.get(kind, 0), count, f'live {kind} on the card')
+
+    def assert_card_reads(self, umem_id, offset, data):
+        if self.card:
+            self.assertEqual(bytes.fromhex(control.call('umem_read', umem_id=umem_id, offset=offset, length=len(data))),
+                             bytes(data))
+
+    def refused(self, code, call, *args, **kwargs):
+        """A call that library, kernel or device refuses with this errno, and says more than that."""
+        with self.assertRaises(PyverbsRDMAError) as caught:
+            call(*args, **kwargs)
+        self.assertEqual(caught.exception.error_code, code, caught.exception)
+        return str(caught.exception)
+
+    def wrong(self, call, *args, **kwargs):
+        """A call that is the caller's fault."""
+        with self.assertRaises(PyverbsUserError) as caught:
+            call(*args, **kwargs)
+        return str(caught.exception)
+
+    def in_child(self, function):
+        """Run in a forked child; its exception, as text, is the failure. A child that dies by a signal fails too."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(reader)
+            text = b''
+            try:
+                function()
+            except BaseException as ex:
+                text = f'{type(ex).__name__}: {ex}'.encode() or b'?'
+            os.write(writer, text)
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, 'rb') as pipe:
+            text = pipe.read().decode()
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        self.assertEqual(text, '')
+
+
+def mappings_of_device():
+    """How many mappings of a uverbs device this process has."""
+    with open('/proc/self/maps') as maps:
+        return sum('/dev/infiniband/uverbs' in line for line in maps)
+
+
+def resident_bytes():
+    """Resident memory of this process in bytes."""
+    with open('/proc/self/statm') as statm:
+        return int(statm.read().split()[1]) * os.sysconf('SC_PAGESIZE')
+
+
+def devx_cq(ctx, umem, dbr_umem, uars):
+    """
+    A DEVX completion queue of 64 entries.
+    :param umem: Where its entries go, at least 4096 bytes
+    :param dbr_umem: Where its doorbell record is
+    :param uars: A list to which the UAR is added, for the caller to keep
+    """
+    from tests.mlx5_prm_structs import CreateCqIn, CreateCqOut, SwCqc
+    uars.append(Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC))
+    return Mlx5DevxObj(ctx, CreateCqIn(cq_umem_valid=1, cq_umem_id=umem.umem_id,
+                                       sw_cqc=SwCqc(c_eqn=ctx.devx_query_eqn(0), uar_page=uars[-1].page_id, log_cq_size=6,
+                                                    dbr_umem_valid=1, dbr_umem_id=dbr_umem.umem_id)), len(CreateCqOut()))

@@ -1,0 +1,717 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""
+Device memory: Mlx5DM and Mlx5DMOpAddr.
+
+Data differs at each position, so that a wrong offset shows. Where a docstring names D1 to D13, O1 to O7 or G1 and G2, the test
+fails on pyverbs' own DM or Mlx5DmOpAddr, which crash, leak or answer wrongly there.
+"""
+import array
+import copy
+import ctypes
+import errno
+import gc
+import inspect
+import mmap
+import os
+import pickle
+import sys
+import threading
+import time
+import weakref
+
+from pyverbs.device import DM, AllocDmAttr, Context
+from pyverbs.libibverbs_enums import ibv_access_flags
+from pyverbs.mr import DMMR
+from pyverbs.pd import PD
+from pyverbs.providers.mlx5 import mlx5dv_dm
+from pyverbs.providers.mlx5.mlx5dv import Mlx5Context
+from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, Mlx5DMError, Mlx5DMOpAddr, mlx5dv_alloc_dm_type
+from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
+from tests.mlx5_mem_base import Mlx5MemTestCase, control, mappings_of_device, resident_bytes
+
+LENGTH = 4096
+PATTERN = bytes((7 * i + i // 256) & 0xff for i in range(LENGTH))
+MR_ACCESS = ibv_access_flags.IBV_ACCESS_ZERO_BASED | ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
+SW_ICM = [kind for kind in mlx5dv_alloc_dm_type if kind != mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC]
+CAP_NET_RAW, CAP_SYS_RAWIO = 13, 17
+INCREMENT, TEST_AND_SET = 0, 1
+#: What a caller may pass for an offset or a length and must not.
+WRAPPING = (2**64 - 4, 2**64 - 8, 2**63, 2**62, 2**32, LENGTH + 4)
+
+
+class Mlx5DMTestCase(Mlx5MemTestCase):
+    def memic(self, length=LENGTH, **kwargs):
+        return Mlx5DM(self.ctx, AllocDmAttr(length=length, **kwargs))
+
+    def sw_icm(self, kind=mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_STEERING_SW_ICM, length=LENGTH):
+        return Mlx5DM(self.ctx, AllocDmAttr(length=length), Mlx5AllocDmAttr(kind))
+
+
+class Mlx5DMAllocTest(Mlx5DMTestCase):
+    def test_memic(self):
+        """What is written is read back, on the card too, and nothing stays after close."""
+        with self.memic(log_align_req=6) as dm:
+            self.assertIsInstance(dm, DM)
+            self.assertEqual((dm.type, dm.length, dm.log_align_req, dm.remote_va, dm.is_imported, dm.closed),
+                             (mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC, LENGTH, 6, None, False, False))
+            dm.copy_to_dm(0, PATTERN)
+            self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
+            self.assertEqual(ctypes.string_at(dm.addr, LENGTH), PATTERN)
+            self.assert_live('memic', 1)
+            if self.card:
+                address = control.call('objects')['memic'][0]
+                self.assertEqual(bytes.fromhex(control.call('memic_read', address=address, length=LENGTH)), PATTERN)
+        self.assertTrue(dm.closed)
+        self.assert_live('memic', 0)
+
+    def test_sizes_and_alignments(self):
+        for length in (1, 4, 63, 64, 65, 4095, 4097, self.attr_ex.max_dm_size):
+            with self.subTest(length=length), self.memic(length) as dm:
+                self.assertEqual(dm.length, length)
+                whole = length & ~3
+                dm.copy_to_dm(0, bytes(i & 0xff for i in range(whole)))
+                self.assertEqual(dm.copy_from_dm(0, whole), bytes(i & 0xff for i in range(whole)))
+
+    def test_refused_allocations(self):
+        """Each refusal has the errno of the library or kernel, and leaves nothing."""
+        wrong_mask = AllocDmAttr(length=64, comp_mask=1)
+        cases = (
+            ((AllocDmAttr(length=0),), errno.EINVAL),
+            ((AllocDmAttr(length=self.attr_ex.max_dm_size + 1),), errno.EINVAL),
+            ((AllocDmAttr(length=1 << 62),), errno.EINVAL),
+            ((AllocDmAttr(length=64, log_align_req=20),), errno.EINVAL),
+            ((wrong_mask,), errno.EINVAL),
+            ((AllocDmAttr(length=64), Mlx5AllocDmAttr(comp_mask=1)), errno.EINVAL),
+            ((AllocDmAttr(length=64), Mlx5AllocDmAttr(type=77)), errno.EOPNOTSUPP),
+        )
+        for args, code in cases:
+            with self.subTest(code=code, args=args):
+                text = self.refused(code, Mlx5DM, self.ctx, *args)
+                self.assertIn('Failed to allocate device memory of size', text)
+        self.assert_live('memic', 0)
+
+    def test_exhausted(self):
+        """ENOMEM when the pool is empty; one freed makes room for exactly one."""
+        held = []
+        with self.assertRaises(PyverbsRDMAError) as caught:
+            while len(held) < 1 << 16:
+                held.append(self.memic(self.attr_ex.max_dm_size))
+        self.assertEqual(caught.exception.error_code, errno.ENOMEM)
+        held.pop().close()
+        held.append(self.memic(self.attr_ex.max_dm_size))
+        self.refused(errno.ENOMEM, self.memic, self.attr_ex.max_dm_size)
+        for dm in held:
+            dm.close()
+
+    def test_sw_icm(self):
+        """Each type has an ICM address of its own and no mapping."""
+        addresses = set()
+        for kind in SW_ICM:
+            with self.subTest(kind=kind.name), self.sw_icm(kind) as dm:
+                self.assertEqual((dm.type, dm.addr, dm.length), (kind, None, LENGTH))
+                self.assertGreater(dm.remote_va, 0)
+                self.assertNotIn(dm.remote_va, addresses)
+                addresses.add(dm.remote_va)
+                self.assertIn(kind.name, repr(dm))
+                self.assert_live('general_object', 1)
+
+    def test_sw_icm_is_for_the_privileged(self):
+        """EPERM without either capability, and the text names both."""
+        for capability in (CAP_SYS_RAWIO, CAP_NET_RAW):
+            def allocate():
+                drop_capability(capability)
+                text = self.refused(errno.EPERM, self.sw_icm)
+                self.assertIn('CAP_SYS_RAWIO and CAP_NET_RAW', text)
+            with self.subTest(capability=capability):
+                self.in_child(allocate)
+
+    def test_d6_none_arguments(self):
+        """D6: None in place of context or attributes is refused, not followed."""
+        self.assertRaises(TypeError, Mlx5DM, None, AllocDmAttr(64))
+        self.assertRaises(TypeError, Mlx5DM, None, handle=1)
+        self.assertRaises(TypeError, Mlx5DM.import_dm, None, 1)
+        self.wrong(Mlx5DM, self.ctx)
+        self.wrong(Mlx5DM, self.ctx, None)
+        self.assertRaises(TypeError, Mlx5DM, self.ctx, 64)
+        self.assertRaises(TypeError, Mlx5DMOpAddr, None, 0)
+
+    def test_d10_only_memic_is_bounded_by_max_dm_size(self):
+        """D10: allocating does not ask the device for the limit of MEMIC first."""
+        class Unasked(Mlx5Context):
+            def query_device_ex(self, ex_input=None):
+                raise AssertionError('queried')
+        ctx = self.open_context(Unasked)
+        with Mlx5DM(ctx, AllocDmAttr(LENGTH), Mlx5AllocDmAttr(SW_ICM[0])) as dm:
+            self.assertGreater(dm.remote_va, 0)
+        ctx.close()
+
+    def test_plain_context(self):
+        ctx = Context(name=self.dev_name)
+        dm = Mlx5DM(ctx, AllocDmAttr(LENGTH))
+        ctx.close()
+        self.assertTrue(dm.closed)
+        self.assert_live('memic', 0)
+
+    def test_attributes(self):
+        attr = Mlx5AllocDmAttr()
+        self.assertEqual((attr.type, attr.comp_mask), (0, 0))
+        attr.type, attr.comp_mask = SW_ICM[0], 5
+        self.assertEqual((attr.type, attr.comp_mask), (SW_ICM[0], 5))
+        for name in ('type', 'comp_mask'):
+            for value in (-1, 2**64):
+                self.wrong(setattr, attr, name, value)
+            self.assertRaises(TypeError, setattr, attr, name, 'x')
+
+
+class Mlx5DMCopyTest(Mlx5DMTestCase):
+    def test_buffers(self):
+        """Any C-contiguous buffer goes in, any writable one takes data out."""
+        sources = (bytes(PATTERN), bytearray(PATTERN), memoryview(PATTERN), array.array('I', PATTERN),
+                   (ctypes.c_char * LENGTH).from_buffer_copy(PATTERN))
+        with self.memic() as dm, mmap.mmap(-1, LENGTH) as mapped:
+            for source in sources:
+                with self.subTest(source=type(source).__name__):
+                    dm.copy_to_dm(0, bytes(LENGTH))
+                    dm.copy_to_dm(0, source)
+                    self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
+            for target in (bytearray(LENGTH), array.array('I', bytes(LENGTH)), mapped, memoryview(bytearray(LENGTH))):
+                with self.subTest(target=type(target).__name__):
+                    self.assertEqual(dm.copy_from_dm_into(0, target), LENGTH)
+                    self.assertEqual(bytes(target[:] if target is mapped else target), PATTERN)
+            dm.copy_to_dm(8, PATTERN, 12)
+            dm.copy_to_dm(LENGTH - 4, b'last')
+            self.assertEqual(dm.copy_from_dm(0, 24), PATTERN[:8] + PATTERN[:12] + PATTERN[20:24])
+            self.assertEqual(dm.copy_from_dm(LENGTH - 8, 8), PATTERN[-8:-4] + b'last')
+            window = bytearray(b'<>' * 10)
+            self.assertEqual(dm.copy_from_dm_into(8, memoryview(window)[4:8]), 4)
+            self.assertEqual(window, b'<><>' + PATTERN[:4] + b'<>' * 6)
+            self.assertEqual((dm.copy_from_dm(LENGTH, 0), dm.copy_from_dm_into(0, bytearray())), (b'', 0))
+            dm.copy_to_dm(LENGTH, b'')
+
+    def test_refused_buffers(self):
+        with self.memic() as dm:
+            self.refused(errno.EINVAL, dm.copy_to_dm, 0, memoryview(bytes(32))[::2])
+            self.refused(errno.EINVAL, dm.copy_from_dm_into, 0, bytes(32))
+            self.refused(errno.EINVAL, dm.copy_from_dm_into, 0, memoryview(bytearray(32))[::2])
+            for thing in (None, 'text', 7, object()):
+                self.assertRaises(TypeError, dm.copy_to_dm, 0, thing)
+                self.assertRaises(TypeError, dm.copy_from_dm_into, 0, thing)
+            for number in (None, 'x', 1.0):
+                self.assertRaises(TypeError, dm.copy_to_dm, number, b'abcd')
+                self.assertRaises(TypeError, dm.copy_from_dm, 0, number)
+
+    def test_d2_length_is_compared_with_the_data(self):
+        """D2: asking for more than the buffer holds would send the heap behind it to the device."""
+        with self.memic() as dm:
+            dm.copy_to_dm(0, PATTERN)
+            self.refused(errno.EFAULT, dm.copy_to_dm, 0, b'ab', LENGTH)
+            self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
+
+    def test_d3_bounds_do_not_wrap(self):
+        """D3: offset + length is compared without adding; the neighbours stay as they were."""
+        with self.memic() as before, self.memic() as dm, self.memic() as behind:
+            for each in (before, dm, behind):
+                each.copy_to_dm(0, PATTERN)
+            for offset in WRAPPING:
+                with self.subTest(offset=offset):
+                    self.refused(errno.EFAULT, dm.copy_to_dm, offset, b'spoilt!!')
+                    self.refused(errno.EFAULT, dm.copy_from_dm, offset, 8)
+                    self.refused(errno.EFAULT, dm.copy_from_dm_into, offset, bytearray(8))
+                    self.refused(errno.EFAULT, dm.copy_from_dm, 8, offset)
+                    self.refused(errno.EFAULT, dm.copy_to_dm, 8, b'spoilt!!', offset)
+            for offset in (-1, -4, -2**63, 2**64, 2**80):
+                with self.subTest(offset=offset):
+                    self.refused(errno.EINVAL, dm.copy_to_dm, offset, b'spoilt!!')
+                    self.refused(errno.EINVAL, dm.copy_from_dm, offset, 8)
+                    self.refused(errno.EINVAL, dm.copy_from_dm, 0, offset)
+                    self.refused(errno.EINVAL, dm.copy_to_dm, 0, b'spoilt!!', offset)
+            for offset, length in ((1, 4), (2, 4), (4, 3), (4, 6)):
+                self.refused(errno.EINVAL, dm.copy_from_dm, offset, length)
+                self.refused(errno.EINVAL, dm.copy_to_dm, offset, bytes(length))
+            self.refused(errno.EFAULT, dm.copy_from_dm, LENGTH - 4, 8)
+            for each in (before, dm, behind):
+                self.assertEqual(each.copy_from_dm(0, LENGTH), PATTERN)
+
+    def test_d4_huge_length(self):
+        """D4: a length that cannot be is refused before anything of that size is allocated."""
+        with self.memic() as dm:
+            self.refused(errno.EFAULT, dm.copy_from_dm, 0, 1 << 62)
+            self.assertEqual(dm.copy_from_dm(0, 4), dm.copy_from_dm(0, 8)[:4])
+
+    def test_d5_failing_copies_leak_nothing(self):
+        """D5: misaligned reads of 256 KiB, 400 of them, leave the process as large as it was."""
+        with self.memic(self.attr_ex.max_dm_size) as dm:
+            def fail():
+                self.refused(errno.EINVAL, dm.copy_from_dm, 2, self.attr_ex.max_dm_size - 4)
+            fail()
+            before = resident_bytes()
+            for _ in range(400):
+                fail()
+            self.assertLess(resident_bytes() - before, 16 << 20)
+
+    def test_errors_are_of_both_classes(self):
+        """A refused copy is the caller's fault, and has the errno and words of the C library's refusal."""
+        with self.memic() as dm:
+            for ex in (PyverbsRDMAError, PyverbsUserError, Mlx5DMError):
+                self.assertRaisesRegex(ex, 'Failed to copy from dm', dm.copy_from_dm, 2, 4)
+                self.assertRaisesRegex(ex, 'Failed to copy to dm', dm.copy_to_dm, 2, b'abcd')
+
+    def test_d9_other_threads_run_during_copies(self):
+        """D9: with no forced switches, another thread can only run if a copy gives the GIL away."""
+        for direction in ('from', 'to'):
+            ran, go = threading.Event(), threading.Event()
+            with self.subTest(direction=direction), self.memic(self.attr_ex.max_dm_size) as dm:
+                data = bytearray(self.attr_ex.max_dm_size)
+                other = threading.Thread(target=lambda go=go, ran=ran: (go.wait(), ran.set()))
+                other.start()
+                interval = sys.getswitchinterval()
+                sys.setswitchinterval(1000)
+                try:
+                    go.set()
+                    end = time.monotonic() + 10
+                    while not ran.is_set() and time.monotonic() < end:
+                        if direction == 'to':
+                            dm.copy_to_dm(0, data)
+                        else:
+                            dm.copy_from_dm_into(0, data)
+                    seen = ran.is_set()
+                finally:
+                    sys.setswitchinterval(interval)
+                    other.join()
+                self.assertTrue(seen)
+
+    def test_d11_sw_icm_is_not_copied(self):
+        """D11: SW ICM has no mapping; libmlx5 leaves the functions NULL, which DM jumps through."""
+        for kind in SW_ICM:
+            with self.subTest(kind=kind.name), self.sw_icm(kind) as dm:
+                for call, args in ((dm.copy_to_dm, (0, b'abcd')), (dm.copy_from_dm, (0, 4)),
+                                   (dm.copy_from_dm_into, (0, bytearray(4))), (dm.map_op_addr, (0,)),
+                                   (dm.export_dmabuf_fd, ())):
+                    self.assertIn(kind.name, self.refused(errno.EOPNOTSUPP, call, *args))
+                # The base class's own method, too, reaches a function that refuses.
+                self.refused(errno.EOPNOTSUPP, DM.copy_to_dm, dm, 0, b'abcd', 4)
+
+
+class Mlx5DMOpAddrTest(Mlx5DMTestCase):
+    def test_operations(self):
+        """Increment and test-and-set at offsets, in each width; the object keeps its DM (O7)."""
+        with self.memic(64) as dm, dm.map_op_addr(INCREMENT) as increment, dm.map_op_addr(TEST_AND_SET) as test_and_set:
+            self.assertIsInstance(increment, Mlx5DMOpAddr)
+            self.assertEqual((increment.op, test_and_set.op, increment.length), (0, 1, 64))
+            for width in (1, 2, 4, 8):
+                for offset in (0, 8, 64 - width):
+                    with self.subTest(width=width, offset=offset):
+                        dm.copy_to_dm(0, bytes(64))
+                        increment.write((1).to_bytes(width, 'big'), offset)
+                        increment.write((1).to_bytes(width, 'big'), offset=offset)
+                        self.assertEqual(dm.copy_from_dm(0, 64), bytes(offset) + (2).to_bytes(width, 'big') +
+                                         bytes(64 - offset - width))
+                        self.assertEqual(int.from_bytes(test_and_set.read(width, offset), 'big'), 2)
+
+    def test_refused_accesses(self):
+        """O3, O5, O6, O7: widths, alignment and bounds are refused, exactly and without a trace."""
+        with self.memic(64) as dm, dm.map_op_addr(INCREMENT) as address:
+            dm.copy_to_dm(0, PATTERN[:64])
+            for length in (0, 3, 5, 9, 16, 1 << 20, 1 << 62):
+                self.refused(errno.EINVAL, address.read, length)
+            for length in (0, 3, 5, 9, 16):
+                self.refused(errno.EINVAL, address.write, bytes(length))
+            for offset in (1, 2, 3):
+                self.refused(errno.EINVAL, address.write, bytes(4), offset)
+            for offset in (64, 68, 2**32, 2**64 - 4):
+                self.refused(errno.EFAULT, address.write, bytes(4), offset)
+                self.refused(errno.EFAULT, address.read, 4, offset)
+            for number in (-1, -4, 2**64):
+                self.refused(errno.EINVAL, address.read, 4, number)
+                self.refused(errno.EINVAL, address.read, number)
+            for thing in (None, 7, 'text'):
+                self.assertRaises(TypeError, address.write, thing)
+            self.assertRaises(TypeError, address.read, None)
+            self.assertEqual(dm.copy_from_dm(0, 64), PATTERN[:64])
+
+    def test_unknown_operations(self):
+        with self.memic() as dm:
+            for op in (31, 32, 255):
+                self.assertIn('no operation', self.refused(errno.EOPNOTSUPP, dm.map_op_addr, op))
+            for op in (-1, 256, 2**32):
+                self.wrong(dm.map_op_addr, op)
+            self.assertRaises(TypeError, dm.map_op_addr, None)
+
+    def test_o1_base_is_initialized(self):
+        """O1: what every pyverbs object has works here too."""
+        with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:
+            address.set_log_level(20)
+
+    def test_o2_closed_dm(self):
+        """O2: no operation of a DM that is closed."""
+        dm = self.memic()
+        dm.close()
+        self.wrong(Mlx5DMOpAddr, dm, INCREMENT)
+        self.wrong(Mlx5DMOpAddr, Mlx5DM.__new__(Mlx5DM), INCREMENT)
+
+    def test_o3_o4_it_owns_its_mapping(self):
+        """O3, O4: closing, leaving the block, unmap() or dropping it unmaps, once, and exactly its own pages."""
+        with self.memic() as dm:
+            base = mappings_of_device()
+            with dm.map_op_addr(INCREMENT) as address:
+                self.assertEqual(mappings_of_device(), base + 1)
+            self.assertEqual(mappings_of_device(), base)
+            other = dm.map_op_addr(INCREMENT)
+            address.close()
+            address.unmap(1 << 30)
+            self.assertEqual(mappings_of_device(), base + 1)
+            other.write(b'\x01')
+            other.unmap()
+            for call in (lambda: address.read(4), lambda: address.write(b'abcd'), lambda: address.addr, lambda: address.op,
+                         lambda: address.length):
+                self.wrong(call)
+            self.assertEqual((repr(address), address.closed), ('<Mlx5DMOpAddr closed>', True))
+            dropped = dm.map_op_addr(INCREMENT)
+            del dropped
+            self.assertEqual(mappings_of_device(), base)
+
+    def test_o5_failing_reads_leak_nothing(self):
+        """O5: 200 refused reads of 1 MiB."""
+        with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:
+            before = resident_bytes()
+            for _ in range(200):
+                self.refused(errno.EINVAL, address.read, 1 << 20)
+            self.assertLess(resident_bytes() - before, 16 << 20)
+
+    def test_o6_refused_write_raises(self):
+        """O6: a write of three bytes is an error to the caller, whatever compiled this."""
+        with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:
+            self.refused(errno.EINVAL, address.write, b'abc')
+
+    def test_o7_it_keeps_the_dm(self):
+        dm = self.memic()
+        address = dm.map_op_addr(INCREMENT)
+        seen = weakref.ref(dm)
+        del dm
+        gc.collect()
+        self.assertIsNotNone(seen())
+        address.write(b'\x01')
+        del address
+        gc.collect()
+        self.assertIsNone(seen())
+        self.assert_live('memic', 0)
+
+    def test_closed_by_the_dm(self):
+        dm = self.memic()
+        addresses = [dm.map_op_addr(INCREMENT) for _ in range(40)]
+        dm.close()
+        self.assertEqual([a.closed for a in addresses], [True] * 40)
+        self.wrong(addresses[0].read, 4)
+
+
+class Mlx5DMImportTest(Mlx5DMTestCase):
+    def test_content_is_shared(self):
+        """Both ways through a context on the same command fd; the importer's close leaves the owner's memory."""
+        with self.memic() as dm:
+            ctx = Context(cmd_fd=os.dup(self.ctx.cmd_fd))
+            twin = Mlx5DM.import_dm(ctx, dm.handle)
+            self.assertEqual((twin.is_imported, twin.handle, twin.length), (True, dm.handle, LENGTH))
+            dm.copy_to_dm(0, PATTERN)
+            self.assertEqual(twin.copy_from_dm(0, LENGTH), PATTERN)
+            twin.copy_to_dm(0, PATTERN[::-1])
+            self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN[::-1])
+            twin.close()
+            self.assertTrue(twin.closed)
+            ctx.close()
+            self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN[::-1])
+            self.assert_live('memic', 1)
+
+    def test_d7_unimport(self):
+        """D7: of an import, once; never of memory that is owned or closed."""
+        with self.memic() as dm:
+            twin = Mlx5DM(self.ctx, handle=dm.handle)
+            self.wrong(dm.unimport)
+            twin.unimport()
+            self.wrong(twin.unimport)
+            twin.close()
+            dm.copy_to_dm(0, b'fine')
+        self.wrong(dm.unimport)
+
+    def test_d8_closing_an_import_unmaps(self):
+        """D8: neither close() nor dropping it leaves the mapping."""
+        with self.memic() as dm:
+            base = mappings_of_device()
+            for how in ('close', 'drop'):
+                twin = Mlx5DM.import_dm(self.ctx, dm.handle)
+                self.assertEqual(mappings_of_device(), base + 1)
+                if how == 'close':
+                    twin.close()
+                del twin
+                self.assertEqual(mappings_of_device(), base)
+
+    def test_refused(self):
+        for handle in (-1, 2**32, 2**64):
+            self.wrong(Mlx5DM.import_dm, self.ctx, handle)
+        with self.assertRaises(PyverbsRDMAError) as caught:
+            Mlx5DM.import_dm(self.ctx, 0xfffffff)
+        self.assertIn(caught.exception.error_code, (errno.ENOENT, errno.EINVAL))
+        with self.sw_icm() as dm:
+            self.refused(errno.EOPNOTSUPP, Mlx5DM.import_dm, self.ctx, dm.handle)
+        self.wrong(Mlx5DM, self.ctx, AllocDmAttr(64), handle=1)
+        self.assertRaises(TypeError, Mlx5DM.import_dm, self.ctx, 'x')
+
+    def test_d12_export_after_an_operation_was_mapped(self):
+        """D12: the dma-buf is the memory's page, not the operation's; without the library's call EOPNOTSUPP."""
+        with self.memic() as dm, dm.map_op_addr(INCREMENT):
+            dm.copy_to_dm(0, PATTERN)
+            try:
+                fd = dm.export_dmabuf_fd()
+            except PyverbsRDMAError as ex:
+                self.assertEqual(ex.error_code, errno.EOPNOTSUPP)
+            else:
+                self.addCleanup(os.close, fd)
+                self.assertGreater(fd, 2)
+            self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
+
+
+class Mlx5DMCloseTest(Mlx5DMTestCase):
+    def test_d1_closed_object(self):
+        """D1: every method and property of a closed DM raises, nothing crashes."""
+        def failing_init():
+            dm = Mlx5DM.__new__(Mlx5DM)
+            self.assertRaises(PyverbsRDMAError, dm.__init__, self.ctx, AllocDmAttr(0))
+            return dm
+        closed = self.memic()
+        closed.close()
+        for name, dm in (('closed', closed), ('new', Mlx5DM.__new__(Mlx5DM)), ('refused', failing_init())):
+            with self.subTest(state=name):
+                for attribute in ('type', 'length', 'log_align_req', 'handle', 'remote_va', 'addr', 'is_imported'):
+                    self.wrong(getattr, dm, attribute)
+                for call, args in ((dm.copy_to_dm, (0, b'abcd')), (dm.copy_from_dm, (0, 4)), (dm.map_op_addr, (0,)),
+                                   (dm.copy_from_dm_into, (0, bytearray(4))), (dm.export_dmabuf_fd, ()), (dm.unimport, ())):
+                    self.wrong(call, *args)
+                self.assertEqual((dm.closed, repr(dm), str(dm)), (True, '<Mlx5DM closed>', '<Mlx5DM closed>'))
+                dm.close()
+                dm.close()
+                # pyverbs' own classes use the pointer without asking.
+                self.assertRaises(PyverbsRDMAError, DMMR, PD(self.ctx), 64, MR_ACCESS, dm, 0)
+                self.assertRaises(PyverbsRDMAError, DM.copy_from_dm, dm, 0, 4)
+
+    def test_d13_children_close_first(self):
+        """D13, G1: the DM knows MRs and op addresses, and closes each of them, even if one refuses."""
+        class Refusing(DMMR):
+            refuse = True
+
+            def close(self):
+                if self.refuse:
+                    raise PyverbsError('not now')
+                super().close()
+
+        dm, pd = self.memic(), PD(self.ctx)
+        dm.copy_to_dm(0, PATTERN)
+        mrs = [kind(pd, LENGTH, MR_ACCESS, dm=dm, offset=0) for kind in (DMMR, Refusing, DMMR)]
+        address = dm.map_op_addr(INCREMENT)
+        self.assertRaisesRegex(PyverbsError, 'not now', dm.close)
+        self.assertTrue(address.closed)
+        self.assertFalse(dm.closed)
+        self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
+        self.assertRaises(PyverbsError, dm.close)
+        # Of the class: the last call of close() comes when the instance has lost its attributes.
+        Refusing.refuse = False
+        dm.close()
+        self.assertTrue(dm.closed)
+        self.assert_live('memic', 0)
+        pd.close()
+
+    def test_refused_free_leaves_it_usable(self):
+        """A DM that the kernel does not free stays as it was, and closes later."""
+        with self.memic() as dm:
+            dm.copy_to_dm(0, PATTERN)
+            ctx = Context(cmd_fd=os.dup(self.ctx.cmd_fd))
+            twin, pd = Mlx5DM.import_dm(ctx, dm.handle), PD(ctx)
+            mr = DMMR(pd, LENGTH, MR_ACCESS, dm=twin, offset=0)
+            self.refused(errno.EBUSY, dm.close)
+            self.assertFalse(dm.closed)
+            self.assertEqual((dm.copy_from_dm(0, LENGTH), dm.length), (PATTERN, LENGTH))
+            self.assert_live('memic', 1)
+            mr.close()
+            pd.close()
+            twin.close()
+            ctx.close()
+            dm.close()
+            self.assertTrue(dm.closed)
+        self.assert_live('memic', 0)
+
+    def test_orders(self):
+        """Two DMs with an MR each, closed in every order."""
+        for order in ('dm', 'mr', 'pd', 'ctx'):
+            with self.subTest(first=order):
+                ctx = self.open_context()
+                pd = PD(ctx)
+                dms = [Mlx5DM(ctx, AllocDmAttr(LENGTH)) for _ in range(2)]
+                mrs = [DMMR(pd, LENGTH, MR_ACCESS, dm=dm, offset=0) for dm in dms]
+                objects = {'dm': dms[::-1], 'mr': mrs, 'pd': [pd], 'ctx': [ctx]}
+                for obj in objects.pop(order) + [o for group in objects.values() for o in group]:
+                    obj.close()
+                self.assertEqual([dm.closed for dm in dms], [True, True])
+                self.assert_live('memic', 0)
+
+    def test_mr_reads_and_writes(self):
+        with self.memic() as dm:
+            pd = PD(self.ctx)
+            with DMMR(pd, LENGTH, MR_ACCESS, dm=dm, offset=0) as mr:
+                mr.write('abcdefgh', 8, 4)
+                self.assertEqual(mr.read(8, 4), b'abcdefgh')
+                self.assertRaisesRegex(PyverbsRDMAError, 'Failed to copy from dm', mr.read, 4, LENGTH)
+            self.assertRaises(PyverbsRDMAError, DMMR, pd, LENGTH + 4, MR_ACCESS, dm, 0)
+            pd.close()
+
+    def test_g1_context_closed_underneath(self):
+        """G1: a context that forgot its DMs when one of them refused, and was closed then: no call of the library."""
+        class Stubborn(Mlx5DM):
+            stubborn = True
+
+            def close(self):
+                if self.stubborn:
+                    raise PyverbsError('not now')
+                super().close()
+
+        ctx = self.open_context()
+        base = mappings_of_device()
+        dms = [Stubborn(ctx, AllocDmAttr(LENGTH)) for _ in range(3)]
+        address = dms[0].map_op_addr(INCREMENT)
+        for _ in range(20):
+            try:
+                ctx.close()
+                break
+            except PyverbsError:
+                pass
+        Stubborn.stubborn = False
+        for dm in dms:
+            self.assertTrue(dm.closed)
+            self.wrong(getattr, dm, 'handle')
+            dm.close()
+        self.wrong(address.read, 4)
+        del address, dms, dm
+        gc.collect()
+        self.assertEqual(mappings_of_device(), base)
+        self.assert_live('memic', 0)
+
+    def test_g2_reference_cycles(self):
+        """G2: a cycle through context, DM, MR and op address is torn down in order, each thing freed once."""
+        for children in (False, True):
+            with self.subTest(children=children):
+                holder = {'ctx': self.open_context()}
+                holder['dm'] = Mlx5DM(holder['ctx'], AllocDmAttr(LENGTH))
+                if children:
+                    holder['pd'] = PD(holder['ctx'])
+                    holder['mr'] = DMMR(holder['pd'], LENGTH, MR_ACCESS, dm=holder['dm'], offset=0)
+                    holder['op'] = holder['dm'].map_op_addr(INCREMENT)
+                holder['self'] = holder
+                seen = weakref.ref(holder['dm'])
+                del holder
+                gc.collect()
+                gc.collect()
+                self.assertIsNone(seen())
+                self.assert_live('memic', 0)
+        self.assertEqual(self.unraisable, [])
+
+    def test_initialization(self):
+        """Twice, not at all, or by a subclass that fails."""
+        with self.memic() as dm:
+            handle = dm.handle
+            self.wrong(dm.__init__, self.ctx, AllocDmAttr(64))
+            self.assertEqual((dm.handle, dm.length), (handle, LENGTH))
+        self.wrong(dm.__init__, self.ctx, AllocDmAttr(64))
+
+        class Failing(Mlx5DM):
+            def __init__(self, ctx):
+                super().__init__(ctx, AllocDmAttr(LENGTH))
+                raise ValueError('after')
+
+        class Skipping(Mlx5DM):
+            def __init__(self):
+                pass
+
+        self.assertRaises(ValueError, Failing, self.ctx)
+        self.wrong(getattr, Skipping(), 'handle')
+        gc.collect()
+        self.assert_live('memic', 0)
+        closed = self.open_context()
+        closed.close()
+        self.wrong(Mlx5DM, closed, AllocDmAttr(64))
+        self.wrong(Mlx5DM, Context.__new__(Context), AllocDmAttr(64))
+
+    def test_pickling_is_refused(self):
+        with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:
+            for obj in (dm, address):
+                self.assertRaises(TypeError, pickle.dumps, obj)
+                self.assertRaises(TypeError, copy.copy, obj)
+
+    def test_close_waits_for_copies(self):
+        """Threads that copy while another closes: each copy succeeds or says that the DM is closed."""
+        for _ in range(20):
+            dm, failures = self.memic(self.attr_ex.max_dm_size), []
+            address = dm.map_op_addr(INCREMENT)
+
+            def use(dm=dm, address=address, failures=failures):
+                data = bytearray(dm.length)
+                try:
+                    while True:
+                        dm.copy_from_dm_into(0, data)
+                        address.write(b'\x01')
+                except PyverbsUserError:
+                    pass
+                except BaseException as ex:
+                    failures.append(ex)
+            threads = [threading.Thread(target=use) for _ in range(3)]
+            closers = [threading.Thread(target=dm.close) for _ in range(2)]
+            try:
+                for thread in threads + closers:
+                    thread.start()
+            finally:
+                for thread in threads + closers:
+                    thread.join()
+            self.assertEqual((failures, dm.closed), ([], True))
+        self.assert_live('memic', 0)
+
+    def test_fork(self):
+        """The child has nothing to use and frees nothing of the parent's; what it allocates itself is its own."""
+        with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:
+            dm.copy_to_dm(0, PATTERN)
+
+            def child():
+                for call in (lambda: dm.copy_from_dm(0, 4), lambda: dm.handle, lambda: address.read(4)):
+                    self.assertRaises(PyverbsUserError, call)
+                self.assertTrue(dm.closed)
+                address.close()
+                dm.close()
+                with Mlx5DM(self.ctx, AllocDmAttr(64)) as own:
+                    own.copy_to_dm(0, b'mine')
+                    self.assertEqual(own.copy_from_dm(0, 4), b'mine')
+            self.in_child(child)
+            self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
+            self.assert_live('memic', 1)
+            address.read(4)
+
+    def test_documented(self):
+        """Every public name has a docstring, and the stub names it."""
+        undocumented = []
+        with open(os.path.join(os.path.dirname(mlx5dv_dm.__file__), 'mlx5dv_dm.pyi')) as stub:
+            text = stub.read()
+        for cls in (Mlx5AllocDmAttr, Mlx5DM, Mlx5DMOpAddr, Mlx5DMError, mlx5dv_alloc_dm_type):
+            self.assertIn(f'class {cls.__name__}(', text)
+            members = [(cls.__name__, cls)] + [(n, m) for n, m in vars(cls).items() if not n.startswith('_')]
+            for name, member in members:
+                if not inspect.getdoc(member):
+                    undocumented.append(f'{cls.__name__}.{name}')
+                self.assertIn(name, text)
+        self.assertEqual(undocumented, [])
+
+
+def drop_capability(number):
+    """Give up one capability of this process, for good."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, data):
+        raise OSError(ctypes.get_errno(), 'capget')
+    for word in (0, 1):
+        data[word] &= ~(1 << number)
+    if libc.capset(header, data):
+        raise OSError(ctypes.get_errno(), 'capset')
