@@ -150,7 +150,7 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
         table |= {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
                   'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
                   'log_max_destination': 9, 'log_max_flow_counter': 16}
-    out = {}
+    out: dict[str, int] = {}
     for direction in ('nic_receive', 'nic_transmit'):
         prefix = f'flow_table_properties_{direction}'
         out |= {f'{prefix}.{k}': v for k, v in table.items()}

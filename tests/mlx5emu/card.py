@@ -2,7 +2,6 @@
 """One emulated ConnectX function: its tables, its memories and the way to its parts."""
 import heapq
 import importlib
-import importlib.util
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +17,9 @@ MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'g
 
 
 def _import_modules() -> None:
+    """Late, because object files may import this one."""
     for name in MODULES:
-        if importlib.util.find_spec(f'{__package__}.{name}') is not None:
-            importlib.import_module(f'{__package__}.{name}')
+        importlib.import_module(f'{__package__}.{name}')
 
 
 class Card:
@@ -53,7 +52,7 @@ class Card:
         self.guid = 0x506b4b0300c0de00 + (index << 4)
         self.dma = Dma()
         self.faults = Faults()
-        self.raise_irq: Callable[[int], None] = lambda vector: None
+        self.raise_irq: Callable[[int], Any] = lambda vector: None
         self.command_counts: dict[str, int] = {}
         self.failure_counts: dict[str, int] = {}
         self.internal_errors = 0
@@ -68,44 +67,40 @@ class Card:
     # ---- state
 
     def _make_tables(self) -> None:
-        t = self.tables = {}
-
-        def table(attr: str, kind: str, first: int, limit: int, space: NumberSpace | None = None) -> None:
-            t[kind] = Table(kind, first, limit, space)
-            setattr(self, attr, t[kind])
-
+        #: Every table by kind.
+        self.tables: dict[str, Table] = {}
+        #: Numbers that doorbells and completions name.
         self.queue_numbers = NumberSpace(0x40, 1 << 17)
         self.srq_numbers = NumberSpace(0x10, 1 << 16)
-        table('uctxs', 'uctx', 1, 0xff)
-        table('pds', 'pd', 1, 1 << 16)
-        table('transport_domains', 'transport_domain', 1, 1 << 12)
-        table('xrcds', 'xrcd', 1, 1 << 12)
-        table('q_counters', 'q_counter', 1, 0xfe)
-        table('eqs', 'eq', 4, 124)
-        table('uars', 'uar', 0x100, 0x700)
-        table('umems', 'umem', 1, 1 << 16)
-        table('mkeys', 'mkey', 0x10, 1 << 18)
-        table('cqs', 'cq', 0x10, 1 << 16)
-        table('qps', 'qp', 0, 0, self.queue_numbers)
-        table('dcts', 'dct', 0, 0, self.queue_numbers)
-        table('sqs', 'sq', 0, 0, self.queue_numbers)
-        table('rqs', 'rq', 0, 0, self.queue_numbers)
-        table('srqs', 'srq', 0, 0, self.srq_numbers)
-        table('xrc_srqs', 'xrc_srq', 0, 0, self.srq_numbers)
-        table('rmps', 'rmp', 0, 0, self.srq_numbers)
-        table('xrqs', 'xrq', 0, 0, self.srq_numbers)
-        table('tises', 'tis', 1, 1 << 14)
-        table('tirs', 'tir', 1, 1 << 14)
-        table('rqts', 'rqt', 1, 1 << 14)
-        table('general_objects', 'general_object', 1, 1 << 16)
-        table('flow_tables', 'flow_table', 1, 1 << 12)
-        table('flow_counters', 'flow_counter', 1, 1 << 16)
-        table('modify_headers', 'modify_header', 1, 1 << 14)
-        table('packet_reformats', 'packet_reformat', 1, 1 << 14)
-        self.pds: Table
-        self.uctxs: Table
-        self.umems: Table
-        self.eqs: Table
+        # A UAR's number is its page in BAR0.
+        self.uctxs = self._table('uctx', 1, 0xff)
+        self.pds = self._table('pd', 1, 1 << 16)
+        self.transport_domains = self._table('transport_domain', 1, 1 << 12)
+        self.xrcds = self._table('xrcd', 1, 1 << 12)
+        self.q_counters = self._table('q_counter', 1, 0xfe)
+        self.eqs = self._table('eq', 4, 124)
+        self.uars = self._table('uar', 0x100, 0x700)
+        self.umems = self._table('umem', 1, 1 << 16)
+        self.mkeys = self._table('mkey', 0x10, 1 << 18)
+        self.cqs = self._table('cq', 0x10, 1 << 16)
+        self.qps = self._table('qp', space=self.queue_numbers)
+        self.dcts = self._table('dct', space=self.queue_numbers)
+        self.sqs = self._table('sq', space=self.queue_numbers)
+        self.rqs = self._table('rq', space=self.queue_numbers)
+        self.srqs = self._table('srq', space=self.srq_numbers)
+        self.xrc_srqs = self._table('xrc_srq', space=self.srq_numbers)
+        self.rmps = self._table('rmp', space=self.srq_numbers)
+        self.xrqs = self._table('xrq', space=self.srq_numbers)
+        self.tises = self._table('tis', 1, 1 << 14)
+        self.tirs = self._table('tir', 1, 1 << 14)
+        self.rqts = self._table('rqt', 1, 1 << 14)
+        self.general_objects = self._table('general_object', 1, 1 << 16)
+        self.flow_tables = self._table('flow_table', 1, 1 << 12)
+        self.flow_counters = self._table('flow_counter', 1, 1 << 16)
+
+    def _table(self, kind: str, first: int = 0, limit: int = 0, space: NumberSpace | None = None) -> Table:
+        self.tables[kind] = Table(kind, first, limit, space)
+        return self.tables[kind]
 
     def _fresh(self) -> None:
         self.state = self.RESET
@@ -123,7 +118,7 @@ class Card:
         #: Flow tables that packets start at, by table type; queue pairs of a multicast group, by GID.
         self.flow_roots: dict[int, Any] = {}
         self.multicast: dict[bytes, list[Any]] = {}
-        self.memic.ranges.clear()
+        #: The EQ that command completions go to.
         self.command_eq: eq.Eq | None = None
         self.vport = vport.Vport(self)
         self.port_mtu = 1522 if self.link_layer == 'eth' else 4096
@@ -131,12 +126,7 @@ class Card:
         self.memic.reset()
         self._timers: list[tuple[int, int, Callable[[], Any]]] = []
         self._timer_count = 0
-        self.datapath = self._new_datapath()
-
-    def _new_datapath(self) -> Any:
-        if importlib.util.find_spec(f'{__package__}.datapath') is None:
-            return None
-        return importlib.import_module(f'{__package__}.datapath').DataPath(self)
+        self.datapath = importlib.import_module(f'{__package__}.datapath').DataPath(self)
 
     def reset(self) -> None:
         """Function-level reset: every object, page and setting is gone; maps, interrupts, faults and counters stay."""
@@ -194,8 +184,6 @@ class Card:
         """
         if offset == 0x40 or offset == 0x48:
             eq.doorbell(self, offset, data)
-        elif self.datapath is None:
-            pass
         elif offset == 0x20:
             self.datapath.arm_cq(uar, data)
         else:
@@ -211,7 +199,7 @@ class Card:
         """
         return eq.post(self, eqn, event_type, subtype, data)
 
-    def post_event(self, event_type: int, subtype: int = 0, data: bytes = b'', uid: int = 0) -> int:
+    def post_event(self, event_type: int, subtype: int = 0, data: bytes = b'') -> int:
         """Post an event to every EQ that subscribed to its type.
 
         :return: how many EQs took it.

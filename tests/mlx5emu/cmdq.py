@@ -134,5 +134,5 @@ class CommandQueue:
         except DmaError:
             return
         # The EQ made by this very command and the EQ it destroyed are not for its own completion: software polls for those.
-        if had_eq is not None and card.command_eq is had_eq:
+        if card.command_eq is not None and card.command_eq is had_eq:
             card.post_eqe(card.command_eq.number, prm.EVENTS['CMD'], 0, (1 << index).to_bytes(4, 'big'))

@@ -70,7 +70,8 @@ class Dma:
 
         :return: number of maps dropped.
         """
-        keep, dropped = [], []
+        keep: list[_Map] = []
+        dropped: list[_Map] = []
         for m in self._maps:
             inside = m.start >= addr and m.start - addr <= size and m.size <= size - (m.start - addr)
             (dropped if inside else keep).append(m)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """General objects: CREATE, QUERY, MODIFY and DESTROY_GENERAL_OBJECT by object type."""
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import prm
 from .firmware import Command, Status, command
@@ -15,7 +15,7 @@ SW_ICM = 8
 #: Bytes of the general header before the object's own layout.
 HEADER = 16
 
-#: {object type: (layout, constructor)}
+#: {object type: (layout, constructor)}; an object keeps its type as ``obj_type``.
 TYPES: dict[int, tuple[str, Callable[['Card', prm.View], Object]]] = {SW_ICM: ('sw_icm', create_sw_icm)}
 
 
@@ -26,7 +26,7 @@ def _type(card: 'Card', cmd: Command) -> int:
     return number
 
 
-def _object(card: 'Card', cmd: Command) -> Object:
+def _object(card: 'Card', cmd: Command) -> Any:
     obj = card.general_objects.get(cmd.inp['obj_id'], cmd.uid)
     if obj.obj_type != _type(card, cmd):
         raise Status('BAD_RES', 'no such object of that type')
@@ -39,7 +39,7 @@ def create_general_object(card: 'Card', cmd: Command) -> None:
     layout, create = TYPES[_type(card, cmd)]
     if len(cmd.raw) < HEADER + (prm.layout_bits(layout) >> 3):
         raise Status('BAD_INP_LEN', 'general object is incomplete')
-    obj = create(card, prm.View(layout, cmd.raw, HEADER))
+    obj: Any = create(card, prm.View(layout, cmd.raw, HEADER))
     obj.obj_type = cmd.inp['obj_type']
     try:
         cmd.out['obj_id'] = card.general_objects.alloc(obj, cmd.uid)

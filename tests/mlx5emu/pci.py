@@ -28,6 +28,8 @@ prm.declare('init_seg', [
     ('', 64), ('health_counter', 32), ('@', 0x1040 * 8), ('real_time_h', 32), ('real_time_l', 32), ('@', 0x2000 * 8), ('ieee1588_clk', 64),
     ('ieee1588_clk_type', 32), ('clr_intx', 32)])
 CMDIF_REV = 5
+#: From here on the segment changes by itself: timers and the health counter.
+TIMERS = 0x1000
 #: What the driver writes to the nic_interface bits to disable the function or to have it reset.
 NIC_DISABLED, NIC_SW_RESET = 1, 7
 
@@ -81,9 +83,9 @@ class Config:
 
         :return: True when the write asks for a function-level reset.
         """
-        for k, value in enumerate(data, offset):
+        for k, byte in enumerate(data, offset):
             mask = self.writable[k]
-            self.data[k] = self.data[k] & ~mask | value & mask
+            self.data[k] = self.data[k] & ~mask | byte & mask
         at = VSC_CAP + 12 - offset
         if 0 <= at and len(data) - at >= 4:
             # Gateway semaphore: taken by writing the counter while free, freed by writing zero.
@@ -148,7 +150,8 @@ class Function:
         if region == self.CONFIG:
             return self.config.read(offset, n)
         if offset < self.iseg.size:
-            self._refresh()
+            if offset + n > TIMERS:
+                self._refresh()
             return bytes(self.iseg.buf[offset:offset + n]).ljust(n, b'\0')
         if memic.BAR_START <= offset < memic.BAR_START + memic.BAR_SIZE:
             k = min(n, memic.BAR_START + memic.BAR_SIZE - offset)

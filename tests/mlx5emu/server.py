@@ -143,15 +143,12 @@ class Server:
         self.connections += 1
         self.connected = True
         try:
-            poller = select.poll()
-            poller.register(sock, select.POLLIN)
-            poller.register(self._wake, select.POLLIN)
             while True:
+                # Waiting for a message serves calls and timers; a client that never pauses must not starve them.
                 connection.serve_one()
                 if not self._calls.empty() or self._stop:
                     self._run_calls()
-                if self.card.run_timers() is not None:
-                    self._wait(sock, select.POLLIN, -1)
+                self.card.run_timers()
         except Disconnected:
             pass
         except _Stopped:

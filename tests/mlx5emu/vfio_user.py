@@ -26,6 +26,8 @@ MAX_TRANSFER = 1 << 20
 MAX_MESSAGE = MAX_TRANSFER + 4096
 MAX_FDS = 8
 NUM_REGIONS, NUM_IRQS = 9, 5
+# Plain integers: operations on the flag types of the socket module cost as much as the message itself.
+_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
 #: Seconds that a client may leave a reply unread.
 SEND_TIMEOUT = 10
 
@@ -109,7 +111,7 @@ class Connection:
         parts: list[bytes] = []
         while n:
             try:
-                data, ancillary, flags, _ = self.sock.recvmsg(n, self._ancillary, socket.MSG_CMSG_CLOEXEC)
+                data, ancillary, flags, _ = self.sock.recvmsg(n, self._ancillary, _CLOEXEC)
             except BlockingIOError:
                 self.wait(self.sock, select.POLLIN, -1)
                 continue
@@ -122,7 +124,7 @@ class Connection:
                     self._fds.extend(fds)
             if not data:
                 raise Disconnected('end of stream')
-            if flags & socket.MSG_CTRUNC or len(self._fds) > MAX_FDS:
+            if flags & _TRUNCATED or len(self._fds) > MAX_FDS:
                 raise Disconnected('too many descriptors')
             if len(data) == n and not parts:
                 return data
@@ -157,7 +159,8 @@ class Connection:
             raise Disconnected(f'message {code} of {size} bytes, flags {flags:#x}')
         body = self._receive(size - 16) if size > 16 else b''
         self.messages += 1
-        out, out_fds, error = b'', [], 0
+        out, error = b'', 0
+        out_fds: list[int] = []
         try:
             if code == REGION_READ and self.negotiated:
                 out = self._region_read(body)
