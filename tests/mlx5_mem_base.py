@@ -51,8 +51,8 @@ class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
         gc.collect()
         super().tearDown()
         if self.card:
-            self.assertEqual({k: n for k, n in self.live().items() if k in ('umem', 'memic', 'general_object')}, {},
-                             'left behind on the card')
+            for kind in ('umem', 'memic', 'general_object'):
+                self.assert_live(kind, 0)
         self.assertEqual(self.unraisable, [])
 
     def live(self):

@@ -571,8 +571,8 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
                     raise PyverbsError('not now')
                 super().close()
 
-        ctx = self.open_context()
         base = mappings_of_device()
+        ctx = self.open_context()
         dms = [Stubborn(ctx, AllocDmAttr(LENGTH)) for _ in range(3)]
         address = dms[0].map_op_addr(INCREMENT)
         for _ in range(20):

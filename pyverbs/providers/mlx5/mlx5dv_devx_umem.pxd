@@ -17,6 +17,7 @@ cdef class UmemMemory:
     cdef void *mapping
     cdef size_t mapping_length
     cdef Py_buffer view
+    cdef object exporter
     cdef bint borrowed
     cdef bint readonly
     cdef Py_ssize_t shape

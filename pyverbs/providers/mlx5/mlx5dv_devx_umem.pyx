@@ -139,6 +139,8 @@ cdef class UmemMemory:
             kind = 'writable C-contiguous' if writable else 'C-contiguous'
             hint = '; without a write bit in access it may be read-only' if writable else ''
             raise PyverbsUserError(f'The buffer is not {kind} memory ({ex}){hint}') from ex
+        # For the collector: a view alone would hide a cycle through the exporter from it.
+        self.exporter = exporter
         self.borrowed = True
         self.start = self.view.buf
         self.size = self.view.len
