@@ -153,7 +153,7 @@ class GuestCq:
     """A CQ in page-listed memory."""
 
     def __init__(self, guest: Guest, log_size: int = 6, cqe_sz: int = 0, **context) -> None:
-        self.g, self.log_size, self.stride = guest, log_size, 64 << cqe_sz
+        self.g, self.log_size, self.stride = guest, log_size, 128 if cqe_sz else 64
         size = self.stride << log_size
         self.buf, self.dbr = guest.alloc(size), guest.alloc(8, 64)
         self.consumer = 0

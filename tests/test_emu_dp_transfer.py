@@ -72,11 +72,11 @@ def test_gather_scatter_and_inline(guest: Guest) -> None:
     a, b = connected(guest, log_sq=2, rcq=GuestCq(guest))
     for _ in range(9):
         b.post_recv((dst + 100, 7, key), (dst + 300, 500, key))
-        a.post_send(Op.SEND, sge(src + 3, 5, key), inline(b'0123456789' * 7), sge(src + 4095, 2, key))
-        assert only(b.rcq.poll())['byte_cnt'] == 77
+        a.post_send(Op.SEND, sge(src + 3, 5, key), inline(b'0123456789' * 12), sge(src + 4095, 2, key))
+        assert only(b.rcq.poll())['byte_cnt'] == 127
         assert only(a.scq.poll())['opcode'] == 0
-        sent = PATTERN[3:8] + b'0123456789' * 7 + PATTERN[4095:4097]
-        assert guest.read(dst + 100, 7) + guest.read(dst + 300, 70) == sent
+        sent = PATTERN[3:8] + b'0123456789' * 12 + PATTERN[4095:4097]
+        assert guest.read(dst + 100, 7) + guest.read(dst + 300, 120) == sent
 
 
 def test_zero_length(guest: Guest) -> None:
