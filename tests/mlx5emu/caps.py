@@ -122,7 +122,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'cq_period_start_from_cqe': 1, 'cq_period_mode_modify': 1,
         # queue pairs and shared receive queues
         'log_max_qp': 17, 'log_max_qp_sz': 15, 'log_max_srq': 16, 'log_max_srq_sz': 15, 'log_max_ra_req_qp': 4, 'log_max_ra_res_qp': 4,
-        'log_max_msg': 30, 'max_wqe_sz_sq': 1024, 'max_wqe_sz_rq': 512, 'rc': 1, 'uc': 1, 'ud': 1, 'xrc': 1, 'atomic': 1,
+        'log_max_msg': 30, 'max_wqe_sz_sq': 1024, 'max_wqe_sz_rq': 512, 'max_wqe_sz_sq_dc': 1024, 'log_max_ra_req_dc': 4,
+        'log_max_ra_res_dc': 4, 'rc': 1, 'uc': 1, 'ud': 1, 'xrc': 1, 'dct': 1, 'imaicl': 1, 'atomic': 1,
         'qkv': 1, 'pkv': 1, 'sctr_data_cqe': 1, 'compact_address_vector': 1, 'stat_rate_support': 0x3f, 'max_tc': 8, 'max_qp_mcg': 240,
         'log_max_mcg': 21, 'max_qp_cnt': 10, 'rts2rts_qp_counters_set_id': 1, 'out_of_seq_cnt': 1, 'retransmission_q_counters': 1,
         'enhanced_error_q_counters': 1, 'modify_rq_counter_set_id': 1,
@@ -192,7 +193,8 @@ def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
     eth = link_layer == 'eth'
     out = {
         'general': _general(profile, eth),
-        'atomic': {'supported_atomic_req_8B_endianness_mode_1': 1, 'atomic_operations': 3, 'atomic_size_qp': 1 << 3},
+        'atomic': {'supported_atomic_req_8B_endianness_mode_1': 1, 'atomic_operations': 3, 'atomic_size_qp': 1 << 3,
+                   'atomic_size_dc': 1 << 3},
         'flow_table': _flow_table(profile, eth),
         'device_memory': _device_memory(profile),
     }
