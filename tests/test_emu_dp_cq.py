@@ -191,10 +191,12 @@ def test_in_use(guest: Guest) -> None:
 def test_umem_backed(guest: Guest) -> None:
     """Ring and doorbell record in a umem, at offsets; the umem is held; a range that ends outside is refused."""
     base = guest.alloc(2 * PAGE)
-    umem = guest.cmd('CREATE_UMEM', struct.pack('>2Q', base | 3, (base + PAGE) | 3), **{'umem.num_of_mtt': 2, 'umem.page_offset': 64})['umem_id']
+    mtts = struct.pack('>2Q', base | 3, (base + PAGE) | 3)
+    umem = guest.cmd('CREATE_UMEM', mtts, **{'umem.num_of_mtt': 2, 'umem.page_offset': 64})['umem_id']
     cq = GuestCq(guest)
     fields = {'cq_context.log_cq_size': 6, 'cq_context.c_eqn_or_apu_element': guest.eqn, 'cq_context.uar_page': guest.uar,
-              'cq_context.dbr_umem_valid': 1, 'cq_context.dbr_umem_id': umem, 'cq_context.dbr_addr': 8, 'cq_umem_valid': 1, 'cq_umem_id': umem}
+              'cq_context.dbr_umem_valid': 1, 'cq_context.dbr_umem_id': umem, 'cq_context.dbr_addr': 8,
+              'cq_umem_valid': 1, 'cq_umem_id': umem}
     cq.number = guest.cmd('CREATE_CQ', cq_umem_offset=128, **fields)['cqn']
     cq.buf, cq.dbr = base + 192, base + 72
     for k in range(64):

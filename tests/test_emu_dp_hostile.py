@@ -43,7 +43,8 @@ def test_random_wqes(guest: Guest, st: int) -> None:
         a.post_recv((buf, 4096, key))
         noise = bytearray(rnd.randbytes(64 << 4))
         for block in range(16):
-            CTRL.pack_into(noise, block * 64, block << 8 | rnd.choice([*ops, rnd.randrange(256)]), a.number << 8 | rnd.randrange(64), 8, key)
+            op = rnd.choice([*ops, rnd.randrange(256)])
+            CTRL.pack_into(noise, block * 64, block << 8 | op, a.number << 8 | rnd.randrange(64), 8, key)
             if rnd.random() < 0.5:
                 noise[block * 64 + 16:block * 64 + 32] = raddr(buf + rnd.choice([0, 8, 4090, -1 % (1 << 63)]), key)
             if rnd.random() < 0.5:

@@ -51,7 +51,8 @@ def test_umr_control() -> None:
     v = prm.new('wqe_umr_ctrl')
     v.set(inline=1, check_qpn=1, xlt_octowords=2, xlt_offset=3, mkey_mask=4, xlt_offset_47_16=5)
     assert wqe.UMR_CTRL.unpack(v.buf) == (wqe.UMR_INLINE | wqe.UMR_CHECK_QPN, 2, 3, 4, 5)
-    for field, bit in (('check_free', wqe.UMR_CHECK_FREE), ('check_not_free', wqe.UMR_CHECK_NOT_FREE), ('translation_offset_en', wqe.UMR_OFFSET)):
+    for field, bit in (('check_free', wqe.UMR_CHECK_FREE), ('check_not_free', wqe.UMR_CHECK_NOT_FREE),
+                       ('translation_offset_en', wqe.UMR_OFFSET)):
         v = prm.new('wqe_umr_ctrl')
         v[field] = 1
         assert wqe.UMR_CTRL.unpack(v.buf)[0] == bit
@@ -69,6 +70,6 @@ def test_cqe() -> None:
 def test_error_cqe() -> None:
     """Syndromes and what failed."""
     v = prm.view('error_cqe', wqe.ERROR_CQE.pack(1, 2, 3, 4 << 24 | 5, 6) + b'\0\xd1')
-    assert tuple(v[n] for n in ('srqn_uidx', 'vendor_error_syndrome', 'syndrome', 'send_wqe_opcode', 'qpn', 'wqe_counter', 'opcode', 'owner')
-                 ) == (1, 2, 3, 4, 5, 6, 13, 1)
+    names = ('srqn_uidx', 'vendor_error_syndrome', 'syndrome', 'send_wqe_opcode', 'qpn', 'wqe_counter', 'opcode', 'owner')
+    assert tuple(v[n] for n in names) == (1, 2, 3, 4, 5, 6, 13, 1)
     assert v.size == 64

@@ -4,8 +4,22 @@ import struct
 
 import pytest
 from emu_dp_guest import PAGE, REG_UMR, CommandError, Guest, GuestQp, connected, raddr, sge
-from mlx5emu.mkey import (ATOMIC, KLM, KSM, LOCAL_READ, LOCAL_WRITE, MEMIC, NULL_KEY, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, STRIDED,
-                          SW_ICM, AccessError, resolve)
+from mlx5emu.mkey import (
+    ATOMIC,
+    KLM,
+    KSM,
+    LOCAL_READ,
+    LOCAL_WRITE,
+    MEMIC,
+    NULL_KEY,
+    REMOTE_READ,
+    REMOTE_WRITE,
+    RESERVED_LKEY,
+    STRIDED,
+    SW_ICM,
+    AccessError,
+    resolve,
+)
 from mlx5emu.wqe import Op, Syndrome
 
 TOP = 1 << 64
@@ -182,7 +196,8 @@ def test_interleaved(guest: Guest) -> None:
     """A repeat block takes bytes of each entry in turn, cycle after cycle."""
     base = guest.alloc(PAGE)
     key = guest.mkey(base, PAGE)
-    block = struct.pack('>IIIHH', 6, STRIDED, 3, 0, 2) + struct.pack('>HHIQ', 16, 4, key, base) + struct.pack('>HHIQ', 8, 2, key, base + 0x800)
+    block = struct.pack('>IIIHH', 6, STRIDED, 3, 0, 2)
+    block += struct.pack('>HHIQ', 16, 4, key, base) + struct.pack('>HHIQ', 8, 2, key, base + 0x800)
     k = guest.create_mkey(block.ljust(64, b'\0'), 4, access_mode_1_0=2, pd=guest.pd, start_addr=0, len=18, qpn=ANY, lr=1, rr=1)
     assert runs(guest, k, 0, 18) == [(base, 4), (base + 0x800, 2), (base + 16, 4), (base + 0x808, 2), (base + 32, 4), (base + 0x810, 2)]
     assert runs(guest, k, 5, 3) == [(base + 0x801, 1), (base + 16, 2)]

@@ -53,8 +53,9 @@ def test_fields(guest: Guest) -> None:
     c = guest.cmd('QUERY_QP', qpn=q.number).sub('qpc')
     got = {f: c[f] for f in ('rre', 'rwe', 'rae', 'q_key', 'mtu', 'remote_qpn', 'next_rcv_psn', 'next_send_psn', 'retry_count', 'rnr_retry',
                              'min_rnr_nak', 'st', 'pd', 'cqn_snd')}
-    assert got == {'rre': 0, 'rwe': 1, 'rae': 0, 'q_key': 5, 'mtu': 3, 'remote_qpn': 0x88, 'next_rcv_psn': 0x123456, 'next_send_psn': 0x654321,
-                   'retry_count': 7, 'rnr_retry': 6, 'min_rnr_nak': 12, 'st': RC, 'pd': guest.pd, 'cqn_snd': q.scq.number}
+    assert got == {'rre': 0, 'rwe': 1, 'rae': 0, 'q_key': 5, 'mtu': 3, 'remote_qpn': 0x88, 'next_rcv_psn': 0x123456,
+                   'next_send_psn': 0x654321, 'retry_count': 7, 'rnr_retry': 6, 'min_rnr_nak': 12, 'st': RC, 'pd': guest.pd,
+                   'cqn_snd': q.scq.number}
     p = c.sub('primary_address_path')
     assert (p['rlid'], p['pkey_index'], p['ack_timeout']) == (4, 3, 14)
 
@@ -142,15 +143,17 @@ def test_doorbell_before_rts(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(('field', 'value', 'status'), [
-    ('st', 0xb, 'BAD_PARAM'), ('pd', 0x999, 'BAD_RES'), ('cqn_snd', 0x999, 'BAD_RES'), ('cqn_rcv', 0x999, 'BAD_RES'), ('uar_page', 0x999 & 0x7ff, 'BAD_RES'),
-    ('dbr_addr', 12, 'BAD_PARAM'), ('rq_type', 2, 'BAD_PARAM'), ('log_sq_size', 7, 'BAD_INP_LEN'), ('page_offset', 48, 'BAD_INP_LEN')])
+    ('st', 0xb, 'BAD_PARAM'), ('pd', 0x999, 'BAD_RES'), ('cqn_snd', 0x999, 'BAD_RES'), ('cqn_rcv', 0x999, 'BAD_RES'),
+    ('uar_page', 0x5ff, 'BAD_RES'), ('dbr_addr', 12, 'BAD_PARAM'), ('rq_type', 2, 'BAD_PARAM'),
+    ('log_sq_size', 7, 'BAD_INP_LEN'), ('page_offset', 48, 'BAD_INP_LEN')])
 def test_refused(guest: Guest, field: str, value: int, status: str) -> None:
     """Bad contexts, each with its status; nothing is left."""
     cq = GuestCq(guest)
     before = guest.card.memory.used
     good = {'pd': guest.pd, 'cqn_snd': cq.number, 'cqn_rcv': cq.number, 'uar_page': guest.uar, 'log_rq_size': 3, 'log_sq_size': 4,
             'log_rq_stride': 2}
-    assert guest.fails('CREATE_QP', struct.pack('>Q', guest.alloc(PAGE)), **{f'qpc.{k}': v for k, v in {**good, field: value}.items()}) == status
+    fields = {f'qpc.{k}': v for k, v in {**good, field: value}.items()}
+    assert guest.fails('CREATE_QP', struct.pack('>Q', guest.alloc(PAGE)), **fields) == status
     assert not len(guest.card.qps) and guest.card.memory.used == before
     assert guest.cmd('QUERY_CQ', cqn=cq.number) and guest.card.cqs.find(cq.number).refs == 0
 
@@ -172,17 +175,18 @@ def test_umem_backed(guest: Guest) -> None:
     base = guest.alloc(2 * PAGE)
     umem = guest.cmd('CREATE_UMEM', struct.pack('>2Q', base | 3, (base + PAGE) | 3), **{'umem.num_of_mtt': 2})['umem_id']
     q = GuestQp(guest, REG_UMR, log_sq=5)
-    fields = {'pd': guest.pd, 'st': UD, 'rq_type': 3, 'cqn_snd': q.scq.number, 'cqn_rcv': q.scq.number, 'uar_page': guest.uar, 'log_sq_size': 5,
-              'dbr_umem_valid': 1, 'dbr_umem_id': umem, 'dbr_addr': 2 * PAGE - 64, 'no_sq': 0}
+    fields = {'pd': guest.pd, 'st': UD, 'rq_type': 3, 'cqn_snd': q.scq.number, 'cqn_rcv': q.scq.number, 'uar_page': guest.uar,
+              'log_sq_size': 5, 'dbr_umem_valid': 1, 'dbr_umem_id': umem, 'dbr_addr': 2 * PAGE - 64, 'no_sq': 0}
+    fields = {f'qpc.{k}': v for k, v in fields.items()}
     extra = {'wq_umem_valid': 1, 'wq_umem_id': umem, 'wq_umem_offset': PAGE - 1024}
-    q.number = guest.cmd('CREATE_QP', **{f'qpc.{k}': v for k, v in fields.items()}, **extra)['qpn']
+    q.number = guest.cmd('CREATE_QP', **fields, **extra)['qpn']
     q.buf, q.dbr, q.rq_bytes = base + PAGE - 1024, base + 2 * PAGE - 64, 0
     q.connect(0)
     for k in range(70):
         assert q.post_send(Op.NOP) == k
         assert len(q.scq.poll()) == 1
     assert guest.fails('DESTROY_UMEM', umem_id=umem) == 'BAD_RES_STATE'
-    assert guest.fails('CREATE_QP', **{f'qpc.{k}': v for k, v in fields.items()}, **{**extra, 'wq_umem_offset': 2 * PAGE - 1024}) == 'BAD_PARAM'
+    assert guest.fails('CREATE_QP', **fields, **{**extra, 'wq_umem_offset': 2 * PAGE - 1024}) == 'BAD_PARAM'
     guest.cmd('DESTROY_QP', qpn=q.number)
     guest.cmd('DESTROY_UMEM', umem_id=umem)
 

@@ -48,14 +48,15 @@ def test_driver_enables_and_revokes(guest: Guest) -> None:
     """A cached key gets range, rights, domain and pages in one WQE, works, and is free again after another."""
     base = guest.alloc(3 * PAGE)
     guest.write(base, b'A' * PAGE + b'B' * PAGE + b'C' * PAGE)
-    key = guest.create_mkey(b'', 0, access_mode_1_0=1, umr_en=1, free=1, pd=guest.pd, log_page_size=12, mkey_7_0=3, translations_octword_size=4)
+    key = guest.create_mkey(b'', 0, access_mode_1_0=1, umr_en=1, free=1, pd=guest.pd, log_page_size=12, mkey_7_0=3,
+                            translations_octword_size=4)
     pd = guest.cmd('ALLOC_PD')['pd']
     q = driver_qp(guest)
     table = guest.alloc(PAGE)
     guest.write(table, struct.pack('>8Q', base | 3, (base + 2 * PAGE) | 3, 0, 0, 0, 0, 0, 0))
     everything = MASK_LEN | MASK_PAGE | MASK_START | MASK_PD | MASK_KEY | MASK_QPN | MASK_FREE | MASK_RIGHTS
-    q.post_send(Op.UMR, *umr(UMR_CHECK_NOT_FREE, 4, 0, everything, sge(table, 64, 0x200), pd=pd, qpn=0xffffff, mkey_7_0=3, start_addr=0x7000,
-                             len=2 * PAGE, log_page_size=12, **RIGHTS), imm=key)
+    q.post_send(Op.UMR, *umr(UMR_CHECK_NOT_FREE, 4, 0, everything, sge(table, 64, 0x200), pd=pd, qpn=0xffffff, mkey_7_0=3,
+                             start_addr=0x7000, len=2 * PAGE, log_page_size=12, **RIGHTS), imm=key)
     assert q.scq.poll()[0]['opcode'] == 0
     assert guest.fails('DEALLOC_PD', pd=pd) == 'BAD_RES_STATE'
     a, _ = connected(guest, pd=pd)
@@ -90,7 +91,8 @@ def test_list_in_parts(guest: Guest) -> None:
 
 @pytest.mark.parametrize(('what', 'kw', 'segments'), [
     ('not free', {'free': 0}, umr(UMR_CHECK_NOT_FREE, mask=MASK_FREE)), ('free', {}, umr(UMR_CHECK_FREE, mask=MASK_RIGHTS)),
-    ('no UMR', {'umr_en': 0}, umr(0, mask=MASK_FREE)), ('unknown field', {}, umr(0, mask=1 << 60)), ('no such PD', {}, umr(0, mask=MASK_PD, pd=0x999)),
+    ('no UMR', {'umr_en': 0}, umr(0, mask=MASK_FREE)), ('unknown field', {}, umr(0, mask=1 << 60)),
+    ('no such PD', {}, umr(0, mask=MASK_PD, pd=0x999)),
     ('another QP', {'qpn': 0x999}, umr(UMR_CHECK_QPN, mask=MASK_FREE, free=1)), ('BSF', {}, umr(0, offset=4, mask=MASK_FREE)),
     ('list missing', {}, umr(UMR_INLINE, 4, mask=MASK_FREE))])
 def test_refused(guest: Guest, what: str, kw: dict, segments: tuple) -> None:
@@ -107,9 +109,10 @@ def test_refused(guest: Guest, what: str, kw: dict, segments: tuple) -> None:
 
 def bind(q: GuestQp, key: int, new_byte: int, mr: int, addr: int, n: int, **rights) -> None:
     """Bind a type 2 window as libmlx5 does."""
-    q.post_send(Op.UMR, *umr(UMR_INLINE | UMR_OFFSET | UMR_CHECK_NOT_FREE, 4, 0, MASK_FREE | MASK_KEY | MASK_QPN | MASK_LEN | MASK_START | MASK_RIGHTS
-                             & ~(1 << 17), struct.pack('>IIQ', n, mr, addr).ljust(64, b'\0'), qpn=q.number, mkey_7_0=new_byte, start_addr=addr,
-                             len=n, **rights), imm=key)
+    mask = MASK_FREE | MASK_KEY | MASK_QPN | MASK_LEN | MASK_START | MASK_RIGHTS & ~(1 << 17)
+    klm = struct.pack('>IIQ', n, mr, addr).ljust(64, b'\0')
+    q.post_send(Op.UMR, *umr(UMR_INLINE | UMR_OFFSET | UMR_CHECK_NOT_FREE, 4, 0, mask, klm, qpn=q.number, mkey_7_0=new_byte,
+                             start_addr=addr, len=n, **rights), imm=key)
 
 
 def test_memory_window(guest: Guest) -> None:
@@ -127,7 +130,8 @@ def test_memory_window(guest: Guest) -> None:
     a.post_send(Op.WRITE, raddr(base + 16, rkey), sge(src, 18, lkey))
     assert a.scq.poll()[0]['opcode'] == 0
     assert guest.read(base + 16, 18) == b'through the window'
-    b.post_send(Op.UMR, *umr(UMR_INLINE | UMR_OFFSET | UMR_CHECK_QPN, 0, 0, MASK_FREE | MASK_KEY | MASK_QPN, free=1, qpn=0xffffff), imm=rkey)
+    mask = MASK_FREE | MASK_KEY | MASK_QPN
+    b.post_send(Op.UMR, *umr(UMR_INLINE | UMR_OFFSET | UMR_CHECK_QPN, 0, 0, mask, free=1, qpn=0xffffff), imm=rkey)
     assert b.scq.poll()[0]['opcode'] == 0
     a.post_send(Op.WRITE, raddr(base + 16, rkey), sge(src, 18, lkey))
     assert a.scq.poll()[0]['syndrome'] == Syndrome.REMOTE_ACCESS

@@ -138,8 +138,9 @@ class DataPath:
 
     def stopped(self, qp: Any) -> None:
         """A QP is reset or destroyed."""
-        if self.special.get(qp.st - QP0) is qp:
-            del self.special[qp.st - QP0]
+        number = qp.st - QP0
+        if self.special.get(number) is qp:
+            del self.special[number]
 
     def resume(self, qp: Any) -> None:
         """A QP may send: take up what was posted before."""

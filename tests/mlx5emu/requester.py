@@ -5,15 +5,38 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .dma import DmaError
+from .fabric import Address, address_of
 from .headers import grh
 from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, Run, resolve
 from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
 from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
 from .umr import BindError, update
-from .fabric import Address, address_of
-from .wqe import (ATOMIC, AV_BASE, AV_GRH, AV_GRH_PART, CQE, CTRL, CTRL_CQ_UPDATE, CTRL_SOLICITED, DATA, ERROR_CQE, EXTENDED_AV, INLINE,
-                  INLINE_COUNT, MASKED_ATOMIC, RADDR, TERMINATOR, VENDOR, WQEBB, XRC as XRC_SEGMENT, ZERO_COUNT, CqeOp, Op, Syndrome)
+from .wqe import (
+    ATOMIC,
+    AV_BASE,
+    AV_GRH,
+    AV_GRH_PART,
+    CQE,
+    CTRL,
+    CTRL_CQ_UPDATE,
+    CTRL_SOLICITED,
+    DATA,
+    ERROR_CQE,
+    EXTENDED_AV,
+    INLINE,
+    INLINE_COUNT,
+    MASKED_ATOMIC,
+    RADDR,
+    TERMINATOR,
+    VENDOR,
+    WQEBB,
+    ZERO_COUNT,
+    CqeOp,
+    Op,
+    Syndrome,
+)
+from .wqe import XRC as XRC_SEGMENT
 
 if TYPE_CHECKING:
     from .card import Card
@@ -52,12 +75,13 @@ class Requester:
         self.datapath = datapath
         self.card: Card = datapath.card
         self.responder = datapath.responder
-        both = {Op.NOP: self._nop, Op.UMR: self._umr}
-        send = {Op.SEND: self._send, Op.SEND_IMM: self._send}
-        reliable = {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write, Op.READ: self._read,
-                    Op.CS: self._atomic, Op.FA: self._atomic, Op.MASKED_CS: self._atomic, Op.MASKED_FA: self._atomic}
-        datagram = {Op.NOP: self._nop, Op.SEND: self._datagram, Op.SEND_IMM: self._datagram}
-        frames = {**both, Op.SEND: self._frame, Op.LSO: self._frame, Op.ENHANCED_MPSW: self._frames}
+        both: dict[int, Handler] = {Op.NOP: self._nop, Op.UMR: self._umr}
+        send: dict[int, Handler] = {Op.SEND: self._send, Op.SEND_IMM: self._send}
+        reliable: dict[int, Handler] = {
+            **both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write, Op.READ: self._read,
+            Op.CS: self._atomic, Op.FA: self._atomic, Op.MASKED_CS: self._atomic, Op.MASKED_FA: self._atomic}
+        datagram: dict[int, Handler] = {Op.NOP: self._nop, Op.SEND: self._datagram, Op.SEND_IMM: self._datagram}
+        frames: dict[int, Handler] = {**both, Op.SEND: self._frame, Op.LSO: self._frame, Op.ENHANCED_MPSW: self._frames}
         self.handlers: dict[int, dict[int, Handler]] = {
             RC: reliable, XRC: reliable, DCI: reliable, REG_UMR: both, RAW: frames,
             UC: {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write},
@@ -287,7 +311,7 @@ class Requester:
             pos = 64
         target = self.datapath.fabric.route(self.datapath, Address(rlid, gid, has_gid, mac))
         dct = target.card.dcts.find(dest & 0xffffff) if target is not None else None
-        if target is None or not takes_requests(dct):
+        if target is None or dct is None or not takes_requests(dct):
             raise NoAnswer
         if dct.access_key != qkey << 32 | low:
             target.key_violation(dct)

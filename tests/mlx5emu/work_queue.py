@@ -18,7 +18,8 @@ class SendRing:
     :param dbr: bus address of the doorbell record; the producer index is its second doubleword.
     """
 
-    __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer', 'producer', 'waiting', 'tries', 'scheduled')
+    __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer', 'producer', 'waiting', 'tries',
+                 'scheduled')
 
     def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int, cq: 'Cq | None', user_index: int) -> None:
         self.owner, self.buf, self.offset, self.dbr, self.cq, self.user_index = owner, buf, offset, dbr, cq, user_index
