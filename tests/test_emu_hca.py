@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Dispatch of commands, the function's life cycle, capabilities, pages, user contexts."""
 import pytest
-from emu_driver import encode, run, status
-from mlx5emu import caps, firmware, prm
+from emu_driver import Guest, encode, run, status
+from mlx5emu import caps, firmware, prm, uctx
 from mlx5emu.card import Card
 from mlx5emu.hca import SPECIAL_KEYS
 from mlx5emu.pages import BOOT_PAGES, INIT_PAGES
@@ -230,11 +230,51 @@ def test_uctx(card) -> None:
     assert uid and card.uctxs.get(uid).cap == 3
     assert status(card, 'CREATE_UCTX', {'uctx.cap': 4}) == 'BAD_PARAM'
     pd = run(card, 'ALLOC_PD', uid=uid)['pd']
+    card.pds.get(pd).hold()
     assert status(card, 'DESTROY_UCTX', {'uid': uid}) == 'BAD_RES_STATE'
-    run(card, 'DEALLOC_PD', {'pd': pd}, uid=uid)
+    assert card.pds.numbers() == [pd] and uid in card.uctxs
+    card.pds.get(pd).drop()
     run(card, 'DESTROY_UCTX', {'uid': uid})
     assert status(card, 'DESTROY_UCTX', {'uid': uid}) == 'BAD_RES'
     assert card.objects() == {}
+
+
+def test_uctx_takes_what_its_process_left(card) -> None:
+    """In an order in which nothing is in use: the queue before its umem, the key before its domain."""
+    guest = Guest(card)
+    uid = run(card, 'CREATE_UCTX', {'uctx.cap': 3})['uid']
+    kernels = run(card, 'ALLOC_PD')['pd']
+    pd = run(card, 'ALLOC_PD', uid=uid)['pd']
+    uar = run(card, 'ALLOC_UAR', uid=uid)['uar']
+    page = guest.alloc(8192)
+    umem = run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 2}, extra=(page | 3).to_bytes(8, 'big') + (page + 4096 | 3).to_bytes(8, 'big'),
+               uid=uid)['umem_id']
+    run(card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 2, 'eq_context_entry.uar_page': uar}, extra=page.to_bytes(8, 'big'), uid=uid)
+    key = {'access_mode_1_0': 1, 'pd': pd, 'len': 4096, 'qpn': 0xffffff, 'log_page_size': 12, 'translations_octword_size': 1}
+    run(card, 'CREATE_MKEY', {f'memory_key_mkey_entry.{k}': v for k, v in key.items()} | {'translations_octword_actual_size': 1},
+        extra=page.to_bytes(8, 'big') + bytes(8), uid=uid)
+    icm = prm.new('sw_icm')
+    icm.set(log_sw_icm_size=12, sw_icm_start_addr=card.icm.ranges()['steering'][0])
+    run(card, 'CREATE_GENERAL_OBJECT', {'obj_type': 8}, extra=bytes(icm.buf), uid=uid)
+    card.umems.get(umem).hold()
+    assert status(card, 'DESTROY_UCTX', {'uid': uid}) == 'BAD_RES_STATE'
+    assert card.objects() == {'uctx': [uid], 'pd': [kernels], 'umem': [umem]}
+    card.umems.get(umem).drop()
+    counts = dict(card.command_counts)
+    run(card, 'DESTROY_UCTX', {'uid': uid})
+    assert card.objects() == {'pd': [kernels]} and card.memory.used == 0 and card.icm.allocations == {}
+    assert {k for k, n in card.command_counts.items() if n != counts.get(k)} == {'DESTROY_UCTX'}
+
+
+def test_every_kind_can_be_left_behind(card) -> None:
+    """Each table is either in the list of what DESTROY_UCTX destroys, or its objects are steering's."""
+    for kind in card.tables:
+        if kind in uctx.DESTROY:
+            name, field = uctx.DESTROY[kind]
+            if name in firmware.names():
+                assert prm.new(prm.command_layouts(name)[0]).has(field), kind
+        else:
+            assert kind in ('uctx', 'flow_table'), kind
 
 
 def test_uctx_table_is_finite(card) -> None:

@@ -115,9 +115,8 @@ class Card:
         for table in self.tables.values():
             table.clear()
         self.icm = icm.Icm(self)
-        #: Flow tables that packets start at, by table type; queue pairs of a multicast group, by GID.
+        #: Flow tables that packets start at, by table type.
         self.flow_roots: dict[int, Any] = {}
-        self.multicast: dict[bytes, list[Any]] = {}
         #: The EQ that command completions go to.
         self.command_eq: eq.Eq | None = None
         self.vport = vport.Vport(self)

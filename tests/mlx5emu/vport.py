@@ -249,29 +249,3 @@ def mad_ifc(card: 'Card', cmd: Command) -> None:
     else:
         out['status'] = UNSUPPORTED_ATTRIBUTE
     cmd.out['response_mad_packet'] = bytes(out.buf)
-
-
-@command('ATTACH_TO_MCG')
-def attach_to_mcg(card: 'Card', cmd: Command) -> None:
-    """Add a queue pair to a multicast group; the data path asks :attr:`Card.multicast`."""
-    qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
-    group = card.multicast.setdefault(cmd.inp['multicast_gid'], [])
-    if qp in group:
-        raise Status('BAD_RES_STATE', 'queue pair is in the group')
-    if len(group) >= card.caps.get('max_qp_mcg') or len(card.multicast) > 1 << 12:
-        raise Status('EXCEED_LIM', 'multicast group is full')
-    group.append(qp)
-
-
-@command('DETACH_FROM_MCG')
-def detach_from_mcg(card: 'Card', cmd: Command) -> None:
-    """Take a queue pair out of a multicast group."""
-    qp, gid = card.qps.get(cmd.inp['qpn'], cmd.uid), cmd.inp['multicast_gid']
-    group = card.multicast.get(gid, [])
-    if qp not in group:
-        raise Status('BAD_RES_STATE', 'queue pair is not in the group')
-    group.remove(qp)
-    if not group:
-        del card.multicast[gid]
-
-
