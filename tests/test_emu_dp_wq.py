@@ -129,7 +129,7 @@ def test_tables_and_transport_interfaces(guest: Guest) -> None:
     assert guest.fails('MODIFY_RQT', struct.pack('>I', b), **one) == 'BAD_RES'
     assert guest.fails('MODIFY_RQT', struct.pack('>3I', a, a, a), **{**one, 'ctx.rqt_actual_size': 3}) == 'BAD_PARAM'
     out = guest.cmd('QUERY_RQT', rqtn=rqt, out_len=0x120)
-    assert (out['rqt_context.rqt_actual_size'], out['rqt_context.rq_num[0]']) == (1, a)
+    assert (out['rqt_context.rqt_actual_size'], out['rqt_context.rq_num[0].rq_num']) == (1, a)
     for name, field, number in (('DESTROY_RQ', 'rqn', a), ('DESTROY_RQT', 'rqtn', rqt),
                                 ('DEALLOC_TRANSPORT_DOMAIN', 'transport_domain', td)):
         assert guest.fails(name, **{field: number}) == 'BAD_RES_STATE'
@@ -153,12 +153,14 @@ def test_tis(guest: Guest) -> None:
 
 @pytest.mark.parametrize(('field', 'value', 'status'), [
     ('cqn', 0x999, 'BAD_RES'), ('wq.pd', 0x999, 'BAD_RES'), ('state', READY, 'BAD_PARAM'), ('hairpin', 1, 'BAD_PARAM'),
-    ('wq.wq_type', 0, 'BAD_PARAM'), ('wq.log_wq_stride', 5, 'BAD_PARAM'), ('wq.log_wq_sz', 7, 'BAD_INP_LEN'), ('wq.uar_page', 1, 'BAD_RES')])
+    ('wq.wq_type', 0, 'BAD_PARAM'), ('wq.log_wq_stride', 5, 'BAD_PARAM'), ('wq.log_wq_sz', 7, 'BAD_INP_LEN'),
+    ('wq.uar_page', 1, 'BAD_RES')])
 def test_refused_sq(guest: Guest, field: str, value: int, status: str) -> None:
     """Bad contexts, each with its status; nothing is left."""
     cq = GuestCq(guest)
     before = guest.card.memory.used
-    good = {'cqn': cq.number, 'wq.wq_type': 1, 'wq.pd': guest.pd, 'wq.uar_page': guest.uar, 'wq.log_wq_stride': 6, 'wq.log_wq_sz': 6}
+    good = {'cqn': cq.number, 'wq.wq_type': 1, 'wq.pd': guest.pd, 'wq.uar_page': guest.uar, 'wq.log_wq_stride': 6,
+            'wq.log_wq_sz': 6}
     fields = {f'ctx.{k}': v for k, v in {**good, field: value}.items()}
     assert guest.fails('CREATE_SQ', struct.pack('>Q', guest.alloc(PAGE)), **fields) == status
     assert not len(guest.card.sqs) and guest.card.memory.used == before

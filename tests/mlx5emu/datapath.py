@@ -30,7 +30,7 @@ class DataPath:
     """Queues at work.
 
     :param card: the function.
-    :param fabric: what it is connected to; default: only itself.
+    :param fabric: what it is connected to; default: what the card's former data path was, else only itself.
     """
 
     def __init__(self, card: 'Card', fabric: Fabric | None = None) -> None:
@@ -48,8 +48,16 @@ class DataPath:
         self.responder = Responder(self)
         self.requester = Requester(self)
         self._khz = card.caps.get('device_frequency_khz')
-        self.fabric = fabric or Fabric()
+        # A function-level reset makes a new data path at the place of the old one.
+        former = getattr(card, 'datapath', None)
+        self.fabric = fabric or (former.fabric if former is not None else Fabric())
         self.fabric.join(self)
+
+    def connect(self, fabric: Fabric) -> None:
+        """Leave the fabric that the port is on and join another."""
+        self.fabric.leave(self)
+        self.fabric = fabric
+        fabric.join(self)
 
     # ---- entrances
 

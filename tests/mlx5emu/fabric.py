@@ -25,9 +25,8 @@ class Fabric:
         self.members: list[DataPath] = []
 
     def join(self, member: 'DataPath') -> None:
-        """A port is connected."""
-        if member not in self.members:
-            self.members.append(member)
+        """A port is connected; a card that was reset takes the place that it had."""
+        self.members = [m for m in self.members if m.card is not member.card] + [member]
 
     def leave(self, member: 'DataPath') -> None:
         """A port is disconnected."""
