@@ -10,6 +10,9 @@ import os
 import sys
 import unittest
 
+# First: rdma-core's test modules import each other in a circle, which only opens from here.
+import tests.utils  # noqa: F401, I001
+
 from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_context_attr_flags
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5DVContextAttr, Mlx5UAR
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
@@ -41,9 +44,9 @@ class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
         try:
             return kind(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), self.dev_name)
         except PyverbsUserError as ex:
-            raise unittest.SkipTest(f'Could not open mlx5 context ({ex})')
+            raise unittest.SkipTest(f'Could not open mlx5 context ({ex})') from ex
         except PyverbsRDMAError as ex:
-            raise unittest.SkipTest(f'Opening mlx5 DevX context is not supported ({ex})')
+            raise unittest.SkipTest(f'Opening mlx5 DevX context is not supported ({ex})') from ex
 
     def tearDown(self):
         if self.card:

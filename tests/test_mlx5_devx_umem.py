@@ -9,23 +9,27 @@ import array
 import copy
 import ctypes
 import errno
+import fcntl
 import gc
 import inspect
 import mmap
 import os
 import pickle
 import resource
+import struct
 import tempfile
 import threading
 import time
+import unittest
 import weakref
 
 from pyverbs.device import Context
 from pyverbs.libibverbs_enums import ibv_access_flags
-from pyverbs.providers.mlx5 import mlx5dv_devx_umem, still_in_use
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
-from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
+
+from pyverbs.providers.mlx5 import mlx5dv_devx_umem, still_in_use
+from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 from tests.mlx5_mem_base import Mlx5MemTestCase, control, devx_cq, resident_bytes
 
 try:
@@ -38,6 +42,8 @@ LENGTH = 4 * PAGE
 PATTERN = bytes((7 * i + i // 256) & 0xff for i in range(LENGTH))
 WRITE = ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
 MASK_DMABUF = 1
+#: _IOW('u', 0x42, struct udmabuf_create)
+UDMABUF_CREATE = 0x40187542
 #: Offsets at which the card is asked: first, last, inside, and across a page boundary.
 SPOTS = (0, 8, PAGE - 4, 2 * PAGE - 1, LENGTH - 16)
 
@@ -196,11 +202,11 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         data = mmap.mmap(-1, LENGTH)
         address = ctypes.addressof(ctypes.c_char.from_buffer(data))
         cases = (
-            (dict(size=0), errno.EINVAL), (dict(size=0, addr=address), errno.EINVAL),
-            (dict(size=LENGTH, addr=0x1000), errno.EFAULT), (dict(size=LENGTH, addr=2**64 - 100), errno.EINVAL),
-            (dict(size=2**64 - 1, addr=address), errno.EINVAL),
-            (dict(size=LENGTH, comp_mask=32), errno.EOPNOTSUPP), (dict(size=1 << 62), errno.ENOMEM),
-        ) + tuple((dict(size=LENGTH, access=access), errno.EINVAL) for access in (2, 8, 1 << 16, 1 << 19))
+            ({'size': 0}, errno.EINVAL), ({'size': 0, 'addr': address}, errno.EINVAL),
+            ({'size': LENGTH, 'addr': 0x1000}, errno.EFAULT), ({'size': LENGTH, 'addr': 2**64 - 100}, errno.EINVAL),
+            ({'size': 2**64 - 1, 'addr': address}, errno.EINVAL),
+            ({'size': LENGTH, 'comp_mask': 32}, errno.EOPNOTSUPP), ({'size': 1 << 62}, errno.ENOMEM),
+        ) + tuple(({'size': LENGTH, 'access': access}, errno.EINVAL) for access in (2, 8, 1 << 16, 1 << 19))
         for kwargs, code in cases:
             with self.subTest(**kwargs):
                 self.refused(code, self.umem, **kwargs)
@@ -211,13 +217,13 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
 
     def test_refused_here(self):
         """What does not fit, or contradicts itself, never reaches the library. G3: a bad alignment is no KeyError."""
-        for kwargs in (dict(), dict(size=-1), dict(size=2**64), dict(size=64, addr=-1), dict(size=64, addr=2**64),
-                       dict(size=64, alignment=3), dict(size=64, alignment=0), dict(size=64, alignment=-4096),
-                       dict(size=64, access=-1), dict(size=64, access=2**32), dict(size=64, comp_mask=-1),
-                       dict(size=64, comp_mask=MASK_DMABUF), dict(size=64, dmabuf_fd=2**31), dict(dmabuf_fd=0)):
+        for kwargs in ({}, {'size': -1}, {'size': 2**64}, {'size': 64, 'addr': -1}, {'size': 64, 'addr': 2**64},
+                       {'size': 64, 'alignment': 3}, {'size': 64, 'alignment': 0}, {'size': 64, 'alignment': -4096},
+                       {'size': 64, 'access': -1}, {'size': 64, 'access': 2**32}, {'size': 64, 'comp_mask': -1},
+                       {'size': 64, 'comp_mask': MASK_DMABUF}, {'size': 64, 'dmabuf_fd': 2**31}, {'dmabuf_fd': 0}):
             with self.subTest(**kwargs):
                 self.wrong(self.umem, **kwargs)
-        for kwargs in (dict(size='x'), dict(size=64, addr='x'), dict(size=64, alignment=None), dict(size=1.5)):
+        for kwargs in ({'size': 'x'}, {'size': 64, 'addr': 'x'}, {'size': 64, 'alignment': None}, {'size': 1.5}):
             self.assertRaises(TypeError, self.umem, **kwargs)
         self.assertRaises(TypeError, Mlx5DevxUmem, None, 64)
         self.assertRaises(TypeError, Mlx5DevxUmem)
@@ -236,6 +242,29 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
             os.close(reader)
             os.close(writer)
         self.assert_live('umem', 0)
+
+    def test_u2_dmabuf_of_udmabuf(self):
+        """U2, U7: a real exporter, from an offset; the caller closes the fd at once; offset 0 prints as 0."""
+        if not os.path.exists('/dev/udmabuf'):
+            raise unittest.SkipTest('No /dev/udmabuf: `modprobe udmabuf` adds it')
+        memory = os.memfd_create('umem', os.MFD_ALLOW_SEALING)
+        self.addCleanup(os.close, memory)
+        os.write(memory, PATTERN)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        with open('/dev/udmabuf', 'rb', buffering=0) as device:
+            fd = fcntl.ioctl(device, UDMABUF_CREATE, bytearray(struct.pack('=IIQQ', memory, 1, 0, LENGTH)), True)
+        whole = self.umem(LENGTH, dmabuf_fd=fd)
+        self.refused(errno.EINVAL, self.umem, LENGTH + PAGE, dmabuf_fd=fd)
+        part = self.umem(LENGTH - PAGE, addr=PAGE, access=WRITE, dmabuf_fd=fd, comp_mask=MASK_DMABUF, pgsz_bitmap=[4096])
+        os.close(fd)
+        self.assertEqual((whole.addr, whole.umem_addr, part.addr, part.size), (0, 0, PAGE, LENGTH - PAGE))
+        self.assertIn('reg addr            : 0', str(whole))
+        self.assertEqual((whole.pgsz_bitmap, part.pgsz_bitmap), (2**64 - 4096, 4096))
+        self.assert_card_sees(whole)
+        self.assert_card_sees(part, PATTERN[PAGE:])
+        self.assertRaises(BufferError, memoryview, whole)
+        whole.close()
+        part.close()
 
     def test_u3_failed_registration_leaks_nothing(self):
         """U3: 300 refused registrations of 1 MiB, own memory and borrowed."""

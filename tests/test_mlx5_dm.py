@@ -23,10 +23,11 @@ from pyverbs.device import DM, AllocDmAttr, Context
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.mr import DMMR
 from pyverbs.pd import PD
-from pyverbs.providers.mlx5 import mlx5dv_dm
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context
-from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, Mlx5DMError, Mlx5DMOpAddr, mlx5dv_alloc_dm_type
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
+
+from pyverbs.providers.mlx5 import mlx5dv_dm
+from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, Mlx5DMError, Mlx5DMOpAddr, mlx5dv_alloc_dm_type
 from tests.mlx5_mem_base import Mlx5MemTestCase, control, mappings_of_device, resident_bytes
 
 LENGTH = 4096
@@ -118,7 +119,7 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
     def test_sw_icm_is_for_the_privileged(self):
         """EPERM without either capability, and the text names both."""
         for capability in (CAP_SYS_RAWIO, CAP_NET_RAW):
-            def allocate():
+            def allocate(capability=capability):
                 drop_capability(capability)
                 text = self.refused(errno.EPERM, self.sw_icm)
                 self.assertIn('CAP_SYS_RAWIO and CAP_NET_RAW', text)
@@ -516,6 +517,7 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         dm.close()
         self.assertTrue(dm.closed)
         self.assert_live('memic', 0)
+        self.assertEqual(len(mrs), 3)
         pd.close()
 
     def test_refused_free_leaves_it_usable(self):
