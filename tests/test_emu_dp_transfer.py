@@ -184,6 +184,38 @@ def test_multicast(guest: Guest) -> None:
     guest.cmd('DESTROY_QP', qpn=qps[2].number)
 
 
+@pytest.mark.parametrize(('cs_res', 'cqe_sz', 'n', 'where'), [
+    (0, 0, 8, 'buffer'), (1, 0, 32, 32), (1, 0, 33, 'buffer'), (1, 1, 33, 'buffer'), (2, 1, 32, 32), (2, 1, 33, 64), (2, 1, 64, 64),
+    (2, 1, 65, 'buffer'), (2, 0, 33, 'buffer')])
+def test_scatter_to_cqe(guest: Guest, cs_res: int, cqe_sz: int, n: int, where: int | str) -> None:
+    """Short data go into the CQE where the context says so: the first half of its 64 bytes, or the 64 before them."""
+    src, dst, key = buffers(guest)
+    cq = GuestCq(guest, cqe_sz=cqe_sz)
+    a, b = GuestQp(guest), GuestQp(guest, rcq=cq, cs_res=cs_res)
+    a.connect(b.number)
+    b.connect(a.number)
+    b.post_recv((dst, 80, key))
+    a.post_send(Op.SEND, sge(src, n, key))
+    got = only(cq.poll())
+    assert (got['opcode'], got['byte_cnt'], got['format']) == (2, n, {32: 1, 64: 2}.get(where, 0))
+    assert guest.read(dst, 80) == (PATTERN[:n].ljust(80, b'\0') if where == 'buffer' else bytes(80))
+    if where == 32:
+        assert got.buf[:n] == PATTERN[:n]
+    elif where == 64:
+        assert guest.read(cq.buf, n) == PATTERN[:n]
+
+
+def test_scatter_to_cqe_checks_the_room(guest: Guest) -> None:
+    """The receive WQE must have room for what goes into the CQE."""
+    src, dst, key = buffers(guest)
+    a, b = GuestQp(guest), GuestQp(guest, cs_res=1)
+    a.connect(b.number)
+    b.connect(a.number)
+    b.post_recv((dst, 7, key))
+    a.post_send(Op.SEND, sge(src, 8, key))
+    assert only(b.rcq.poll())['syndrome'] == Syndrome.LOCAL_LENGTH
+
+
 # ---- what goes wrong
 
 def test_receiver_not_ready(guest: Guest) -> None:
