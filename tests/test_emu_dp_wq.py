@@ -96,6 +96,19 @@ def test_states(guest: Guest, old: int, new: int, status: str) -> None:
     assert guest.fails('MODIFY_RQ', rqn=rq(guest), rq_state=old, **{'ctx.state': new}) == status
 
 
+def test_ready_to_reset(guest: Guest) -> None:
+    """Straight from ready to reset, as the driver does before it destroys a raw QP: nothing is flushed."""
+    cq, dbr = GuestCq(guest), guest.alloc(8, 64)
+    number = rq(guest, cq, **{'wq.dbr_addr': dbr})
+    guest.cmd('MODIFY_RQ', rqn=number, rq_state=RESET, **{'ctx.state': READY})
+    guest.write(dbr, (3).to_bytes(4, 'big'))
+    guest.cmd('MODIFY_RQ', rqn=number, rq_state=READY, **{'ctx.state': RESET})
+    assert cq.poll() == []
+    assert guest.cmd('QUERY_RQ', rqn=number)['rq_context.state'] == RESET
+    q = GuestSq(guest)
+    assert [q.modify(RESET, READY), q.modify(READY, RESET)] == ['OK', 'OK']
+
+
 def test_not_ready_sends_nothing(guest: Guest) -> None:
     """In reset state a doorbell does nothing."""
     q = GuestSq(guest)
