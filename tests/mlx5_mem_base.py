@@ -12,7 +12,6 @@ import unittest
 
 # First: rdma-core's test modules import each other in a circle, which only opens from here.
 import tests.utils  # noqa: F401, I001
-
 from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_context_attr_flags
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5DVContextAttr, Mlx5UAR
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from typing import NoReturn, SupportsIndex
 
-from typing_extensions import Buffer
-
 from pyverbs.base import PyverbsCM
 from pyverbs.device import Context
+from typing_extensions import Buffer
 
 class UmemMemory:
     def __init__(self) -> NoReturn: ...

@@ -3,11 +3,10 @@
 import enum
 from typing import Any, NoReturn, SupportsIndex
 
-from typing_extensions import Buffer
-
 from pyverbs.base import PyverbsCM, PyverbsObject
 from pyverbs.device import DM, AllocDmAttr, Context
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
+from typing_extensions import Buffer
 
 class mlx5dv_alloc_dm_type(enum.IntEnum):
     MLX5DV_DM_TYPE_MEMIC = ...
