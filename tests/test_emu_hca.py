@@ -45,6 +45,9 @@ def test_lengths(card) -> None:
     assert card.execute(raw, 16) == bytes.fromhex('00000000 00000000 00000001 00000000')
     assert card.execute(raw, 64) == bytes.fromhex('00000000 00000000 00000002 00000000') + bytes(48)
     assert card.objects() == {'pd': [1, 2]}
+    # Shorter than the layout, though every field that the command reads is there.
+    whole = bytes(encode('MODIFY_MEMIC'))
+    assert len(whole) == 64 and card.execute(whole, 64)[0] == 5 and card.execute(whole[:-1], 64)[0] == 0x50
 
 
 def test_foreign_and_dead_uids(card) -> None:
@@ -132,6 +135,19 @@ def test_bad_pages(cold) -> None:
     assert status(card, 'MANAGE_PAGES', op_mod=3) == 'BAD_PARAM'
     assert status(card, 'QUERY_PAGES', op_mod=0) == 'BAD_PARAM'
     assert list(card.pages.held) == [0x1000]
+
+
+def test_pages_taken_back_in_parts(cold) -> None:
+    card = cold
+    run(card, 'ENABLE_HCA')
+    pages = [0x1000 * k for k in range(1, 6)]
+    give(card, pages)
+    out = run(card, 'MANAGE_PAGES', {'input_num_entries': 2}, op_mod=2, out_len=16 + 16)
+    first = out.array('pas')
+    assert out['output_num_entries'] == 2 and len(set(first)) == 2
+    assert run(card, 'MANAGE_PAGES', op_mod=2, out_len=16)['output_num_entries'] == 0
+    out = run(card, 'MANAGE_PAGES', {'input_num_entries': 9}, op_mod=2, out_len=16 + 72)
+    assert out['output_num_entries'] == 3 and sorted(first + out.array('pas', limit=3)) == pages and card.pages.held == {}
 
 
 def test_reset_forgets_everything_but_the_wiring(card) -> None:

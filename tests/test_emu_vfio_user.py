@@ -187,7 +187,8 @@ def test_posted_and_multiple_writes(client) -> None:
     assert client.ask(vu.REGION_WRITE_MULTI, struct.pack('<Q', 3) + many)[0] == 0
     assert client.read(0, memic.BAR_START, 24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8
     for count, data in ((4, many), ((1 << 64) - 1, many), (1, struct.pack('<QII8s', memic.BAR_START, 0, 9, b''))):
-        assert client.ask(vu.REGION_WRITE_MULTI, struct.pack('<Q', count) + data)[0] == errno.EINVAL
+        assert client.ask(vu.REGION_WRITE_MULTI, struct.pack('<Q', count) + data.replace(b'\2' * 8, b'\3' * 8))[0] == errno.EINVAL
+    assert client.read(0, memic.BAR_START, 24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8, 'a message that is refused does nothing'
 
 
 def test_reset(client, server) -> None:
