@@ -49,11 +49,12 @@ def argparse_hidden() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make rdma-core's `tests` package importable, without its __init__, which would import every test there is."""
+    """Make this build's pyverbs importable, and rdma-core's `tests` without its __init__, which would import every test there is."""
     directory = os.environ.get("MLX5_RUN_TESTS")
-    if directory is None:
-        with contextlib.suppress(MachineError):
-            directory = str(Machine.load().rdma_core_build / "run_tests" / "tests")
+    with contextlib.suppress(MachineError):
+        build = Machine.load().rdma_core_build
+        sys.path.insert(0, str(build / "python"))
+        directory = directory or str(build / "run_tests" / "tests")
     if directory and os.path.isdir(directory) and "tests" not in sys.modules:
         package = types.ModuleType("tests")
         package.__path__ = [directory]
