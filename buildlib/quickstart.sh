@@ -164,16 +164,17 @@ set_up() {
   release_lock
 }
 
-# What `mlx5emu run` gives the guest, for a real device.
+# What `mlx5emu run` gives the guest, for this side.
 enter_environment() {
   export PYTHONPATH=$RDMA_CORE_BUILD/python:$TOP/tests${PYTHONPATH:+:$PYTHONPATH}
   export LD_LIBRARY_PATH=$RDMA_CORE_BUILD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   export PATH=$VENV/bin:$RDMA_CORE_BUILD/bin:$PATH
-  export PYTHONUNBUFFERED=1 MLX5_DEVICE=$DEVICE
+  export PYTHONUNBUFFERED=1
 }
 
 on_device() {
   enter_environment
+  export MLX5_DEVICE=$DEVICE
   case $COMMAND in
     demo) exec "$VENV/bin/python" "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}" ;;
     test) cd "$TOP" && exec "$VENV/bin/python" -m pytest "${ARGUMENTS[@]}" ;;
@@ -196,6 +197,8 @@ on_card() {
       exec "${emu[@]}" run "${profile[@]}" --times -- "$VENV/bin/python" "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}"
       ;;
     test)
+      # The tests that run in the guest are collected here.
+      enter_environment
       # Paths given are from where the user stands; without one it is all of them.
       for argument in "${ARGUMENTS[@]}"; do [[ $argument == -* || ! -e ${argument%%::*} ]] || paths=1; done
       ((paths)) || ARGUMENTS+=("$TOP/tests")
