@@ -457,13 +457,13 @@ class Mlx5DMImportTest(Mlx5DMTestCase):
         self.assertRaises(TypeError, Mlx5DM.import_dm, self.ctx, 'x')
 
     def test_d12_export_after_an_operation_was_mapped(self):
-        """D12: the dma-buf is the memory's page, not the operation's; without the library's call EOPNOTSUPP."""
+        """D12: the dma-buf is the memory's page, not the operation's; a library or kernel that is too old says so."""
         with self.memic() as dm, dm.map_op_addr(INCREMENT):
             dm.copy_to_dm(0, PATTERN)
             try:
                 fd = dm.export_dmabuf_fd()
             except PyverbsRDMAError as ex:
-                self.assertEqual(ex.error_code, errno.EOPNOTSUPP)
+                self.assertIn(ex.error_code, (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT))
             else:
                 self.addCleanup(os.close, fd)
                 self.assertGreater(fd, 2)

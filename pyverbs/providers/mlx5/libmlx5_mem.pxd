@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 
-#cython: language_level=3
+# cython: language_level=3
 
 """
 The C calls on device memory and umems that pyverbs' own libmlx5.pxd lacks or declares without nogil.

@@ -15,7 +15,7 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES,
     PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, errno
+from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, uint32_t, uint64_t, uintptr_t
 from posix.mman cimport MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap
@@ -326,7 +326,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             text += ('. Fork support is on, and libmlx5 then takes the offset in a dma-buf for an address in this process: '
                      'unset RDMAV_FORK_SAFE and IBV_FORK_SAFE, and do not call ibv_fork_init()')
         elif err == ENOMEM:
-            text += '. The memory to be pinned is over the limit (see `ulimit -l`, or grant CAP_IPC_LOCK), or there is none left'
+            text += '. The memory to be pinned is over the limit (see `ulimit -l`, or grant CAP_IPC_LOCK), or none is left'
         elif err == EFAULT:
             text += ('. Part of the range is not mapped, or it is read-only while access asks for writing'
                      if not dmabuf else '. The range does not fit in the dma-buf')

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 
-#cython: language_level=3
+# cython: language_level=3
 
 from libc.stdint cimport uint32_t, uint64_t
 

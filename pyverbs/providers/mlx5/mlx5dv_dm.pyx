@@ -14,7 +14,7 @@ import weakref
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, errno
+from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, errno
 from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 from posix.mman cimport munmap
@@ -638,7 +638,7 @@ cdef class Mlx5DM(DM):
         :return: A new file descriptor, the caller's to close. It keeps the memory alive on its own
         :raises Mlx5DMError: This is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed
-        :raises PyverbsRDMAError: The library or the kernel cannot (EOPNOTSUPP), or the kernel refused
+        :raises PyverbsRDMAError: The library (EOPNOTSUPP) or the kernel (EPROTONOSUPPORT) is too old, or the kernel refused
 
         See ibv_dm_export_dmabuf_fd(3).
         """
@@ -664,7 +664,7 @@ cdef class Mlx5DM(DM):
                 mem.ibv_unimport_dm(twin)
             mlx5_gate_leave(&self.gate)
         if fd < 0:
-            hint = '. The kernel is too old to export DMs' if err == EOPNOTSUPP else ''
+            hint = '. The kernel is too old to export DMs' if err in (EOPNOTSUPP, EPROTONOSUPPORT) else ''
             raise PyverbsRDMAError(f'Failed to export dmabuf FD for DM{hint}', err)
         return fd
 

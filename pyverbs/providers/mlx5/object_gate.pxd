@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 
-#cython: language_level=3
+# cython: language_level=3
 
 """
 A gate before one C object that several threads use without the GIL: users go in and out, whoever creates or closes the
