@@ -44,7 +44,8 @@ def unload() -> None:
 def load() -> None:
     """Load the driver's modules and wait for the device."""
     for m in reversed(MODULES):
-        subprocess.run(["/run/mlx5emu/bin/modprobe", m], check=True, capture_output=True)
+        options = ["prof_sel=0"] if m == "mlx5_core" else []
+        subprocess.run(["/run/mlx5emu/bin/modprobe", m, *options], check=True, capture_output=True)
     wait_for(DEVICE)
 
 

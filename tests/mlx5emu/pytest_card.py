@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
             args_parser.parser.parse_args()
             sys.argv = saved
     if config.getoption("--report-to"):
-        config.pluginmanager.register(Reporter(Path(config.getoption("--report-to"))))
+        config.pluginmanager.register(Reporter(config))
     elif config.getoption("--on-card"):
         config.pluginmanager.register(Guest(config))
 
@@ -90,14 +90,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 class Reporter:
     """In the guest: writes each report where the first pytest reads it."""
 
-    def __init__(self, path: Path) -> None:
-        self.out = path.open("a")
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.out = Path(config.getoption("--report-to")).open("a")
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a report as one line of JSON."""
-        from _pytest.reports import pytest_report_to_serializable
-        self.out.write(json.dumps(pytest_report_to_serializable(report), default=str) + "\n")
+        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        self.out.write(json.dumps(data, default=str) + "\n")
         self.out.flush()
 
 
@@ -107,9 +108,8 @@ class Guest:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.process: subprocess.Popen[bytes] | None = None
+        self.offset = 0
         self.reports: dict[str, list[pytest.TestReport]] = {}
-        self.tail = ""
-        self.lines: Iterator[str] | None = None
         self.directory = PROJECT / "build" / "log" / f"tests-{os.getpid()}"
         self.path = self.directory / "reports.jsonl"
         self.log = self.directory / "guest.log"
@@ -150,14 +150,13 @@ class Guest:
 
     def poll(self) -> None:
         """Take in what the guest has reported since."""
-        from _pytest.reports import pytest_report_from_serializable
         with self.path.open() as f:
-            f.seek(getattr(self, "offset", 0))
+            f.seek(self.offset)
             text = f.read()
         whole, newline, _ = text.rpartition("\n")
-        self.offset = getattr(self, "offset", 0) + len((whole + newline).encode())
+        self.offset = self.offset + len((whole + newline).encode())
         for line in whole.splitlines():
-            report = pytest_report_from_serializable(json.loads(line))
+            report = self.config.hook.pytest_report_from_serializable(config=self.config, data=json.loads(line))
             assert isinstance(report, pytest.TestReport)
             self.reports.setdefault(report.nodeid, []).append(report)
 
