@@ -500,24 +500,25 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
             memory = mmap.mmap(-1, 256 << 20)
             self.umem(buffer=memory, access=WRITE).close()
             return
-        alone = max(speed(0.3) for _ in range(3))
-        control.call('fault', opcode='CREATE_UMEM', status=0, delay_ms=500)
-        started = threading.Event()
-        umems = []
+        def speed_while_registering():
+            control.call('fault', opcode='CREATE_UMEM', status=0, delay_ms=500)
+            umems = []
+            thread = threading.Thread(target=lambda: umems.append(self.umem(LENGTH)))
+            thread.start()
+            time.sleep(0.05)
+            seen = speed(0.3)
+            busy = not umems
+            thread.join()
+            umems[0].close()
+            self.assertTrue(busy, 'the registration was over before it was measured')
+            return seen
 
-        def register():
-            started.set()
-            umems.append(self.umem(LENGTH))
-        thread = threading.Thread(target=register)
-        thread.start()
-        started.wait()
-        time.sleep(0.05)
-        meanwhile = speed(0.3)
-        busy = not umems
-        thread.join()
-        self.assertTrue(busy, 'the registration was over before it was measured')
-        self.assertGreater(meanwhile, 0.9 * alone)
-        umems[0].close()
+        # The host has other work to do: the best of several counts. With the GIL held none of them would get anywhere.
+        shares = []
+        while len(shares) < 6 and max(shares, default=0) < 0.9:
+            alone = speed(0.3)
+            shares.append(speed_while_registering() / alone)
+        self.assertGreaterEqual(max(shares), 0.9, shares)
 
     def test_u12_fork_support(self):
         """U12: where libmlx5 cannot register a dma-buf with fork support on, the text says so; memory always can be."""

@@ -15,6 +15,7 @@ import time
 
 import devx_commands
 import pyverbs.device as d
+from choose_device import choose_device
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.mr import DMMR
 from pyverbs.pd import PD
@@ -143,12 +144,7 @@ def main():
     parser.add_argument('name', nargs='?', help='the device (default: the first of mlx5)')
     parser.add_argument('--device', help='the same')
     args = parser.parse_args()
-    name = args.device or args.name or os.environ.get('MLX5_DEVICE')
-    devices = [device.name.decode() for device in d.get_device_list()]
-    if not devices or name and name not in devices:
-        print(f'demo: no RDMA device {name or ""}; there are: {", ".join(devices) or "none"}', file=sys.stderr)
-        return 2
-    name = name or next((device for device in devices if device.startswith('mlx5')), devices[0])
+    name = choose_device(args.device or args.name)
     start = time.monotonic()
     try:
         ctx = Mlx5Context(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), name)

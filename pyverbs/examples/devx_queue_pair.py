@@ -5,14 +5,13 @@ WRITE. Work request, doorbell and completion are read and written through the um
 
     devx_queue_pair.py [DEVICE]
 """
-import os
 import struct
 import sys
 import time
 
 import devx_commands as commands
-import pyverbs.device as d
 import pyverbs.dma_util as dma
+from choose_device import choose_device
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.mr import MR
 from pyverbs.pd import PD
@@ -64,12 +63,8 @@ def wait(cqes, seconds=10):
 
 def main():
     """Run it; the exit status."""
-    name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get('MLX5_DEVICE')
-    devices = [device.name.decode() for device in d.get_device_list()]
-    if not devices:
-        print('devx_queue_pair: no RDMA device', file=sys.stderr)
-        return 2
-    ctx = Mlx5Context(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), name or devices[0])
+    name = choose_device(*sys.argv[1:2])
+    ctx = Mlx5Context(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), name)
     pd = PD(ctx)
     pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
     uar = Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC)

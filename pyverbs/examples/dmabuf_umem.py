@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 
-import pyverbs.device as d
+from choose_device import choose_device
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_context_attr_flags
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DVContextAttr
@@ -42,18 +42,14 @@ def udmabuf(length):
 
 def main():
     """Run it; the exit status."""
-    name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get('MLX5_DEVICE')
-    devices = [device.name.decode() for device in d.get_device_list()]
-    if not devices:
-        print('dmabuf_umem: no RDMA device', file=sys.stderr)
-        return 2
+    name = choose_device(*sys.argv[1:2])
     try:
         fd = udmabuf(LENGTH)
     except FileNotFoundError:
         print('dmabuf_umem: no /dev/udmabuf: `modprobe udmabuf` adds it', file=sys.stderr)
         return 2
     attr = Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX)
-    with Mlx5Context(attr, name or devices[0]) as ctx:
+    with Mlx5Context(attr, name) as ctx:
         with Mlx5DevxUmem(ctx, LENGTH - 8192, addr=4096, access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE,
                           dmabuf_fd=fd) as umem:
             os.close(fd)

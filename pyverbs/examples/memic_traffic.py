@@ -6,11 +6,11 @@ RDMA traffic from and to MEMIC: a WRITE from host memory into memory on the card
 
 The payload of the target never crosses PCIe: it stays on the card until somebody reads it.
 """
-import os
 import sys
 import time
 
 import pyverbs.device as d
+from choose_device import choose_device
 from pyverbs.addr import AHAttr, GlobalRoute
 from pyverbs.cq import CQ
 from pyverbs.libibverbs_enums import ibv_access_flags, ibv_qp_type, ibv_send_flags, ibv_wc_status, ibv_wr_opcode
@@ -63,13 +63,9 @@ def complete(qp, cq, opcode, host, rkey, address):
 
 def main():
     """Run it; the exit status."""
-    name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get('MLX5_DEVICE')
-    devices = [device.name.decode() for device in d.get_device_list()]
-    if not devices:
-        print('memic_traffic: no RDMA device', file=sys.stderr)
-        return 2
+    name = choose_device(*sys.argv[1:2])
     data = bytes(i * 7 & 0xff for i in range(LENGTH))
-    with d.Context(name=name or devices[0]) as ctx, PD(ctx) as pd, CQ(ctx, 16) as cq:
+    with d.Context(name=name) as ctx, PD(ctx) as pd, CQ(ctx, 16) as cq:
         qp, _peer = connected_pair(ctx, pd, cq)
         with Mlx5DM(ctx, d.AllocDmAttr(length=LENGTH)) as dm, MR(pd, LENGTH, REMOTE) as host:
             # MRs on device memory are addressed from 0.
