@@ -10,7 +10,6 @@ import unittest
 from pathlib import Path
 
 import pytest
-
 from mlx5emu import control, kernel_log
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")

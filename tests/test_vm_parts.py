@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-
 from mlx5emu import control, initramfs, kernel_log, suite
 from mlx5emu.bench import FaultError, parse_fault
 from mlx5emu.machine import Machine, MachineError

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from mlx5emu import kernel_log
 from mlx5emu.machine import Machine, MachineError
 
@@ -147,10 +146,22 @@ def test_ethernet(tmp_path: Path) -> None:
     assert kernel_log.console_complaints(tmp_path / "log" / "kernel.log") == []
 
 
+@pytest.mark.parametrize(("profile", "layer"), [("connectx5", "ib"), ("connectx5", "eth"), ("connectx7", "ib")])
+def test_driver_on_other_cards(profile: str, layer: str, tmp_path: Path) -> None:
+    """The driver's own tests, which run on a ConnectX-6 Dx as a rule, pass on the other cards."""
+    p = start("--profile", profile, "--link-layer", layer, "--", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+              str(TESTS / "test_guest_driver.py"), tmp=tmp_path)
+    out, err = p.communicate(timeout=LIMIT)
+    assert p.returncode == 0, (out + err).decode()
+    assert b"5 passed" in out
+
+
 @pytest.mark.parametrize(("words", "says"), [
     (["--", "/no/such/program"], "/no/such/program"),
-    (["--fault", "CREATE_UMEM"], "OPCODE:STATUS"),
+    (["--fault", "CREATE_UMEM", "--", "true"], "OPCODE:STATUS"),
+    (["--fault", "CREATE_NOTHING:BAD_PARAM", "--", "true"], "CREATE_NOTHING"),
     (["--profile", "connectx99", "--", "true"], "connectx99"),
+    (["--profile", "connectx6dx", "--link-layer", "ib", "--", "true"], "eth ports only"),
     ([], "name a command"),
 ])
 def test_wrong_words(words: list[str], says: str, tmp_path: Path) -> None:

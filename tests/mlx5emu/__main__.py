@@ -17,7 +17,7 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--profile", default="connectx6dx", help="which card: connectx5, connectx6dx or connectx7 (default connectx6dx)")
-    common.add_argument("--link-layer", choices=("ib", "eth"), default="ib", help="InfiniBand or Ethernet (RoCE); default ib")
+    common.add_argument("--link-layer", choices=("ib", "eth"), help="InfiniBand or Ethernet (RoCE); default: the card's own")
     common.add_argument("--fault", action="append", default=[], metavar="OPCODE:STATUS[:COUNT[:DELAY_MS]]",
                         help="have a firmware command fail or answer late, as in CREATE_UMEM:BAD_PARAM:2")
     common.add_argument("--memory", type=int, default=1024, metavar="MIB", help="the guest's memory (default 1024)")
@@ -64,11 +64,11 @@ def main(argv: list[str] | None = None) -> int:
                 print("mlx5emu run: name a command, as in: run -- python3 myscript.py", file=sys.stderr)
                 return 2
         result = bench.run(machine, command, options, tty=a.do == "shell")
-    except (MachineError, VmError, bench.FaultError) as e:
+    except (MachineError, VmError, bench.FaultError, bench.CardError) as e:
         print(f"mlx5emu: {e}", file=sys.stderr)
         return 2
     except KeyError as e:
-        print(f"mlx5emu: no such profile, opcode or status: {e}", file=sys.stderr)
+        print(f"mlx5emu: no such opcode or status: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mlx5emu: interrupted", file=sys.stderr)

@@ -20,7 +20,7 @@ class Options:
     """How the card and the guest are to be."""
 
     profile: str = "connectx6dx"
-    link_layer: str = "ib"
+    link_layer: str | None = None
     faults: list[str] = field(default_factory=list)
     memory: int = 1 << 30
     cpus: int = 1
@@ -28,6 +28,26 @@ class Options:
     fs: str | None = None
     log: bool = False
     kernel_args: str = ""
+
+
+class CardError(ValueError):
+    """No such card."""
+
+
+def link_layer(options: Options) -> str:
+    """Return the link layer that was asked for, or else the profile's first.
+
+    :raises CardError: no such profile, or a link layer that the card is not sold with
+    """
+    from .caps import PROFILES
+    profile = PROFILES.get(options.profile)
+    if profile is None:
+        raise CardError(f"--profile {options.profile}: the cards are {', '.join(PROFILES)}")
+    chosen = options.link_layer or profile.link_layers[0]
+    if chosen not in profile.link_layers:
+        raise CardError(f"--link-layer {chosen}: {options.profile} has {' or '.join(profile.link_layers)} ports only; "
+                        "connectx5 and connectx7 have both kinds")
+    return chosen
 
 
 class FaultError(ValueError):
@@ -80,16 +100,19 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
     :param watch: called now and then while the command runs; what it raises ends the guest
     :return: the command's exit status and what was measured
     :raises VmError: the guest did not come as far as the command
+    :raises CardError: no such card
+    :raises FaultError: a fault that cannot be read
     """
     os.environ["MLX5_INCLUDE"] = str(machine.mlx5_include)
     from .card import Card
     from .server import Server
+    layer = link_layer(options)
     logs = log_directory()
     logs.mkdir(parents=True, exist_ok=True)
     command_log = open(logs / "commands.log", "w") if options.log else None
     try:
         log = (lambda line: print(line, file=command_log)) if command_log else None
-        card = Card(options.profile, options.link_layer, log=log)
+        card = Card(options.profile, layer, log=log)
         for text in options.faults:
             opcode, status, count, delay = parse_fault(text)
             card.faults.add(opcode, int(status, 0) if status[:1].isdigit() else status, count, delay / 1000)

@@ -47,12 +47,14 @@ class Profile:
     #: steering_format_version of SW steering: 0 ConnectX-5, 1 ConnectX-6 Dx, 2 ConnectX-7.
     steering_format: int
     frequency_khz: int
+    #: Link layers that the card is sold with, the one to start with first.
+    link_layers: tuple[str, ...]
 
 
 PROFILES = {p.name: p for p in (
-    Profile('connectx5', 0x1017, 16, 35, 4030, 'MT_0000000012', 0, 156250),
-    Profile('connectx6dx', 0x101d, 22, 41, 1000, 'MT_0000000359', 1, 1000000),
-    Profile('connectx7', 0x1021, 28, 41, 1000, 'MT_0000000838', 2, 1000000),
+    Profile('connectx5', 0x1017, 16, 35, 4030, 'MT_0000000012', 0, 156250, ('ib', 'eth')),
+    Profile('connectx6dx', 0x101d, 22, 41, 1000, 'MT_0000000359', 1, 1000000, ('eth',)),
+    Profile('connectx7', 0x1021, 28, 41, 1000, 'MT_0000000838', 2, 1000000, ('ib', 'eth')),
 )}
 
 

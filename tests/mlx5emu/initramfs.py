@@ -174,4 +174,7 @@ def cached_base(cache: Path, busybox: Path, modules_dir: Path, release: str, ini
             made.replace(path)
         finally:
             made.unlink(missing_ok=True)
+        # Each change to what goes in leaves an archive of tens of megabytes behind.
+        for old in sorted(cache.glob("initramfs-*.cpio"), key=lambda p: p.stat().st_mtime)[:-4]:
+            old.unlink(missing_ok=True)
     return path

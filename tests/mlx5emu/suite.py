@@ -130,7 +130,7 @@ def main(machine: Machine, options: bench.Options, patterns: list[str]) -> int:
         return 2
     print(table(ids, outcomes))
     count = Counter(outcomes[i].how for i in ids)
-    print(f"\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, {options.link_layer}, "
+    print(f"\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, {bench.link_layer(options)}, "
           f"{time.monotonic() - start:.0f} s, {os.cpu_count()} CPUs")
     print(f"suite: {count['ok']} passed, {count['failed']} failed, {count['skipped']} skipped of {len(ids)}")
     return 1 if count["failed"] else 0

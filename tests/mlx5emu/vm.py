@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Self
 
 from . import initramfs
-from .machine import Machine
+from .machine import PROJECT, Machine
 
 #: Kernel arguments. A translated CPU pays for each mitigation and for each character on the serial line.
 KERNEL_ARGS = ("console=ttyS0 loglevel=5 panic=-1 mitigations=off nokaslr audit=0 apparmor=0 "
@@ -194,7 +194,8 @@ class Vm:
 
     def _initrd(self, tmp: Path) -> Path:
         m = self.machine
-        cache = Path(os.environ.get("MLX5EMU_CACHE") or self.log_dir.parent)
+        build = PROJECT / "build"
+        cache = build / "initramfs" if os.access(build, os.W_OK) else self.log_dir
         init = Path(__file__).with_name("guest_init.sh")
         shared = initramfs.cached_base(cache, m.busybox, m.modules, m.release, init)
         a = initramfs.Archive()
