@@ -4,6 +4,9 @@
 # pass options. Ours live outside the pyverbs package that they become part of, cimport from it, and are rebuilt when a
 # .pxd or .pxi that they read has changed, wherever that is. Compiling and linking is left to rdma-core's own rule.
 
+# A module with a directory of its name beside it, with __main__.py in it, is built as a package, __init__ in that
+# directory: only so can `python3 -m` run it.
+#
 # PY_MODULE: directory of the package, slashes; LIBRARIES: what to link besides libibverbs and librdmacm.
 function(tracked_cython_module PY_MODULE LIBRARIES)
   string(REPLACE "/" "." PACKAGE "${PY_MODULE}")
@@ -29,10 +32,21 @@ function(tracked_cython_module PY_MODULE LIBRARIES)
       COMMENT "Cythonizing ${SOURCE}"
       VERBATIM
     )
-    build_module_from_cfiles("${PY_MODULE}" "${NAME}" "${CFILE}" "${LIBRARIES}")
+    if (EXISTS "${CMAKE_CURRENT_LIST_DIR}/${NAME}/__main__.py")
+      set(PLACE "${PY_MODULE}/${NAME}")
+      # Left by a build from before it was a package.
+      file(REMOVE "${BUILD_PYTHON}/${PY_MODULE}/${NAME}${CMAKE_PYTHON_SO_SUFFIX}")
+    else()
+      set(PLACE "${PY_MODULE}")
+    endif()
+    build_module_from_cfiles("${PLACE}" "${NAME}" "${CFILE}" "${LIBRARIES}")
     # rdma-core's rule names the target after the file that Python will look for.
     set(TARGET "${NAME}${CMAKE_PYTHON_SO_SUFFIX}")
     string(REGEX REPLACE "\\.so$" "" TARGET "${TARGET}")
+    if (NOT PLACE STREQUAL PY_MODULE)
+      string(REGEX REPLACE "\\.so$" "" FILE "__init__${CMAKE_PYTHON_SO_SUFFIX}")
+      set_target_properties("${TARGET}" PROPERTIES OUTPUT_NAME "${FILE}")
+    endif()
     target_include_directories("${TARGET}" PRIVATE ${PYTHON_INCLUDE_DIRS} "${MLX5_MEM_INCLUDE}")
     list(APPEND MLX5_MEM_TARGETS "${TARGET}")
   endforeach()
@@ -47,6 +61,7 @@ function(beside_python_modules PY_MODULE)
       message(FATAL_ERROR "pyverbs-mlx5-mem: ${SOURCE} is missing")
     endif()
     rdma_create_symlink("${SOURCE}" "${BUILD_PYTHON}/${PY_MODULE}/${FILE}")
-    install(FILES "${SOURCE}" DESTINATION "${CMAKE_INSTALL_PYTHON_ARCH_LIB}/${PY_MODULE}")
+    get_filename_component(BELOW "${PY_MODULE}/${FILE}" DIRECTORY)
+    install(FILES "${SOURCE}" DESTINATION "${CMAKE_INSTALL_PYTHON_ARCH_LIB}/${BELOW}")
   endforeach()
 endfunction()

@@ -26,7 +26,7 @@ from pyverbs.pd import PD
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
 
-from pyverbs.providers.mlx5 import mlx5dv_dm
+from pyverbs.providers.mlx5 import mlx5dv_dm, mlx5dv_dm_caps
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, Mlx5DMError, Mlx5DMOpAddr, mlx5dv_alloc_dm_type
 from tests.mlx5_mem_base import Mlx5MemTestCase, control, mappings_of_device, resident_bytes
 
@@ -694,10 +694,14 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
     def test_documented(self):
         """Every public name has a docstring, and the stub names it."""
         undocumented = []
-        with open(os.path.join(os.path.dirname(mlx5dv_dm.__file__), 'mlx5dv_dm.pyi')) as stub:
-            text = stub.read()
-        for cls in (Mlx5AllocDmAttr, Mlx5DM, Mlx5DMOpAddr, Mlx5DMError, mlx5dv_alloc_dm_type):
-            self.assertIn(f'class {cls.__name__}(', text)
+        text = ''
+        for name in ('mlx5dv_dm.pyi', 'mlx5dv_dm_caps.pyi'):
+            with open(os.path.join(os.path.dirname(mlx5dv_dm_caps.__file__), name)) as stub:
+                text += stub.read()
+        self.assertTrue(inspect.getdoc(mlx5dv_dm.query_hca_cap))
+        for cls in (Mlx5AllocDmAttr, Mlx5DM, Mlx5DMOpAddr, Mlx5DMError, mlx5dv_alloc_dm_type, mlx5dv_dm_caps.Mlx5DMCaps,
+                    mlx5dv_dm_caps.Mlx5MemicCaps, mlx5dv_dm_caps.Mlx5SwIcmCaps):
+            self.assertRegex(text, rf'class {cls.__name__}\b')
             members = [(cls.__name__, cls)] + [(n, m) for n, m in vars(cls).items() if not n.startswith('_')]
             for name, member in members:
                 if not inspect.getdoc(member):

@@ -20,6 +20,8 @@ def arguments() -> argparse.ArgumentParser:
     common.add_argument("--link-layer", choices=("ib", "eth"), help="InfiniBand or Ethernet (RoCE); default: the card's own")
     common.add_argument("--fault", action="append", default=[], metavar="OPCODE:STATUS[:COUNT[:DELAY_MS]]",
                         help="have a firmware command fail or answer late, as in CREATE_UMEM:BAD_PARAM:2")
+    common.add_argument("--cap", action="append", default=[], metavar="PAGE.FIELD=VALUE",
+                        help="give the card another capability than the profile has, as in device_memory.memic=0")
     common.add_argument("--memory", type=int, default=1024, metavar="MIB", help="the guest's memory (default 1024)")
     common.add_argument("--cpus", type=int, default=1, help="the guest's CPUs (default 1)")
     common.add_argument("--accel", choices=("kvm", "tcg"), help="default: KVM where it works")
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(s, _terminated)
     try:
         machine = Machine.load()
-        options = bench.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault, memory=a.memory << 20, cpus=a.cpus,
+        options = bench.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault, caps=a.cap, memory=a.memory << 20, cpus=a.cpus,
                                 accel=a.accel, fs=a.fs, log=a.log, kernel_args=a.kernel_args)
         if a.do == "suite":
             return suite.main(machine, options, a.pattern)

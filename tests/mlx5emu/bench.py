@@ -22,6 +22,7 @@ class Options:
     profile: str = "connectx6dx"
     link_layer: str | None = None
     faults: list[str] = field(default_factory=list)
+    caps: list[str] = field(default_factory=list)
     memory: int = 1 << 30
     cpus: int = 1
     accel: str | None = None
@@ -100,7 +101,7 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
     :param watch: called now and then while the command runs; what it raises ends the guest
     :return: the command's exit status and what was measured
     :raises VmError: the guest did not come as far as the command
-    :raises CardError: no such card
+    :raises CardError: no such card, or no such capability
     :raises FaultError: a fault that cannot be read
     """
     os.environ["MLX5_INCLUDE"] = str(machine.mlx5_include)
@@ -112,7 +113,10 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
     command_log = open(logs / "commands.log", "w") if options.log else None
     try:
         log = (lambda line: print(line, file=command_log)) if command_log else None
-        card = Card(options.profile, layer, log=log)
+        try:
+            card = Card(options.profile, layer, log=log, cap_overrides=options.caps)
+        except ValueError as e:
+            raise CardError(f"--cap {e}") from None
         for text in options.faults:
             opcode, status, count, delay = parse_fault(text)
             card.faults.add(opcode, int(status, 0) if status[:1].isdigit() else status, count, delay / 1000)

@@ -3,6 +3,7 @@
 
 What is set here is emulated; a feature that is not (yet) stays zero, whatever the real card has.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +59,32 @@ PROFILES = {p.name: p for p in (
 )}
 
 
-class Capabilities:
-    """Maximal and current values of every page."""
+def parse_override(text: str) -> tuple[str, str, int]:
+    """Split PAGE.FIELD=VALUE, for example device_memory.memic=0.
 
-    def __init__(self, profile: Profile, link_layer: str) -> None:
+    :return: page, field, value
+    :raises ValueError: the text, the page or the value cannot be; the text says what is possible
+    """
+    path, equals, number = text.partition('=')
+    page, _, field = path.partition('.')
+    if not equals or not field:
+        raise ValueError(f'{text}: want PAGE.FIELD=VALUE, as in device_memory.memic=0')
+    if page not in PAGES:
+        raise ValueError(f'{text}: the pages are {", ".join(PAGES)}')
+    try:
+        return page, field, int(number, 0)
+    except ValueError:
+        raise ValueError(f'{text}: {number} is not a number') from None
+
+
+class Capabilities:
+    """Maximal and current values of every page.
+
+    :param overrides: PAGE.FIELD=VALUE each, put in place of the profile's value
+    :raises ValueError: an override that names no field of the header at hand, or a value that does not fit it
+    """
+
+    def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = ()) -> None:
         # In the PRM, not in the kernel's header.
         prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8)})
         self.maximal: dict[str, prm.View] = {}
@@ -73,6 +96,12 @@ class Capabilities:
             for field, value in values.get(name, {}).items():
                 if view.has(field):
                     view[field] = value
+        for text in overrides:
+            page, field, value = parse_override(text)
+            try:
+                self.maximal[page][field] = value
+            except prm.LayoutError:
+                raise ValueError(f'{text}: {PAGES[page][1]} has no field {field}') from None
         for name, view in self.maximal.items():
             self.current[name] = prm.View(view.name, bytearray(view.buf))
 

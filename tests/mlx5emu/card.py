@@ -3,7 +3,7 @@
 import heapq
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import caps, eq, firmware, icm, memic, pages, prm, vport
@@ -34,21 +34,23 @@ class Card:
     :param link_layer: 'ib' or 'eth'.
     :param log: called with one line per command, or None.
     :param index: number of the function, for GUIDs and MAC address.
+    :param cap_overrides: capabilities other than the profile's, PAGE.FIELD=VALUE each.
     :raises KeyError: unknown profile.
-    :raises ValueError: unknown link layer.
+    :raises ValueError: unknown link layer or capability.
     """
 
     #: Values of ``state``: before ENABLE_HCA, after it, after INIT_HCA.
     RESET, ENABLED, READY = 0, 1, 2
 
     def __init__(self, profile: str = 'connectx6dx', link_layer: str = 'ib', log: Callable[[str], Any] | None = None,
-                 index: int = 0) -> None:
+                 index: int = 0, cap_overrides: Sequence[str] = ()) -> None:
         prm.load()
         _import_modules()
         if link_layer not in ('ib', 'eth'):
             raise ValueError(f'link layer {link_layer!r} is not ib or eth')
         self.profile = caps.PROFILES[profile]
         self.link_layer, self.log, self.index = link_layer, log, index
+        self.cap_overrides = tuple(cap_overrides)
         self.guid = 0x506b4b0300c0de00 + (index << 4)
         self.dma = Dma()
         self.faults = Faults()
@@ -106,7 +108,7 @@ class Card:
         self.state = self.RESET
         self.issi = 0
         self.driver_version = ''
-        self.caps = caps.Capabilities(self.profile, self.link_layer)
+        self.caps = caps.Capabilities(self.profile, self.link_layer, self.cap_overrides)
         self.pages = pages.Pages()
         self._drop_objects()
 

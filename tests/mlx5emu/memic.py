@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Window in BAR0, in bytes.
 BAR_START, BAR_SIZE = 16 << 20, 1 << 20
-#: Greatest allocation in bytes, least unit and greatest alignment in log2 bytes.
+#: Greatest allocation in bytes; least unit as log2 bytes; greatest alignment as the command has it, log2 of a multiple of 64 bytes.
 MAX_ALLOC, LOG_MIN_ALLOC, LOG_MAX_ALIGN = 256 << 10, 6, 12
 #: Operation types of an operation address, the bits of memic_operations, and the access sizes in bytes as a bit mask.
 INCREMENT, TEST_AND_SET = 0, 1
@@ -121,7 +121,7 @@ class Memic:
     def place(self, size: int, align: int, low: int, high: int) -> int:
         """First free offset of ``size`` bytes in [low, high), a multiple of ``align``.
 
-        :raises Status: EXCEED_LIM when there is none.
+        :raises Status: NO_RES when there is none, upon which the driver asks for another range.
         """
         at = -(-low // align) * align
         for start in sorted(self.ranges):
@@ -132,7 +132,7 @@ class Memic:
                 break
             at = -(-end // align) * align
         if at > high or size > high - at:
-            raise Status('EXCEED_LIM', 'no MEMIC of that size in the range')
+            raise Status('NO_RES', 'no MEMIC of that size in the range')
         return at
 
 
@@ -141,13 +141,14 @@ def alloc_memic(card: 'Card', cmd: Command) -> None:
     """Allocate inside the range asked for; size and alignment as the device memory capabilities say."""
     size, log_align = cmd.inp['memic_size'], cmd.inp['log_memic_addr_alignment']
     low, length = cmd.inp['range_start_addr'], cmd.inp['range_size']
-    if not size or size % (1 << LOG_MIN_ALLOC) or size > MAX_ALLOC:
+    caps = card.caps.page('device_memory')
+    if not size or size % (1 << LOG_MIN_ALLOC) or size > caps['max_memic_size']:
         raise Status('BAD_PARAM', 'memic_size')
-    if log_align > LOG_MAX_ALIGN:
+    if log_align > caps['log_max_memic_addr_alignment']:
         raise Status('BAD_PARAM', 'log_memic_addr_alignment')
     if low < BAR_START or low - BAR_START > BAR_SIZE or length > BAR_SIZE - (low - BAR_START) or size > length:
         raise Status('BAD_PARAM', 'MEMIC range')
-    start = card.memic.place(size, 1 << max(log_align, LOG_MIN_ALLOC), low, low + length)
+    start = card.memic.place(size, 1 << LOG_MIN_ALLOC + log_align, low, low + length)
     r = MemicRange(start, size)
     r.uid = cmd.uid
     card.memic.ranges[start] = r
@@ -173,7 +174,7 @@ def modify_memic(card: 'Card', cmd: Command) -> None:
     r = card.memic.ranges.get(start)
     if r is None:
         raise Status('BAD_RES', 'no such MEMIC allocation')
-    if not OPERATIONS >> operation & 1:
+    if not card.caps.page('device_memory')['memic_operations'] >> operation & 1:
         raise Status('BAD_PARAM', 'memic_operation_type')
     if cmd.op_mod == 0:
         if operation in r.operations:

@@ -34,6 +34,7 @@ cdef class Mlx5DM(DM):
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle)
     cdef _raise_refused(self, Context context, size_t length, unsigned int log_align, unsigned int dm_type, int err)
+    cdef _what_is_missing(self, Context context, unsigned int dm_type)
     cdef _check_range(self, str action, object dm_offset, object length)
     cdef _release_children(self)
     cdef int _release(self)

@@ -14,7 +14,7 @@ import weakref
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, errno
+from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, EREMOTEIO, errno
 from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 from posix.mman cimport munmap
@@ -30,7 +30,7 @@ from pyverbs.providers.mlx5.object_gate cimport MLX5_GATE_CLOSED, MLX5_GATE_NEW,
 
 from pyverbs.mr import DMMR
 from pyverbs.providers.mlx5.still_in_use import keep, retry
-from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
+from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
 
 
 cdef extern from *:
@@ -117,6 +117,9 @@ cdef size_t RELEASE_GIL_WRITING = 1024
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
 
+QUERY_HCA_CAP = 0x100
+cdef size_t HCA_CAP_PAGE = 4096
+
 
 cdef inline size_t _whole_pages(size_t length) noexcept nogil:
     return (length + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
@@ -179,6 +182,54 @@ cdef _get_buffer(obj, Py_buffer *view, bint writable, str action):
     except (BufferError, ValueError) as ex:
         kind = 'writable C-contiguous' if writable else 'C-contiguous'
         raise Mlx5DMError(f'Failed to {action}: the buffer is not {kind} memory ({ex})', EINVAL) from ex
+
+
+def query_hca_cap(Context context not None, page):
+    """
+    Query the current values of a capability page of the device's firmware.
+    :param context: An open context with DEVX. Its close() in another thread must not overlap
+    :param page: Number of the capability type, 0 to 0x7fff, as in the device specification
+    :return: The page, 4096 bytes, big-endian
+    :raises PyverbsUserError: The context is closed, or page is no such number
+    :raises PyverbsRDMAError: No DEVX (EOPNOTSUPP, or EINVAL), or the firmware refused (EREMOTEIO)
+
+    See mlx5dv_devx_general_cmd(3).
+    """
+    cdef uint8_t cmd_in[16]
+    cdef uint8_t *out
+    cdef v.ibv_context *owner = context.context
+    cdef size_t out_length = 16 + HCA_CAP_PAGE
+    cdef int rc
+    number = operator.index(page)
+    if number < 0 or number > 0x7fff:
+        raise PyverbsUserError(f'page {number} is not the number of a capability type')
+    if owner == NULL:
+        raise PyverbsUserError('The context is closed: open one to query its device')
+    # The opcode in the first two bytes; in the last two of the header the page, and bit 0 for current values.
+    memcpy(cmd_in, PyBytes_AS_STRING(QUERY_HCA_CAP.to_bytes(2, 'big') + bytes(4) + (number << 1 | 1).to_bytes(2, 'big') +
+                                     bytes(8)), 16)
+    answer = bytearray(out_length)
+    out = answer
+    with nogil:
+        rc = mem.mlx5dv_devx_general_cmd(owner, cmd_in, 16, out, out_length)
+    if rc or out[0]:
+        raise PyverbsRDMAError(f'Failed to query capability page {number:#x} (status {out[0]:#x}, syndrome '
+                               f'{int.from_bytes(answer[4:8], "big"):#x})', rc or EREMOTEIO)
+    return bytes(answer[16:])
+
+
+cdef str _capabilities_lacking():
+    # Which of the two that SW ICM needs this thread has not, in words.
+    effective = 0
+    try:
+        with open('/proc/thread-self/status') as status:
+            effective = int(status.read().partition('CapEff:')[2].split()[0], 16)
+    except (OSError, IndexError):
+        return 'run privileged or grant both'
+    lacking = [name for name, bit in (('CAP_SYS_RAWIO', 17), ('CAP_NET_RAW', 13)) if not effective >> bit & 1]
+    if lacking:
+        return f'this thread lacks {" and ".join(lacking)}'
+    return 'this thread has them in a user namespace only, they must be of the initial one'
 
 
 cdef class Mlx5AllocDmAttr(PyverbsObject):
@@ -255,7 +306,7 @@ cdef class Mlx5DM(DM):
         :raises PyverbsUserError: No dm_attr, a closed context, or already initialized
         :raises PyverbsRDMAError: Refused by library, kernel or device, error_code says why: EINVAL (length 0 or more than the
                                   largest MEMIC, alignment, comp_mask), ENOMEM (no room left on the device),
-                                  EOPNOTSUPP (device or kernel lacks the type), EPERM (SW ICM without CAP_SYS_RAWIO
+                                  EOPNOTSUPP (device or kernel lacks the type; the text says what), EPERM (SW ICM without CAP_SYS_RAWIO
                                   and CAP_NET_RAW)
 
         See ibv_alloc_dm(3), mlx5dv_alloc_dm(3).
@@ -294,6 +345,20 @@ cdef class Mlx5DM(DM):
         See ibv_import_dm(3).
         """
         return cls(context, handle=handle)
+
+    @staticmethod
+    def query_caps(Context context not None):
+        """
+        Tell what device memory a device has, before anything is allocated. Needs no privilege.
+        :param context: An open context with DEVX, which every ordinary one has
+        :return: Mlx5DMCaps: size, longest allocation, alignment and operations of MEMIC; start, size and block size of each type
+                 of SW ICM; for each type, what is missing. Its str is a table, its as_dict() is for json
+        :raises PyverbsUserError: The context is closed
+        :raises PyverbsRDMAError: Device or kernel has no DEVX (EOPNOTSUPP), or refused
+        """
+        # Late: the module of the class imports this one.
+        from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
+        return Mlx5DMCaps.query(context)
 
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle):
@@ -362,22 +427,33 @@ cdef class Mlx5DM(DM):
             # The refusal itself is what the caller must hear of.
             pass
         is_memic = dm_type == mem.MLX5DV_DM_TYPE_MEMIC
+        if is_memic and err == EINVAL and largest == 0:
+            # libmlx5 only sees a length above the limit where there is no MEMIC at all.
+            err = EOPNOTSUPP
         text = f'Failed to allocate device memory of size {length}'
         text += f'. Max available size {largest}' if is_memic else f' ({name})'
         if err == EPERM:
-            text += '. SW ICM is for CAP_SYS_RAWIO and CAP_NET_RAW: run privileged or grant both'
-        elif err == EOPNOTSUPP and is_memic:
-            text += '. The device has no MEMIC, or this is not an mlx5 device'
+            text += f'. SW ICM is for CAP_SYS_RAWIO and CAP_NET_RAW: {_capabilities_lacking()}'
         elif err == EOPNOTSUPP:
-            text += ('. The library does not know the type, the kernel is too old for it, or the device lacks it: it needs '
-                     'sw_owner or sw_owner_v2 in its flow table capabilities (PATTERN: v2 on both RX and TX) and an '
-                     'ICM range of that type')
+            text += f'. {self._what_is_missing(context, dm_type)}'
         elif err == ENOMEM:
-            text += '. No room is left on the device: close other DMs, each takes whole pages'
+            text += f'. No room is left on the device: close other DMs, each takes whole {"pages" if is_memic else "blocks"}'
         elif err == EINVAL:
             text += (f'. Check the length, log_align_req ({log_align}) against the device\'s limits, '
                      'and that both comp_masks are 0')
         raise PyverbsRDMAError(text, err)
+
+    cdef _what_is_missing(self, Context context, unsigned int dm_type):
+        # EOPNOTSUPP comes from library, kernel and device alike: ask the device to tell which it was.
+        if dm_type not in _TYPES.values():
+            return 'The library does not know the type'
+        try:
+            missing = self.query_caps(context).missing(mlx5dv_alloc_dm_type(dm_type))
+        except PyverbsError:
+            return 'The device lacks the type, the kernel is too old for it, or this is not an mlx5 device'
+        if missing is None:
+            return 'The device has the type, so the kernel is too old for it'
+        return f'The reason: {missing}'
 
     cdef bint _context_gone(self):
         return self.context is None or (<Context> self.context).context != self.owner

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+
+import dataclasses
+from typing import Any
+
+from pyverbs.device import Context
+
+from pyverbs.providers.mlx5.mlx5dv_dm import mlx5dv_alloc_dm_type
+
+@dataclasses.dataclass(frozen=True)
+class Mlx5MemicCaps:
+    size: int
+    max_length: int
+    granularity: int
+    max_log_align_req: int
+    operations: dict[int, tuple[int, ...]]
+    missing: str | None
+
+@dataclasses.dataclass(frozen=True)
+class Mlx5SwIcmCaps:
+    start: int
+    size: int
+    block_size: int
+    missing: str | None
+
+@dataclasses.dataclass(frozen=True)
+class Mlx5DMCaps:
+    device: str
+    memic: Mlx5MemicCaps
+    sw_icm: dict[mlx5dv_alloc_dm_type, Mlx5SwIcmCaps]
+    @classmethod
+    def query(cls, context: Context) -> Mlx5DMCaps: ...
+    def missing(self, kind: mlx5dv_alloc_dm_type) -> str | None: ...
+    def as_dict(self) -> dict[str, Any]: ...
