@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import memic, prm
+from . import header_rewrite, memic, prm
 from .status import Status
 
 PAGE_SIZE = 4096
@@ -182,13 +182,18 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
         table |= {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
                   'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
                   'log_max_destination': 9, 'log_max_flow_counter': 16}
+    change = {'reformat': 1, 'decap': 1, 'reformat_l3_tunnel_to_l2': 1, 'reformat_l2_to_l3_tunnel': 1, 'reformat_and_modify_action': 1,
+              'reformat_and_vlan_action': 1, 'pop_vlan': 1, 'push_vlan': 1, 'pop_vlan_2': 1, 'push_vlan_2': 1,
+              'log_max_modify_header_context': 12, 'max_modify_header_actions': header_rewrite.MAX_ACTIONS} if eth else {}
     out: dict[str, int] = {}
     for direction in ('nic_receive', 'nic_transmit'):
         prefix = f'flow_table_properties_{direction}'
-        out |= {f'{prefix}.{k}': v for k, v in table.items()}
+        out |= {f'{prefix}.{k}': v for k, v in (table | change).items()}
         if eth:
             for field in _match_fields():
                 out[f'{prefix}.ft_field_support.{field}'] = 1
+    if eth:
+        out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
     # Where software steering sends what it drops or lets through: ICM that no software allocates.
     out |= {'sw_steering_nic_rx_action_drop_icm_address': _ICM_BASE + 0x1000,
             'sw_steering_nic_tx_action_drop_icm_address': _ICM_BASE + 0x2000,

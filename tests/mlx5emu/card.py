@@ -13,7 +13,7 @@ from .tables import NumberSpace, Quota, Table
 
 #: Files that register commands when they are imported.
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
-           'mkey', 'cq', 'qp', 'srq', 'wq')
+           'header_rewrite', 'mkey', 'cq', 'qp', 'srq', 'wq')
 
 
 def _import_modules() -> None:
@@ -98,6 +98,8 @@ class Card:
         self.rqts = self._table('rqt', 1, 1 << 14)
         self.general_objects = self._table('general_object', 1, 1 << 16)
         self.flow_tables = self._table('flow_table', 1, 1 << 12)
+        self.modify_headers = self._table('modify_header', 1, 1 << 12)
+        self.packet_reformats = self._table('packet_reformat', 1, 1 << 12)
         self.flow_counters = self._table('flow_counter', 1, 1 << 16)
 
     def _table(self, kind: str, first: int = 0, limit: int = 0, space: NumberSpace | None = None) -> Table:

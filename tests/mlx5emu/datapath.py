@@ -6,14 +6,15 @@ Nothing that a guest writes raises out of here: a queue that cannot be served go
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import dct, prm
+from . import dct, flow_namespace, prm
 from .dma import DmaError
+from .ethernet import EthernetReceiver
 from .fabric import Address, Fabric
-from .mkey import Run
+from .packet import Packet
 from .qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC, event
 from .requester import Requester
 from .responder import Responder
-from .transfer import read_all
+from .steering import Steering
 from .wq import WQ_ERROR
 from .wqe import CTRL_CQ_UPDATE, Op, Syndrome
 
@@ -47,6 +48,8 @@ class DataPath:
         self.errors: dict[int, int] = {}
         self.responder = Responder(self)
         self.requester = Requester(self)
+        self.steering = Steering(card)
+        self.ethernet = EthernetReceiver(self)
         self._khz = card.caps.get('device_frequency_khz')
         # A function-level reset makes a new data path at the place of the old one.
         former = getattr(card, 'datapath', None)
@@ -265,15 +268,28 @@ class DataPath:
 
     # ---- frames
 
-    def transmit(self, head: bytes, runs: list[Run], n: int) -> None:
-        """An Ethernet frame leaves the port."""
-        self.card.vport.count('transmitted_eth_unicast', n)
-        if len(self.fabric.members) > 1:
-            self.fabric.frame(self, head + read_all(runs))
+    def transmit(self, queue: Any, frame: bytes) -> None:
+        """A raw send queue's frame: through the transmit tables to the wire, and back to the function's own receive queues."""
+        vport = self.card.vport
+        for delivery in self.steering.walk(flow_namespace.NIC_TX, Packet(frame, queue.number)):
+            data = delivery.packet.data
+            multicast = bool(data and data[0] & 1)
+            vport.count(f'transmitted_eth_{"multicast" if multicast else "unicast"}', len(data))
+            if len(self.fabric.members) > 1:
+                self.fabric.frame(self, data)
+            if not vport.flags.get('disable_mc_local_lb' if multicast else 'disable_uc_local_lb'):
+                tis = queue.tis
+                self._received(data, delivery.packet.sqn, None if tis is None else tis.transport_domain)
 
     def receive_frame(self, frame: bytes) -> None:
-        """A frame arrives from another port: no flow table can take it yet, so it is dropped."""
-        self.card.vport.count('received_eth_unicast', len(frame))
+        """A frame arrives from another port."""
+        self._received(frame, 0, None)
+
+    def _received(self, frame: bytes, sqn: int, domain: int | None) -> None:
+        for delivery in self.steering.walk(flow_namespace.NIC_RX, Packet(frame, sqn)):
+            if delivery.tir is not None:
+                self.card.vport.count(f'received_eth_{"multicast" if frame and frame[0] & 1 else "unicast"}', len(frame))
+                self.ethernet.deliver(delivery.tir, delivery.packet, domain)
 
 
 __all__ = ['DataPath', 'dct']

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Firmware-managed steering: flow tables, groups, entries, the root table of a namespace, flow counters.
 
-The objects are kept whole, ready for a data path that matches packets by them.
+The objects are kept whole; ``steering`` walks packets through them.
 """
+from bisect import insort
 from typing import TYPE_CHECKING
 
 from .firmware import Command, Status, command
+from .flow_namespace import properties
+from .packet import criteria_mask
 from .tables import Object
 
 if TYPE_CHECKING:
     from .card import Card
+    from .header_rewrite import ModifyHeader, PacketReformat
 
-#: Table types that the card has: NIC receive and transmit.
-NIC_RX, NIC_TX = 0, 1
 #: Destination types of a flow table entry.
 TO_VPORT, TO_TABLE, TO_TIR, TO_SAMPLER, TO_UPLINK, TO_PORT, TO_COUNTER, TO_TABLE_TYPE = 0, 1, 2, 6, 8, 0x99, 0x100, 0xa
-FORWARD, COUNT = 0x4, 0x8
+ALLOW, DROP, FORWARD, COUNT = 0x1, 0x2, 0x4, 0x8
+REFORMAT, DECAP, MODIFY, VLAN_POP, VLAN_PUSH, VLAN_POP_2, VLAN_PUSH_2 = 0x10, 0x20, 0x40, 0x80, 0x100, 0x400, 0x800
+#: Capability of the table type that each action other than the first four needs.
+ACTION_CAPS = {REFORMAT: 'reformat', DECAP: 'decap', MODIFY: 'max_modify_header_actions', VLAN_POP: 'pop_vlan', VLAN_PUSH: 'push_vlan',
+               VLAN_POP_2: 'pop_vlan_2', VLAN_PUSH_2: 'push_vlan_2'}
+_COUNTER = (1 << 64) - 1
 MAX_GROUPS, MAX_ENTRIES = 1 << 12, 1 << 16
 
 
@@ -27,6 +34,20 @@ class FlowGroup(Object):
     def __init__(self, number: int, start: int, end: int, enable: int, criteria: bytes) -> None:
         super().__init__()
         self.number, self.start, self.end, self.enable, self.criteria = number, start, end, enable, criteria
+        self.mask = criteria_mask(criteria, enable)
+        #: Indexes of the entries by what they match under the criteria, the first counts.
+        self.by_key: dict[int, list[int]] = {}
+
+    def add(self, entry: 'FlowEntry') -> None:
+        """An entry is set."""
+        insort(self.by_key.setdefault(entry.key, []), entry.number)
+
+    def remove(self, entry: 'FlowEntry') -> None:
+        """An entry is deleted."""
+        indexes = self.by_key[entry.key]
+        indexes.remove(entry.number)
+        if not indexes:
+            del self.by_key[entry.key]
 
 
 class FlowEntry(Object):
@@ -39,6 +60,11 @@ class FlowEntry(Object):
         super().__init__()
         self.number, self.group, self.action, self.tag, self.value = index, group, action, tag, value
         self.destinations, self.counters = destinations, counters
+        self.key = int.from_bytes(value, 'big') & group.mask
+        self.modify_header: ModifyHeader | None = None
+        self.reformat: PacketReformat | None = None
+        #: (Ethertype, TCI) of the tags to push.
+        self.vlans: list[tuple[int, int]] = []
 
 
 class FlowTable(Object):
@@ -59,14 +85,16 @@ class FlowCounter(Object):
         super().__init__()
         self.packets, self.octets = 0, 0
 
+    def count(self, octets: int) -> None:
+        """One packet more; the counter wraps as 64 bits do."""
+        self.packets, self.octets = self.packets + 1 & _COUNTER, self.octets + octets & _COUNTER
+
 
 def _namespace(card: 'Card', cmd: Command) -> int:
     table_type = cmd.inp['table_type']
     if cmd.inp.has('vport_number') and cmd.inp['vport_number']:
         raise Status('BAD_PARAM', 'no such vport')
-    direction = {NIC_RX: 'nic_receive', NIC_TX: 'nic_transmit'}.get(table_type)
-    if direction is None or not card.caps.page('flow_table')[f'flow_table_properties_{direction}.ft_support']:
-        raise Status('BAD_PARAM', 'flow table type is not supported')
+    properties(card, table_type)
     return table_type
 
 
@@ -83,7 +111,7 @@ def create_flow_table(card: 'Card', cmd: Command) -> None:
     """A table of 2^log_size entries; the miss table must be of a higher level."""
     table_type = _namespace(card, cmd)
     c = cmd.inp.sub('flow_table_context')
-    prop = card.caps.page('flow_table').sub('flow_table_properties_nic_receive')
+    prop = properties(card, table_type)
     if c['log_size'] > prop['log_max_ft_size'] or c['level'] > 0xff:
         raise Status('BAD_PARAM', 'flow table size')
     if c['sw_owner']:
@@ -212,6 +240,12 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
     if not group.start <= index <= group.end:
         raise Status('BAD_PARAM', 'flow index is outside its group')
     action = c['action']
+    able = properties(card, table.table_type)
+    known = ALLOW | DROP | FORWARD | COUNT
+    for bit, cap in ACTION_CAPS.items():
+        known |= bit if able[cap] else 0
+    if action & ~known:
+        raise Status('BAD_PARAM', 'flow action')
     n_dest = c['destination_list_size'] if action & FORWARD else 0
     n_count = c['flow_counter_list_size'] if action & COUNT else 0
     if n_dest > 512 or n_count > 16:
@@ -232,15 +266,23 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
             raise Status('BAD_INP_LEN', 'flow counter list')
         uses.append(card.flow_counters.get(int.from_bytes(word, 'big'), cmd.uid))
         counters.append(int.from_bytes(word, 'big'))
+    modify_header = card.modify_headers.get(c['modify_header_id'], cmd.uid) if action & MODIFY else None
+    reformat = card.packet_reformats.get(c['packet_reformat_id'], cmd.uid) if action & REFORMAT else None
     if old is None:
         if len(table.entries) >= MAX_ENTRIES:
             raise Status('EXCEED_LIM', 'too many flow entries')
         card.memory.charge(1024)
-    entry = FlowEntry(index, group, action, c['flow_tag'], c['match_value'], destinations, counters)
+    entry = FlowEntry(index, group, action, c['flow_tag'], c['match_value'] if old is None else old.value, destinations, counters)
+    entry.modify_header, entry.reformat = modify_header, reformat
+    for bit, field in ((VLAN_PUSH, 'push_vlan'), (VLAN_PUSH_2, 'push_vlan_2')):
+        if action & bit:
+            v = c.sub(field)
+            entry.vlans.append((v['ethtype'], v['prio'] << 13 | v['cfi'] << 12 | v['vid']))
     if old is not None:
-        entry.value = old.value
+        old.group.remove(old)
         old.release()
-    entry.use(group, *uses)
+    entry.use(group, modify_header, reformat, *uses)
+    group.add(entry)
     table.entries[index] = entry
 
 
@@ -251,6 +293,7 @@ def delete_flow_table_entry(card: 'Card', cmd: Command) -> None:
     entry = table.entries.pop(cmd.inp['flow_index'], None)
     if entry is None:
         raise Status('BAD_RES', 'no flow entry at the index')
+    entry.group.remove(entry)
     entry.release()
     card.memory.release(1024)
 

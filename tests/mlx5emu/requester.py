@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .dma import DmaError
+from .ethernet import EthernetSender, FrameError
 from .fabric import Address, address_of
 from .headers import grh
 from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, Run, resolve
@@ -81,7 +82,8 @@ class Requester:
             **both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write, Op.READ: self._read,
             Op.CS: self._atomic, Op.FA: self._atomic, Op.MASKED_CS: self._atomic, Op.MASKED_FA: self._atomic}
         datagram: dict[int, Handler] = {Op.NOP: self._nop, Op.SEND: self._datagram, Op.SEND_IMM: self._datagram}
-        frames: dict[int, Handler] = {**both, Op.SEND: self._frame, Op.LSO: self._frame, Op.ENHANCED_MPSW: self._frames}
+        ethernet = EthernetSender(self)
+        frames: dict[int, Handler] = {**both, Op.SEND: ethernet.frame, Op.LSO: ethernet.frame, Op.ENHANCED_MPSW: ethernet.frames}
         self.handlers: dict[int, dict[int, Handler]] = {
             RC: reliable, XRC: reliable, DCI: reliable, REG_UMR: both, RAW: frames,
             UC: {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write},
@@ -158,7 +160,7 @@ class Requester:
         except (AccessError, ReadFault, WriteFault) as e:
             self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_PROT, str(e))
             return 0
-        except struct.error as e:
+        except (struct.error, FrameError) as e:
             self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_QP_OP, str(e))
             return 0
         except DmaError:
@@ -252,7 +254,7 @@ class Requester:
             return [(self.card.dma, addr, n)]
         return resolve(self.card, key, addr, n, right, pd, qp.number)
 
-    def _list(self, qp: Any, wqe: bytes, pos: int, right: int) -> tuple[list[Run], int]:
+    def gather(self, qp: Any, wqe: bytes, pos: int, right: int) -> tuple[list[Run], int]:
         """Runs and bytes of the data segments from ``pos`` to the end of the WQE."""
         end = len(wqe)
         if end - pos == 16:         # by far the most frequent: one segment
@@ -341,7 +343,7 @@ class Requester:
             if qp.st != UC:
                 raise
             return self._lost(qp, wqe, 16)
-        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
+        runs, n = self.gather(qp, wqe, pos, LOCAL_READ)
         if n > qp.max_message:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
         try:
@@ -354,7 +356,7 @@ class Requester:
 
     def _lost(self, qp: Any, wqe: bytes, pos: int) -> int:
         """An unreliable message that nobody takes: sent all the same, so its memory must be readable."""
-        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
+        runs, n = self.gather(qp, wqe, pos, LOCAL_READ)
         for memory, addr, k in runs:
             copy([(memory, addr, min(k, 1))], [(_VOID, 0, 1)], 1)
         qp.send_psn = (qp.send_psn + ((n + qp.mtu - 1) // qp.mtu or 1)) & _PSN
@@ -368,7 +370,7 @@ class Requester:
                 raise
             return self._lost(qp, wqe, 32)
         raddr, rkey = RADDR.unpack_from(wqe, pos)
-        runs, n = self._list(qp, wqe, pos + 16, LOCAL_READ)
+        runs, n = self.gather(qp, wqe, pos + 16, LOCAL_READ)
         if n > qp.max_message:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
         try:
@@ -388,7 +390,7 @@ class Requester:
     def _read(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         peer, target, pos, srqn = self._peer(qp, wqe)
         raddr, rkey = RADDR.unpack_from(wqe, pos)
-        sink, n = self._list(qp, wqe, pos + 16, LOCAL_WRITE)
+        sink, n = self.gather(qp, wqe, pos + 16, LOCAL_WRITE)
         if n > qp.max_message:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
         target.responder.read(peer, rkey, raddr, sink, n, srqn)
@@ -417,7 +419,7 @@ class Requester:
             else:
                 def change(old: int) -> int:
                     return add_fields(old, first, second)
-        sink, n = self._list(qp, wqe, pos, LOCAL_WRITE)
+        sink, n = self.gather(qp, wqe, pos, LOCAL_WRITE)
         if n != 8:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'atomic operand is 8 bytes')
         old = target.responder.atomic(peer, rkey, raddr, change, srqn)
@@ -433,7 +435,7 @@ class Requester:
         if dest & EXTENDED_AV:
             mac, tclass, hops, flow, gid = AV_GRH_PART.unpack_from(wqe, 32)
             pos = 64
-        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
+        runs, n = self.gather(qp, wqe, pos, LOCAL_READ)
         if n > qp.mtu:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than the MTU')
         if qkey >> 31:
@@ -462,33 +464,6 @@ class Requester:
                 pass    # nobody tells the sender of a datagram
         qp.send_psn = (qp.send_psn + 1) & _PSN
         return n
-
-    # ---- Ethernet frames
-
-    def _frame(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
-        """One frame behind an Ethernet segment, which may hold the first headers itself."""
-        header = int.from_bytes(wqe[28:30], 'big') & 0x3ff
-        inserts_vlan = bool(wqe[28] & 0x80)
-        head = b'' if inserts_vlan else wqe[30:30 + header]
-        pos = 32 if inserts_vlan or header <= 2 else 16 + ((14 + header + 15) & ~15)
-        if pos > len(wqe):
-            raise WqeError(Syndrome.LOCAL_QP_OP, 'inline headers')
-        runs, n = self._list(qp, wqe, pos, LOCAL_READ)
-        self.datapath.transmit(head, runs, len(head) + n)
-        return len(head) + n
-
-    def _frames(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
-        """Several frames, one a data segment."""
-        total, pos, end = 0, 32, len(wqe)
-        while pos < end:
-            inline = wqe[pos] & 0x80
-            size = (int.from_bytes(wqe[pos:pos + 4], 'big') & INLINE_COUNT) + 4 if inline else 16
-            step = (size + 15) & ~15
-            runs, n = self._list(qp, wqe[pos:pos + step], 0, LOCAL_READ)
-            self.datapath.transmit(b'', runs, n)
-            total += n
-            pos += step
-        return total
 
 
 def add_fields(old: int, add: int, boundary: int) -> int:

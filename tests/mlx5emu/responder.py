@@ -100,7 +100,7 @@ class Responder:
         inline = b''
         if source is not None and n:
             try:
-                inline = self._scatter(qp, ring, cq, wqe, source, n)
+                inline = self.scatter(qp, ring, cq, wqe, source, n)
             except WriteFault as e:
                 self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
             except AccessError as e:
@@ -122,7 +122,7 @@ class Responder:
             except DmaError:
                 pass    # the doorbell record went away under the queue: nothing is posted, so no limit is passed
 
-    def _scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run], n: int) -> bytes:
+    def scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run], n: int) -> bytes:
         """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the context says so."""
         into_cqe = qp.cs_res and cq is not None and (
             n <= 32 or (n <= 64 and qp.cs_res & SCATTER_64 and cq.cqe_size == 128))

@@ -37,6 +37,8 @@ DESTROY = {
     'mkey': ('DESTROY_MKEY', 'mkey_index'), 'eq': ('DESTROY_EQ', 'eq_number'), 'general_object': ('DESTROY_GENERAL_OBJECT', 'obj_id'),
     'umem': ('DESTROY_UMEM', 'umem_id'), 'uar': ('DEALLOC_UAR', 'uar'), 'q_counter': ('DEALLOC_Q_COUNTER', 'counter_set_id'),
     'xrcd': ('DEALLOC_XRCD', 'xrcd'), 'transport_domain': ('DEALLOC_TRANSPORT_DOMAIN', 'transport_domain'), 'pd': ('DEALLOC_PD', 'pd'),
+    'modify_header': ('DEALLOC_MODIFY_HEADER_CONTEXT', 'modify_header_id'),
+    'packet_reformat': ('DEALLOC_PACKET_REFORMAT_CONTEXT', 'packet_reformat_id'),
     'flow_counter': ('DEALLOC_FLOW_COUNTER', 'flow_counter_id'),
 }
 

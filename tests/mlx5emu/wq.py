@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Raw work queues and what points at them: SQ, RQ, TIS, TIR, RQT; create, modify, query, destroy."""
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import prm
 from .cq import Cq
@@ -78,6 +78,7 @@ class Sq(_WorkQueue):
         self.sq: SendRing
         self.rq = self.srq = self.rcq = None
         self.scq: Cq | None = None
+        self.tis: Tis | None = None
 
     def enter(self, state: int) -> None:
         """Change the state; the ring's waiting ends."""
@@ -90,6 +91,8 @@ class Rq(_WorkQueue):
 
     kind = 'rq'
     st = RAW
+    #: Frames are never scattered to the CQE.
+    cs_res = 0
 
     def __init__(self, card: 'Card', context: bytes) -> None:
         super().__init__(card, context, 'rqc')
@@ -97,6 +100,12 @@ class Rq(_WorkQueue):
         self.srq: Srq | None = None
         self.sq = self.scq = None
         self.rcq: Cq | None = None
+        self.read_offloads()
+
+    def read_offloads(self) -> None:
+        """Take over what the context says of frames, after it was made or changed."""
+        c = prm.view('rqc', self.context)
+        self.vlan_strip_disabled, self.scatter_fcs = bool(c['vsd']), bool(c['scatter_fcs'])
 
 
 def _context(cmd: Command) -> bytes:
@@ -131,7 +140,7 @@ def create_sq(card: 'Card', cmd: Command) -> None:
     card.uars.get(wq['uar_page'])
     sq = Sq(card, _context(cmd))
     sq.buf, dbr, umems = work_queue_buffer(card, cmd, wq, 64 << wq['log_wq_sz'])
-    sq.scq = cq
+    sq.scq, sq.tis = cq, tis
     sq.sq = SendRing(sq, sq.buf, 0, wq['log_wq_sz'], dbr, cq, sq.user_index)
     card.memory.charge(sq.buf.cost)
     try:
@@ -234,6 +243,7 @@ def modify_rq(card: 'Card', cmd: Command) -> None:
     for bit, field in ((1 << 1, 'vsd'), (1 << 2, 'scatter_fcs'), (1 << 3, 'counter_set_id')):
         if bits & bit:
             kept[field] = cmd.inp[f'ctx.{field}']
+    rq.read_offloads()
     if new == rq.wq_state:
         return
     if new == WQ_ERROR and rq.flush_in_error:
@@ -269,9 +279,16 @@ class _Context(Object):
 class Tis(_Context):
     """Transport interface send."""
 
+    @property
+    def transport_domain(self) -> int:
+        """Number of its transport domain."""
+        return prm.view('tisc', self.context)['transport_domain']
+
 
 class Tir(_Context):
     """Transport interface receive: one RQ, or an RQ table and how to hash."""
+
+    target: Any = None
 
 
 class Rqt(_Context):
@@ -330,6 +347,7 @@ def create_tir(card: 'Card', cmd: Command) -> None:
     else:
         raise Status('BAD_PARAM', 'disp_type')
     tir = Tir(_context(cmd))
+    tir.target = target
     cmd.out['tirn'] = card.tirs.alloc(tir, cmd.uid)
     tir.use(td, target)
 

@@ -77,6 +77,9 @@ XRC = struct.Struct('>I12x')
 #: The first 62 bytes of a CQE: path bits, slid, flags and remote QPN, srqn or user index, immediate, app, app_op, app_info,
 #: byte count, timestamp, opcode and QPN, WQE counter.
 CQE = struct.Struct('>17xB4xHI4xIIBBHIQIH')
+#: The same bytes of the CQE of an Ethernet frame: tunneled, RSS hash and its type, checksum, header flags and types, VLAN, user index,
+#: metadata, byte count, timestamp, flow tag, WQE counter.
+ETH_CQE = struct.Struct('>B11xIB3xH6xBBHII4xIQIH')
 #: The same bytes of an error CQE: user index, vendor syndrome, syndrome, opcode and QPN, WQE counter.
 ERROR_CQE = struct.Struct('>32xI18xBBIH')
 #: Format bits of a CQE's last byte: data in the CQE's first 32 bytes, or in the 64 before it.

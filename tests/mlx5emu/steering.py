@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Packets on their way through flow tables, from the root of a namespace to where entries send them."""
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import flow
+from .flow_namespace import NIC_TX, RDMA_RX, RDMA_TX
+from .header_rewrite import decapsulate, modify, pop_vlan, push_vlan
+from .packet import Packet
+
+if TYPE_CHECKING:
+    from .card import Card
+
+#: Groups that one packet may be compared with and tables that it may visit, all its copies together: what a guest's rules may cost.
+MAX_LOOKUPS, MAX_VISITS = 16384, 256
+#: Namespaces in which a packet goes on that no entry took.
+_ALLOWED_BY_DEFAULT = (NIC_TX, RDMA_RX, RDMA_TX)
+
+
+class Delivery(NamedTuple):
+    """Where a packet goes: to a TIR, or out of the namespace when ``tir`` is None."""
+    tir: Any
+    packet: Packet
+
+
+class _TooMuchError(Exception):
+    """The packet used up what it may cost."""
+
+
+class Steering:
+    """The flow tables of one function at work."""
+
+    def __init__(self, card: 'Card') -> None:
+        self.card = card
+        #: Packets that were dropped because their rules are too many or lead in a circle.
+        self.too_long = 0
+        self._lookups = self._visits = 0
+
+    def walk(self, table_type: int, packet: Packet) -> list[Delivery]:
+        """Take a packet through a namespace.
+
+        :return: every place that it (or a copy) gets to; empty when it is dropped.
+        """
+        root = self.card.flow_roots.get(table_type)
+        if root is None:
+            return [Delivery(None, packet)] if table_type in _ALLOWED_BY_DEFAULT else []
+        self._lookups, self._visits = MAX_LOOKUPS, MAX_VISITS
+        out: list[Delivery] = []
+        todo: list[tuple[Any, Packet]] = [(root, packet)]
+        try:
+            while todo:
+                table, packet = todo.pop()
+                self._table(table, packet, todo, out)
+        except _TooMuchError:
+            self.too_long += 1
+            return []
+        return out
+
+    def _table(self, table: flow.FlowTable, packet: Packet, todo: list[tuple[Any, Packet]], out: list[Delivery]) -> None:
+        self._visits -= 1
+        if self._visits < 0:
+            raise _TooMuchError
+        entry = self._find(table, packet)
+        if entry is None:
+            if table.miss is not None:
+                todo.append((table.miss, packet))
+            elif table.table_type in _ALLOWED_BY_DEFAULT:
+                out.append(Delivery(None, packet))
+            return
+        self._apply(entry, packet)
+        if entry.action & flow.DROP:
+            return
+        ways = [d for d in entry.destinations if d[0] in (flow.TO_TABLE, flow.TO_TIR, flow.TO_UPLINK, flow.TO_PORT)]
+        if entry.action & flow.FORWARD and ways:
+            # A copy for each; the first is taken up first, which a stack does last.
+            for kind, number in reversed(ways):
+                mine = packet if (kind, number) == ways[0] else packet.copy()
+                if kind == flow.TO_TABLE:
+                    target = self.card.flow_tables.find(number)
+                    if target is not None:
+                        todo.append((target, mine))
+                elif kind == flow.TO_TIR:
+                    tir = self.card.tirs.find(number)
+                    if tir is not None:
+                        out.append(Delivery(tir, mine))
+                else:
+                    out.append(Delivery(None, mine))
+        elif entry.action & flow.ALLOW or table.table_type in _ALLOWED_BY_DEFAULT:
+            out.append(Delivery(None, packet))
+
+    def _find(self, table: flow.FlowTable, packet: Packet) -> flow.FlowEntry | None:
+        """The entry of the lowest index that matches."""
+        best = None
+        self._lookups -= len(table.groups)
+        if self._lookups < 0:
+            raise _TooMuchError
+        key = packet.key if table.groups else 0
+        for group in table.groups.values():
+            indexes = group.by_key.get(key & group.mask)
+            if indexes is not None and (best is None or indexes[0] < best):
+                best = indexes[0]
+        return None if best is None else table.entries[best]
+
+    def _apply(self, entry: flow.FlowEntry, packet: Packet) -> None:
+        """Count, then change the packet in the order of the pipeline: tunnel off, tags off, headers, tags on, tunnel on."""
+        if entry.tag:
+            packet.tag = entry.tag
+        action = entry.action
+        if action & flow.COUNT:
+            for number in entry.counters:
+                counter = self.card.flow_counters.find(number)
+                if counter is not None:
+                    counter.count(len(packet.data))
+        if action & flow.DECAP:
+            decapsulate(packet)
+        for bit in (flow.VLAN_POP, flow.VLAN_POP_2):
+            if action & bit:
+                pop_vlan(packet)
+        if entry.modify_header is not None:
+            modify(packet, entry.modify_header.actions)
+        for ethertype, tci in entry.vlans:
+            push_vlan(packet, ethertype, tci)
+        if entry.reformat is not None:
+            entry.reformat.apply(packet)
