@@ -24,59 +24,22 @@ import unittest
 import weakref
 
 from pyverbs.device import Context
-from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
 
 from pyverbs.providers.mlx5 import mlx5dv_devx_umem, still_in_use
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from tests.mlx5_mem_base import Mlx5MemTestCase, control, devx_cq, resident_bytes
+from tests.mlx5_mem_base import control, devx_cq, resident_bytes
+from tests.mlx5_mem_umem import LENGTH, MASK_DMABUF, PAGE, PATTERN, UDMABUF_CREATE, WRITE, Mlx5DevxUmemTestCase
 
 try:
     import numpy
 except ImportError:
     numpy = None
 
-PAGE = resource.getpagesize()
-LENGTH = 4 * PAGE
-PATTERN = bytes((7 * i + i // 256) & 0xff for i in range(LENGTH))
-WRITE = ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
-MASK_DMABUF = 1
-#: _IOW('u', 0x42, struct udmabuf_create)
-UDMABUF_CREATE = 0x40187542
-#: Offsets at which the card is asked: first, last, inside, and across a page boundary.
-SPOTS = (0, 8, PAGE - 4, 2 * PAGE - 1, LENGTH - 16)
-
-
 def mappings():
     with open('/proc/self/maps') as maps:
         return sum(1 for _ in maps)
-
-
-class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
-    def setUp(self):
-        super().setUp()
-        self.uars = []
-
-    def tearDown(self):
-        for uar in self.uars:
-            uar.close()
-        super().tearDown()
-
-    def umem(self, *args, **kwargs):
-        return Mlx5DevxUmem(self.ctx, *args, **kwargs)
-
-    def assert_card_sees(self, umem, data=PATTERN):
-        for spot in SPOTS:
-            if spot < len(data):
-                self.assert_card_reads(umem.umem_id, spot, data[spot:spot + 16])
-
-    def umem_with_cq(self, ctx):
-        """A umem, its doorbell record and a DEVX CQ on both."""
-        umem, dbr = Mlx5DevxUmem(ctx, LENGTH, access=WRITE), Mlx5DevxUmem(ctx, 8, access=WRITE)
-        uars = self.uars if ctx is self.ctx else []
-        cq = devx_cq(ctx, umem, dbr, uars)
-        return umem, dbr, cq, uars
 
 
 class Mlx5DevxUmemSourceTest(Mlx5DevxUmemTestCase):

@@ -8,6 +8,7 @@ from pyverbs.base cimport PyverbsCM
 from pyverbs.device cimport Context
 cimport pyverbs.libibverbs as v
 cimport pyverbs.providers.mlx5.libmlx5 as dv
+from pyverbs.providers.mlx5.dlpack cimport mlx5_dlpack_managed, mlx5_dlpack_versioned
 from pyverbs.providers.mlx5.object_gate cimport mlx5_gate
 
 
@@ -17,6 +18,8 @@ cdef class UmemMemory:
     cdef void *mapping
     cdef size_t mapping_length
     cdef Py_buffer view
+    cdef mlx5_dlpack_versioned *versioned
+    cdef mlx5_dlpack_managed *managed
     cdef object exporter
     cdef bint borrowed
     cdef bint readonly
@@ -24,6 +27,7 @@ cdef class UmemMemory:
     cdef Py_ssize_t stride
     cdef _map(self, size_t size, size_t alignment)
     cdef _borrow(self, object exporter, bint writable)
+    cdef _borrow_tensor(self, object exporter, bint writable)
     cdef _lend(self, object keeper, Py_buffer *view, int flags)
 
 cdef class Mlx5DevxUmem(PyverbsCM):

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 
 from collections.abc import Iterable
-from typing import NoReturn, SupportsIndex
+from typing import Any, NoReturn, Protocol, SupportsIndex
 
 from pyverbs.base import PyverbsCM
 from pyverbs.device import Context
 from typing_extensions import Buffer
+
+class _Tensor(Protocol):
+    def __dlpack__(self) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 class UmemMemory:
     def __init__(self) -> NoReturn: ...
@@ -15,7 +19,7 @@ class Mlx5DevxUmem(PyverbsCM):
     def __init__(self, context: Context, size: SupportsIndex | None = None, addr: SupportsIndex | None = None,
                  alignment: SupportsIndex = ..., access: SupportsIndex = 0,
                  pgsz_bitmap: SupportsIndex | Iterable[SupportsIndex] = 0, comp_mask: SupportsIndex = 0,
-                 dmabuf_fd: SupportsIndex | None = None, *, buffer: Buffer | None = None) -> None: ...
+                 dmabuf_fd: SupportsIndex | None = None, *, buffer: Buffer | _Tensor | None = None) -> None: ...
     @staticmethod
     def get_export_size() -> int: ...
     def export(self) -> bytes: ...

@@ -14,10 +14,11 @@ cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, \
     PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_SetName
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from posix.mman cimport MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
@@ -26,6 +27,8 @@ cimport pyverbs.providers.mlx5.libmlx5 as dv
 cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM
 from pyverbs.device cimport Context
+from pyverbs.providers.mlx5.dlpack cimport MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_READ_ONLY, \
+    MLX5_DLPACK_ROCM_HOST, mlx5_dlpack_managed, mlx5_dlpack_tensor, mlx5_dlpack_versioned
 from pyverbs.providers.mlx5.object_gate cimport MLX5_GATE_CLOSED, MLX5_GATE_NEW, MLX5_GATE_OPEN, \
     mlx5_gate_abandon, mlx5_gate_begin_close, mlx5_gate_begin_create, mlx5_gate_end, mlx5_gate_enter, \
     mlx5_gate_forked, mlx5_gate_init, mlx5_gate_leave, mlx5_gate_state
@@ -85,13 +88,37 @@ cdef uint64_t _page_size_bits(sizes) except? 0:
     return bits
 
 
+cdef str _contiguous_bytes(mlx5_dlpack_tensor *tensor, size_t *size):
+    """
+    :param size: Out: bytes of a tensor of DLPack; 0 beforehand
+    :return: Why it cannot be registered: not C-contiguous, or it describes more than there can be. Else None
+    """
+    cdef size_t element = (<size_t> tensor.type_bits * tensor.type_lanes + 7) // 8
+    cdef size_t count = 1
+    cdef int64_t dim
+    cdef int i
+    for i in range(tensor.ndim):
+        if tensor.shape[i] == 0:
+            return None
+    for i in range(tensor.ndim - 1, -1, -1):
+        dim = tensor.shape[i]
+        # The stride of a dimension that has one element is never used.
+        if tensor.strides != NULL and dim != 1 and tensor.strides[i] != <int64_t> count:
+            return 'The tensor is not C-contiguous memory: make a contiguous copy of it first'
+        if element == 0 or dim < 0 or <size_t> dim > SIZE_MAX // element // count:
+            return 'The tensor has a type or shape that no memory can have'
+        count *= dim
+    size[0] = count * element
+    return None
+
+
 # The collector must not clear the borrowed view without releasing it.
 @cython.no_gc_clear
 @cython.final
 cdef class UmemMemory:
     """
-    Memory behind a umem: mapped here, or borrowed from an exporter of the buffer protocol. It lives until the umem and
-    every view of it have let go.
+    Memory behind a umem: mapped here, or borrowed from an exporter of the buffer protocol or of DLPack. It lives until the
+    umem and every view of it have let go.
     """
     def __init__(self):
         """
@@ -132,7 +159,11 @@ cdef class UmemMemory:
 
     cdef _borrow(self, exporter, bint writable):
         if not PyObject_CheckBuffer(exporter):
-            raise TypeError(f'buffer: a bytes-like object is required, not {type(exporter).__name__}')
+            if not hasattr(exporter, '__dlpack__'):
+                raise TypeError(f'buffer: an object with the buffer protocol or DLPack is required, not '
+                                f'{type(exporter).__name__}')
+            self._borrow_tensor(exporter, writable)
+            return
         try:
             PyObject_GetBuffer(exporter, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         except (BufferError, ValueError) as ex:
@@ -145,6 +176,58 @@ cdef class UmemMemory:
         self.start = self.view.buf
         self.size = self.view.len
         self.readonly = self.view.readonly
+
+    cdef _borrow_tensor(self, exporter, bint writable):
+        cdef mlx5_dlpack_versioned *versioned = NULL
+        cdef mlx5_dlpack_managed *managed = NULL
+        cdef mlx5_dlpack_tensor *tensor
+        cdef bint readonly = False
+        cdef size_t size = 0
+        # Asked first: for a tensor in another memory, __dlpack__ might copy or wait for the device.
+        kind = exporter.__dlpack_device__()[0]
+        if kind not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
+            raise PyverbsUserError(f'The tensor is not in host memory (DLPack device {int(kind)}): export it as a dma-buf, and '
+                                   f'give its fd as dmabuf_fd')
+        try:
+            try:
+                capsule = exporter.__dlpack__(max_version=(1, 0))
+            except TypeError:
+                # A producer from before version 1, which has no way to say read-only: it refuses to export such memory.
+                capsule = exporter.__dlpack__()
+        except BufferError as ex:
+            raise PyverbsUserError(f'The tensor cannot be exported by DLPack: {ex}') from ex
+        # Until its name is changed, the capsule itself gives the tensor back. That may run Python, so it is dropped before
+        # anything is raised.
+        problem = None
+        if PyCapsule_IsValid(capsule, 'dltensor_versioned'):
+            versioned = <mlx5_dlpack_versioned *> PyCapsule_GetPointer(capsule, 'dltensor_versioned')
+            tensor = &versioned.tensor
+            readonly = versioned.flags & MLX5_DLPACK_READ_ONLY != 0
+        elif PyCapsule_IsValid(capsule, 'dltensor'):
+            managed = <mlx5_dlpack_managed *> PyCapsule_GetPointer(capsule, 'dltensor')
+            tensor = &managed.tensor
+        else:
+            capsule = None
+            raise TypeError(f'buffer: __dlpack__() of {type(exporter).__name__} gave no DLPack capsule')
+        if versioned != NULL and versioned.major != 1:
+            problem = f'The tensor comes by version {versioned.major} of DLPack, 1 and older are known'
+        elif tensor.device_type not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
+            problem = f'The tensor is not in host memory (DLPack device {tensor.device_type})'
+        elif writable and readonly:
+            problem = 'The tensor is read-only; without a write bit in access it may be'
+        else:
+            problem = _contiguous_bytes(tensor, &size)
+        if problem is None and PyCapsule_SetName(capsule, 'used_dltensor_versioned' if versioned != NULL else 'used_dltensor'):
+            problem = 'The tensor could not be taken over'
+        capsule = None
+        if problem is not None:
+            raise PyverbsUserError(problem)
+        self.versioned = versioned
+        self.managed = managed
+        self.exporter = exporter
+        self.start = <char *> tensor.data + tensor.byte_offset
+        self.size = size
+        self.readonly = readonly
 
     cdef _lend(self, keeper, Py_buffer *view, int flags):
         if flags & PyBUF_WRITABLE and self.readonly:
@@ -168,6 +251,10 @@ cdef class UmemMemory:
     def __dealloc__(self):
         if self.borrowed:
             PyBuffer_Release(&self.view)
+        if self.versioned != NULL and self.versioned.deleter != NULL:
+            self.versioned.deleter(self.versioned)
+        if self.managed != NULL and self.managed.deleter != NULL:
+            self.managed.deleter(self.managed)
         if self.mapping != NULL:
             munmap(self.mapping, self.mapping_length)
 
@@ -210,15 +297,16 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                             bytes. 0 leaves the choice to the kernel, and the umem must then be used from its start
         :param comp_mask: MLX5DV_UMEM_MASK_DMABUF or 0; a dmabuf_fd implies it
         :param dmabuf_fd: A dma-buf to register in place of memory; the caller may close it once this returns
-        :param buffer: An object with the buffer protocol to register, writable if access has a write bit. Its view is
-                       held, so that it can be neither freed nor resized until the umem is closed
+        :param buffer: An object with the buffer protocol, or a tensor in host memory with DLPack, to register: C-contiguous,
+                       and writable if access has a write bit. Its view is held, so that it can be neither freed nor
+                       resized until the umem is closed
         :raises PyverbsUserError: Arguments that contradict each other or do not fit, a closed context, or already
                                   initialized
         :raises PyverbsRDMAError: Refused by library or kernel, error_code says why: EINVAL (no DEVX, access, size 0, a
                                   range that wraps, no page size that fits, not a dma-buf), EFAULT (memory not mapped, or
                                   not writable), ENOMEM (over RLIMIT_MEMLOCK, or no memory), EBADF (dmabuf_fd),
                                   EOPNOTSUPP (comp_mask, or not an mlx5 device)
-        :raises TypeError: buffer has no buffer protocol
+        :raises TypeError: buffer has neither the buffer protocol nor DLPack
 
         See mlx5dv_devx_umem_reg(3).
         """
