@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -133,6 +138,31 @@ def test_ended_from_outside(number: signal.Signals, moment: float | str, tmp_pat
         return
     assert p.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert [x for x in tmp_path.iterdir() if x.name.startswith("mlx5emu-")] == []
+
+
+def test_shell(tmp_path: Path) -> None:
+    """The shell has a terminal of this one's size, and its exit status is ours."""
+    pid, terminal = pty.fork()
+    if not pid:
+        env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_LOG": str(tmp_path / "log"), "SHELL": "/bin/sh"}
+        os.execve(sys.executable, [sys.executable, "-m", "mlx5emu", "shell"], env)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
+    seen, typed, end = b"", False, time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        if select.select([terminal], [], [], 1)[0]:
+            try:
+                seen += os.read(terminal, 4096)
+            except OSError:     # the other side has closed
+                break
+        if not typed and seen.rstrip().endswith((b"#", b"$")):
+            typed = True
+            os.write(terminal, b"tty; stty size; ls /dev/infiniband; exit 5\r")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 5, seen
+    assert b"/dev/hvc0" in seen
+    assert b"33 111" in seen
+    assert b"uverbs0" in seen
 
 
 def test_ethernet(tmp_path: Path) -> None:

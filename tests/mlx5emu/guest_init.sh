@@ -78,8 +78,10 @@ done
 ulimit -l unlimited
 say start
 if [ "$tty" = 1 ]; then
-	stty rows "$rows" cols "$cols" </dev/hvc0
-	setsid cttyhack chroot /host /run/mlx5emu/command </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+	# Kept open in between: the last close of a terminal forgets its size.
+	exec 4<>/dev/hvc0
+	stty rows "$rows" cols "$cols" <&4
+	setsid -c chroot /host /run/mlx5emu/command <&4 >&4 2>&1 3>&- 4>&-
 else
 	setsid chroot /host /run/mlx5emu/command <"$(port stdin)" >"$(port stdout)" 2>"$(port stderr)" 3>&-
 fi

@@ -21,7 +21,7 @@ LOADED = ("mlx5_core", "ib_uverbs", "mlx5_ib", "ib_umad", "rdma_ucm")
 LOADED_9P = ("9pnet_virtio", "9p")
 #: Applets that `init` and the tests use; each becomes a link to the one binary.
 APPLETS = ("sh", "mount", "umount", "mkdir", "cat", "echo", "ls", "sleep", "usleep", "poweroff", "insmod", "rmmod", "lsmod",
-           "modprobe", "depmod", "dmesg", "ip", "chroot", "ln", "stty", "setsid", "cttyhack", "env", "kill", "true", "grep")
+           "modprobe", "depmod", "dmesg", "ip", "chroot", "ln", "stty", "setsid", "env", "kill", "true", "grep")
 
 
 class ModuleError(Exception):
