@@ -11,6 +11,7 @@ from .headers import grh
 from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, Run, resolve
 from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
+from .roce_steering import passes
 from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
 from .umr import BindError, update
 from .wqe import (
@@ -302,6 +303,8 @@ class Requester:
             raise NoAnswer
         if peer.recv_psn != qp.send_psn and st != UC:
             raise NoAnswer
+        if not passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn):
+            raise NoAnswer
         return peer, target, pos, srqn
 
     def _dct(self, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
@@ -311,9 +314,12 @@ class Requester:
             mac, _, _, flow, gid = AV_GRH_PART.unpack_from(wqe, 32)
             has_gid = bool(flow & AV_GRH)
             pos = 64
-        target = self.datapath.fabric.route(self.datapath, Address(rlid, gid, has_gid, mac))
+        address = Address(rlid, gid, has_gid, mac)
+        target = self.datapath.fabric.route(self.datapath, address)
         dct = target.card.dcts.find(dest & 0xffffff) if target is not None else None
         if target is None or dct is None or not takes_requests(dct):
+            raise NoAnswer
+        if not passes(self.datapath, target, address, qp.sgid_index, dest & 0xffffff):
             raise NoAnswer
         if dct.access_key != qkey << 32 | low:
             target.key_violation(dct)
@@ -450,8 +456,11 @@ class Requester:
             receivers = [(t, q) for t in self.datapath.multicast_targets() for q in t.groups.get(gid, ())
                          if not (q is qp and qp.block_lb_mc)]
         else:
-            target = self.datapath.fabric.route(self.datapath, Address(rlid, gid, bool(flow & AV_GRH), mac))
+            address = Address(rlid, gid, bool(flow & AV_GRH), mac)
+            target = self.datapath.fabric.route(self.datapath, address)
             peer = target.datagram_qp(qpn) if target is not None else None
+            if target is not None and not passes(self.datapath, target, address, flow >> 20 & 0xff, qpn):
+                peer = None
             receivers = [(target, peer)] if target is not None and peer is not None else []
         if not receivers:
             read_all([(memory, addr, k) for memory, addr, k in runs])
