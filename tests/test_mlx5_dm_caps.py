@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""What a device says that it has: Mlx5DM.query_caps() and python3 -m pyverbs.providers.mlx5.mlx5dv_dm."""
+import errno
+import json
+import subprocess
+import sys
+
+from pyverbs.device import AllocDmAttr, Context
+from pyverbs.pyverbs_error import PyverbsRDMAError
+
+from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_alloc_dm_type, query_hca_cap
+from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
+from tests.mlx5_mem_base import Mlx5MemTestCase, control
+
+MEMIC = mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC
+
+
+class Mlx5DMCapsTest(Mlx5MemTestCase):
+    def test_agrees_with_the_device(self):
+        """What it tells is what allocations find."""
+        caps = Mlx5DM.query_caps(self.ctx)
+        self.assertIsInstance(caps, Mlx5DMCaps)
+        self.assertEqual((caps.device, caps.memic.max_length), (self.dev_name, self.attr_ex.max_dm_size))
+        self.assertEqual([kind for kind in mlx5dv_alloc_dm_type if kind != MEMIC], list(caps.sw_icm))
+        for kind in mlx5dv_alloc_dm_type:
+            with self.subTest(kind=kind.name):
+                try:
+                    Mlx5DM(self.ctx, AllocDmAttr(64), Mlx5AllocDmAttr(kind)).close()
+                    self.assertIsNone(caps.missing(kind))
+                except PyverbsRDMAError as ex:
+                    self.assertEqual(ex.error_code, errno.EOPNOTSUPP)
+                    self.assertIn(caps.missing(kind), str(ex))
+        with Mlx5DM(self.ctx, AllocDmAttr(caps.memic.max_length)) as dm:
+            for op in range(32):
+                if op in caps.memic.operations:
+                    dm.map_op_addr(op).close()
+                else:
+                    self.refused(errno.EOPNOTSUPP, dm.map_op_addr, op)
+
+    def test_agrees_with_the_card(self):
+        """Each field is read from its place: the emulated card has another value in each."""
+        if not self.card:
+            return
+        profile = control.call('summary')['profile']
+        caps = Mlx5DM.query_caps(self.ctx)
+        self.assertEqual((caps.memic.size, caps.memic.max_length, caps.memic.granularity, caps.memic.max_log_align_req),
+                         (1 << 20, 256 << 10, 64, 18))
+        self.assertEqual(caps.memic.operations, {0: (1, 2, 4, 8), 1: (1, 2, 4, 8)})
+        ranges = [(icm.start, icm.size, icm.block_size) for icm in caps.sw_icm.values()]
+        want = [(0x1000_0000_0000, 1 << 28, 4096), (0x2000_0000_0000, 1 << 24, 4096),
+                (0x3000_0000_0000, 1 << 22, 4096), (0x4000_0000_0000, 1 << 24, 4096)]
+        self.assertEqual(ranges, [(0, 0, 4096) if profile == 'connectx5' and number > 1 else each
+                                  for number, each in enumerate(want)][:len(ranges)])
+
+    def test_forms(self):
+        """A table for people with a line a type; all of it for programs."""
+        caps = Mlx5DM.query_caps(self.ctx)
+        text = str(caps)
+        self.assertIn(f'{self.dev_name}: device memory', text)
+        self.assertEqual(len(text.splitlines()), 3 + len(caps.memic.operations) + len(caps.sw_icm))
+        for kind, icm in caps.sw_icm.items():
+            line = next(line for line in text.splitlines() if line.split()[0] == kind.name.removeprefix('MLX5DV_DM_TYPE_'))
+            self.assertIn(icm.missing or f'{icm.start:#x}', line)
+        back = json.loads(json.dumps(caps.as_dict()))
+        self.assertEqual((back['device'], back['memic']['size']), (self.dev_name, caps.memic.size))
+        self.assertEqual({name: icm['start'] for name, icm in back['sw_icm'].items()},
+                         {kind.name: icm.start for kind, icm in caps.sw_icm.items()})
+        self.assertRaises(AttributeError, setattr, caps, 'device', 'other')
+
+    def test_refusals(self):
+        self.assertRaises(TypeError, Mlx5DM.query_caps, None)
+        self.assertRaises(TypeError, query_hca_cap, self.ctx, 'general')
+        for page in (-1, 0x8000, 2**64):
+            self.wrong(query_hca_cap, self.ctx, page)
+        # The firmware knows no such page: its status and syndrome are in the text.
+        self.assertRegex(self.refused(errno.EREMOTEIO, query_hca_cap, self.ctx, 0x7fff), r'page 0x7fff \(status 0x[1-9a-f]')
+        with Context(name=self.dev_name) as ctx:
+            self.assertEqual(Mlx5DM.query_caps(ctx), Mlx5DM.query_caps(self.ctx))
+        self.wrong(Mlx5DM.query_caps, ctx)
+        self.wrong(query_hca_cap, Context.__new__(Context), 0)
+
+    def shell(self, *words):
+        return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm', *words], capture_output=True,
+                              text=True, timeout=60, check=False)
+
+    def test_shell(self):
+        """The program prints the same table, or the same for programs, of one device or all."""
+        caps = Mlx5DM.query_caps(self.ctx)
+        done = self.shell('--dev', self.dev_name)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f'{caps}\n', ''))
+        done = self.shell('--json')
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        self.assertIn(json.loads(json.dumps(caps.as_dict())), json.loads(done.stdout))
+        done = self.shell('--dev', 'nowhere9')
+        self.assertEqual((done.returncode, done.stdout), (2, ''))
+        self.assertIn(f'no RDMA device nowhere9; there are: {self.dev_name}', done.stderr)
+        self.assertEqual(self.shell('--nonsense').returncode, 2)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""rdma-core's own tests of DM, unchanged, with Mlx5DM in its place: it is one."""
+import contextlib
+import importlib
+import unittest
+from unittest import mock
+
+import pyverbs.device
+
+from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM, Mlx5DMOpAddr
+from tests.mlx5_mem_base import Mlx5MemTestCase
+
+#: Where rdma-core's suite uses DM: module and class.
+USERS = (('tests.test_device', 'DMTest'), ('tests.test_mr', 'DeviceMemoryAPITest'), ('tests.test_mlx5_dm_ops', 'Mlx5DmOpAddresses'))
+
+
+class Mlx5DMDropInTest(Mlx5MemTestCase):
+    def run_upstream(self, **replaced):
+        """
+        Run them with classes replaced in pyverbs.device and in the tests' own names.
+        :return: The names of the tests that ran
+        """
+        names = []
+        for module_name, class_name in USERS:
+            module = importlib.import_module(module_name)
+            tests = unittest.defaultTestLoader.loadTestsFromTestCase(getattr(module, class_name))
+            with contextlib.ExitStack() as stack:
+                for holder in (pyverbs.device, module):
+                    for name, value in replaced.items():
+                        if hasattr(holder, name):
+                            stack.enter_context(mock.patch.object(holder, name, value))
+                for test in tests:
+                    with self.subTest(test=test.id()):
+                        result = unittest.TestResult()
+                        test.run(result)
+                        for _, text in result.failures + result.errors + result.skipped:
+                            self.fail(text)
+                        self.assertEqual(result.testsRun, 1)
+                    names.append(test.id())
+        return names
+
+    def counting(self, kind):
+        """A subclass that counts its objects."""
+        class Counting(kind):
+            made = 0
+
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                Counting.made += 1
+        return Counting
+
+    def test_dm(self):
+        """With rdma-core's own Mlx5DmOpAddr on Mlx5DM."""
+        dm = self.counting(Mlx5DM)
+        names = self.run_upstream(DM=dm)
+        self.assertGreaterEqual(len(names), 12)
+        self.assertGreaterEqual(dm.made, len(names) - 2)
+        self.assert_live('memic', 0)
+
+    def test_dm_and_operations(self):
+        """With Mlx5DMOpAddr in the other's place too."""
+        op = self.counting(Mlx5DMOpAddr)
+        self.run_upstream(DM=Mlx5DM, Mlx5DmOpAddr=op)
+        self.assertGreaterEqual(op.made, 22)
+        self.assert_live('memic', 0)
