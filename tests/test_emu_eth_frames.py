@@ -81,8 +81,8 @@ class Bench:
         return self.g.cmd('CREATE_FLOW_GROUP', table_type=self.tables[t], table_id=t, start_flow_index=start, end_flow_index=end,
                           match_criteria_enable=enable, **{f'match_criteria.{k}': v for k, v in criteria.items()})['group_id']
 
-    def entry(self, t: int, g: int, index: int, action: int, *destinations: tuple[int, int], counter: int = 0, match: dict[str, Any] | None = None,
-              **context: int) -> None:
+    def entry(self, t: int, g: int, index: int, action: int, *destinations: tuple[int, int], counter: int = 0,
+              match: dict[str, Any] | None = None, **context: int) -> None:
         """A rule."""
         tail = b''.join(bytes([k]) + n.to_bytes(3, 'big') + bytes(4) for k, n in destinations)
         tail += counter.to_bytes(4, 'big') + bytes(4) if counter else b''

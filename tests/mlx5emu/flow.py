@@ -6,6 +6,7 @@ The objects are kept whole; ``steering`` walks packets through them.
 from bisect import insort
 from typing import TYPE_CHECKING
 
+from . import prm
 from .firmware import Command, Status, command
 from .flow_namespace import properties
 from .packet import criteria_mask
@@ -22,6 +23,8 @@ REFORMAT, DECAP, MODIFY, VLAN_POP, VLAN_PUSH, VLAN_POP_2, VLAN_PUSH_2 = 0x10, 0x
 #: Capability of the table type that each action other than the first four needs.
 ACTION_CAPS = {REFORMAT: 'reformat', DECAP: 'decap', MODIFY: 'max_modify_header_actions', VLAN_POP: 'pop_vlan', VLAN_PUSH: 'push_vlan',
                VLAN_POP_2: 'pop_vlan_2', VLAN_PUSH_2: 'push_vlan_2'}
+#: table_miss_action.
+MISS_DEFAULT, MISS_FORWARD, MISS_NEXT_DOMAIN = 0, 1, 2
 _COUNTER = (1 << 64) - 1
 MAX_GROUPS, MAX_ENTRIES = 1 << 12, 1 << 16
 
@@ -106,6 +109,16 @@ def _table(card: 'Card', cmd: Command) -> FlowTable:
     return table
 
 
+def _miss(card: 'Card', cmd: Command, table_type: int, c: prm.View) -> FlowTable | None:
+    """The table that a miss goes to; None for what the namespace does by default, which for RDMA is to go on in the next domain."""
+    action = c['table_miss_action']
+    if action == MISS_FORWARD:
+        return card.flow_tables.get(c['table_miss_id'], cmd.uid)
+    if action != MISS_DEFAULT and not (action == MISS_NEXT_DOMAIN and properties(card, table_type)['table_miss_action_domain']):
+        raise Status('BAD_PARAM', 'table_miss_action')
+    return None
+
+
 @command('CREATE_FLOW_TABLE', min_in=0x28)
 def create_flow_table(card: 'Card', cmd: Command) -> None:
     """A table of 2^log_size entries; the miss table must be of a higher level."""
@@ -116,7 +129,7 @@ def create_flow_table(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'flow table size')
     if c['sw_owner']:
         raise Status('BAD_PARAM', 'software-owned flow tables are not supported')
-    miss = card.flow_tables.get(c['table_miss_id'], cmd.uid) if c['table_miss_action'] == 1 else None
+    miss = _miss(card, cmd, table_type, c)
     table = FlowTable(table_type, c['level'], c['log_size'], miss)
     cmd.out['table_id'] = card.flow_tables.alloc(table, cmd.uid)
     table.use(miss)
@@ -141,7 +154,7 @@ def modify_flow_table(card: 'Card', cmd: Command) -> None:
     if cmd.inp['modify_field_select'] != 1:
         raise Status('BAD_PARAM', 'modify_field_select')
     c = cmd.inp.sub('flow_table_context')
-    miss = card.flow_tables.get(c['table_miss_id'], cmd.uid) if c['table_miss_action'] == 1 else None
+    miss = _miss(card, cmd, table.table_type, c)
     table.release()
     table.miss = miss
     table.use(miss)

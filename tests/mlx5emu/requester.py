@@ -309,17 +309,17 @@ class Requester:
 
     def _dct(self, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
         qkey, low, dest, _, path, rlid = AV_BASE.unpack_from(wqe, 16)
-        pos, gid, has_gid, mac = 32, bytes(16), False, b''
+        pos, gid, has_gid, mac, sgid_index = 32, bytes(16), False, b'', 0
         if dest & EXTENDED_AV:
             mac, _, _, flow, gid = AV_GRH_PART.unpack_from(wqe, 32)
-            has_gid = bool(flow & AV_GRH)
+            has_gid, sgid_index = bool(flow & AV_GRH), flow >> 20 & 0xff
             pos = 64
         address = Address(rlid, gid, has_gid, mac)
         target = self.datapath.fabric.route(self.datapath, address)
         dct = target.card.dcts.find(dest & 0xffffff) if target is not None else None
         if target is None or dct is None or not takes_requests(dct):
             raise NoAnswer
-        if not passes(self.datapath, target, address, qp.sgid_index, dest & 0xffffff):
+        if not passes(self.datapath, target, address, sgid_index, dest & 0xffffff):
             raise NoAnswer
         if dct.access_key != qkey << 32 | low:
             target.key_violation(dct)
