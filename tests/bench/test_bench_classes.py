@@ -93,6 +93,32 @@ def _speed(call: Callable[[], object]) -> float:
     return counted / spent
 
 
+def _mean(call: Callable[[], object], times: int) -> float:
+    """Return the mean over some runs, in microseconds."""
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times * 1e6
+
+
+@pytest.mark.parametrize(("direction", "threshold"), [("read", 1024), ("write", 16384)])
+def test_giving_up_the_gil(context: Mlx5Context, capsys: pytest.CaptureFixture[str], direction: str, threshold: int) -> None:
+    """A copy just below the size from which Mlx5DM gives up the GIL, and one of it: alone, and beside a thread that computes."""
+    with Mlx5DM(context, device.AllocDmAttr(length=SIZE)) as dm:
+        held, given_up = bytearray(threshold - 4), bytearray(threshold)
+        copy = dm.copy_from_dm_into if direction == "read" else dm.copy_to_dm
+        alone = [min(_mean(lambda b=b: copy(0, b), 500) for _ in range(5)) for b in (held, given_up)]
+        stop, counter = threading.Event(), [0]
+        thread = threading.Thread(target=_count, args=(stop, counter))
+        thread.start()
+        beside = [_mean(lambda b=b: copy(0, b), 500) for b in (held, given_up)]
+        stop.set()
+        thread.join()
+    with capsys.disabled():
+        for what, (a, b) in (("alone", alone), ("beside a busy thread, mean", beside)):
+            print(f"\n  {direction} {threshold} bytes, {what:28} GIL held {a:8.1f} us   given up {b:8.1f} us", end="")
+
+
 @pytest.mark.skipif(not control.available(), reason="only the emulated card can be told to be slow")
 def test_long_pin(context: Mlx5Context, capsys: pytest.CaptureFixture[str]) -> None:
     """While the card takes 500 ms for CREATE_UMEM, another thread runs on: at least 90 % of its speed alone."""

@@ -110,10 +110,11 @@ cdef extern from *:
     void mlx5_dm_access(void *dm, void *host, size_t width, bint store) nogil
 
 
-# From these sizes on copies give up the GIL. Measured: giving it up and taking it back costs 1 us where nobody else wants
-# it, but half a millisecond on average where another thread computes, as one time in ten that thread takes it and keeps
-# it for its 5 ms. So a copy that is shorter than that does others no favour. On PCIe reading waits about a microsecond for
-# each word, writes are posted: both sizes come to a quarter of a millisecond at most.
+# From these sizes on copies give up the GIL. Giving it up and taking it back was measured to cost 0.05 us on two cores and
+# 0.7 us in a VM while nobody else wants it, but 460 us and 35 us on average beside a thread that computes: now and then that
+# one takes it, and keeps it for its 5 ms (test_giving_up_the_gil of the benchmarks). A copy that takes less than that does
+# nobody a favour by giving up the GIL. Over PCIe reading waits for each word, taken as 1 us, and writes are posted, so that
+# below these sizes the GIL is held for about a quarter of a millisecond at most.
 cdef size_t RELEASE_GIL_READING = 1024
 cdef size_t RELEASE_GIL_WRITING = 16384
 
