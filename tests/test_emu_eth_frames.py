@@ -183,6 +183,25 @@ def test_priority_miss_and_drop(bench: Bench) -> None:
     assert (len(a.frames()), len(b.frames())) == (0, 0)
 
 
+def test_refused_and_first_of_equals(bench: Bench) -> None:
+    """Actions and misses that the table type has not are refused; of two rules that match the same the lower index counts."""
+    r, t = Receiver(bench), bench.table(RDMA_RX, root=False)
+    g = bench.group(t, enable=0)
+    head = {'table_type': RDMA_RX, 'table_id': t, 'flow_context.group_id': g}
+    assert bench.g.fails('SET_FLOW_TABLE_ENTRY', **head, **{'flow_context.action': flow.DECAP}) == 'BAD_PARAM'
+    for kind, status in ((NIC_RX, 'BAD_PARAM'), (RDMA_RX, 'OK')):
+        assert bench.g.fails('CREATE_FLOW_TABLE', table_type=kind, **{'flow_table_context.table_miss_action': 2}) == status
+    t = bench.table()
+    g = bench.group(t, enable=0)
+    bench.entry(t, g, 5, flow.FORWARD, (flow.TO_TIR, r.tir))
+    bench.entry(t, g, 7, flow.DROP)
+    bench.send(PLAIN)
+    assert len(r.frames()) == 1
+    bench.entry(t, g, 3, flow.DROP)
+    bench.send(PLAIN)
+    assert r.frames() == []
+
+
 def test_several_destinations_and_circle(bench: Bench) -> None:
     """A copy to each destination; tables that lead in a circle end the packet, not the card."""
     a, b = Receiver(bench), Receiver(bench)
@@ -236,7 +255,7 @@ def test_tunnels_and_tags(bench: Bench) -> None:
     """Encapsulation, decapsulation, tags on and off: each undoes the other, and lengths and checksum fit."""
     r = Receiver(bench)
     vxlan = struct.pack('>II', 8 << 24, 77 << 8)
-    outer = ether(ipv4(udp(vxlan, dport=packet.VXLAN_PORT)))
+    outer = ether(ipv4(udp(vxlan, dport=4789)))
     layout = prm.new(prm.command_layouts('ALLOC_PACKET_REFORMAT_CONTEXT')[0])
     layout['opcode'] = prm.OPCODES['ALLOC_PACKET_REFORMAT_CONTEXT']
     layout['packet_reformat_context.reformat_type'] = 2
@@ -347,6 +366,9 @@ def test_offloads(bench: Bench) -> None:
     bench.send(bad, flags=0xc0)
     first, second = r.frames()
     assert (first[0]['hds_ip_ext'], second[0]['hds_ip_ext']) == (5, 7) and any(second[1][40:42])
+    filled = second[1]
+    bench.send(filled[:-1] + b'?')
+    assert [c['hds_ip_ext'] for c, _ in r.frames()] == [3]
     tcp = struct.pack('>HHIIBBHHH', 1, 2, 1000, 0, 0x50, 0x19, 100, 0, 0)
     long = ether(ipv4(tcp + bytes(range(250)), protocol=6))
     bench.send(long, Op.LSO, mss=100, head=54)
@@ -377,7 +399,7 @@ def test_inner_headers_and_registers() -> None:
     """What is inside GRE and Geneve tunnels is matched as inner headers; registers are part of the match."""
     inner = ether(ipv4(udp(b'i', dport=99)))
     gre = ether(ipv4(b'\x20\x00\x65\x58' + b'\0\0\x12\x34' + inner, protocol=47))
-    geneve = ether(ipv4(udp(struct.pack('>BBHI', 0, 0x80, 0x6558, 2 << 8) + inner, dport=packet.GENEVE_PORT)))
+    geneve = ether(ipv4(udp(struct.pack('>BBHI', 0, 0x80, 0x6558, 2 << 8) + inner, dport=6081)))
     for data, misc in ((gre, {'gre_k_present': 1, 'gre_protocol': 0x6558}), (geneve, {'geneve_vni': 2, 'geneve_oam': 1})):
         p = Packet(data, sqn=0x77)
         p.set_register('metadata_reg_c_1', 5)
@@ -397,7 +419,7 @@ def test_cut_off_frames(bench: Bench, cut: int) -> None:
     bench.entry(t, bench.group(t, enable=0), 0, flow.FORWARD | flow.MODIFY | flow.DECAP | flow.VLAN_POP, (flow.TO_TIR, r.tir),
                 modify_header_id=context)
     inner = ether(ipv4(udp(b'i' * 40, dport=99)))
-    whole = ether(ipv4(udp(struct.pack('>II', 8 << 24, 1) + inner, dport=packet.VXLAN_PORT)), tags=b'\x81\0\0\x01')
+    whole = ether(ipv4(udp(struct.pack('>II', 8 << 24, 1) + inner, dport=4789)), tags=b'\x81\0\0\x01')
     bench.send(whole[:cut], flags=0xc0)
     assert len(bench.scq.poll()) == 1
 

@@ -198,6 +198,8 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
         out['flow_table_properties_nic_receive_rdma.table_miss_action_domain'] = 1
         out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
     if eth:
+        out |= {f'flow_table_properties_nic_{way}_rdma.{k}': v for way in ('receive', 'transmit') for k, v in table.items()
+                if not k.startswith('sw_owner')}
         out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
     # Where software steering sends what it drops or lets through: ICM that no software allocates.
     out |= {'sw_steering_nic_rx_action_drop_icm_address': _ICM_BASE + 0x1000,
