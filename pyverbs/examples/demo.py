@@ -82,7 +82,7 @@ def show_sw_icm(table, ctx):
     for kind in mlx5dv_alloc_dm_type:
         if kind == mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC:
             continue
-        name = kind.name[15:].replace('_SW_ICM', '').replace('HEADER_MODIFY', 'MODIFY')
+        name = kind.name[15:].replace('_SW_ICM', '')
         try:
             with Mlx5DM(ctx, d.AllocDmAttr(length=4096), Mlx5AllocDmAttr(kind)) as dm:
                 table.row('allocate SW ICM', name, dm.length, dm.remote_va, dm.handle)
