@@ -444,3 +444,12 @@ def test_rdma_tables_drop() -> None:
         b.g.cmd('DELETE_FLOW_TABLE_ENTRY', table_type=kind, table_id=t, flow_index=0)
         q.post_send(Op.WRITE, raddr(b.buf, b.key), sge(b.buf, 8, b.key))
         assert b.card.internal_errors == 0
+
+
+def test_switch_without_ports(bench: Bench) -> None:
+    """The function manages its switch, which offers no tables; so the driver can tell its mode."""
+    for kind in (8, 9):
+        out = bench.g.cmd('QUERY_HCA_CAP', op_mod=kind << 1 | 1, out_len=16 + 4096)
+        assert not any(out.buf[16:])
+    assert bench.card.caps.get('eswitch_manager') == 1
+    assert bench.g.fails('CREATE_FLOW_TABLE', table_type=4) == 'BAD_PARAM'

@@ -20,6 +20,8 @@ PAGES = {
     'atomic': (0x3, 'atomic_caps'),
     'roce': (0x4, 'roce_cap'),
     'flow_table': (0x7, 'flow_table_nic_cap'),
+    'eswitch_flow_table': (0x8, 'flow_table_eswitch_cap'),
+    'eswitch': (0x9, 'e_switch_cap'),
     'qos': (0xc, 'qos_cap'),
     'device_memory': (0xf, 'device_mem_cap'),
 }
@@ -171,6 +173,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         out |= {
             'roce': 1, 'roce_rw_supported': 1, 'eth_net_offloads': 1, 'pcam_reg': 1, 'mcam_reg': 1, 'qcam_reg': 1, 'log_max_vlan_list': 12,
             'log_max_current_mc_list': 14, 'log_max_current_uc_list': 7, 'max_flow_counter_15_0': 0xffff,
+            # A switch with no other port on it: no virtual functions, no tables of its own.
+            'eswitch_manager': 1,
         }
     return out
 
@@ -193,8 +197,6 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
             for field in _match_fields():
                 out[f'{prefix}.ft_field_support.{field}'] = 1
     if eth:
-        out |= {f'flow_table_properties_nic_{way}_rdma.{k}': v for way in ('receive', 'transmit') for k, v in table.items()
-                if not k.startswith('sw_owner')}
         out['flow_table_properties_nic_receive_rdma.table_miss_action_domain'] = 1
         out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
     if eth:
