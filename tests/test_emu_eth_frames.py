@@ -446,6 +446,32 @@ def test_rdma_tables_drop() -> None:
         assert b.card.internal_errors == 0
 
 
+def test_udp_source_port() -> None:
+    """A connected QP's UDP source port is what RTS2RTS sets; rules of the RDMA tables see it."""
+    from emu_dp_guest import UD, GuestQp, connected, raddr
+    b = Bench()
+    gid = b'\0' * 10 + b'\xff\xff' + bytes([10, 0, 0, 1])
+    entry = prm.new('roce_addr_layout')
+    entry.set(source_l3_address=gid, roce_version=2, roce_l3_type=0)
+    b.card.vport.roce_addresses[0] = bytes(entry.buf)
+    p, _ = connected(b.g)
+    t = b.table(RDMA_TX)
+    counter = b.g.cmd('ALLOC_FLOW_COUNTER')['flow_counter_id']
+    b.entry(t, b.group(t, **{'outer_headers.udp_sport': 0xffff}), 0, flow.ALLOW | flow.COUNT, counter=counter,
+            match={'outer_headers.udp_sport': 55555})
+    for modified, packets in ((False, 0), (True, 1)):
+        if modified:
+            p.modify('RTS2RTS_QP', **{'primary_address_path.udp_sport': 44444})
+            p.g.cmd('RTS2RTS_QP', qpn=p.number, opt_param_mask_95_32=4, **{'qpc.primary_address_path.udp_sport': 55555})
+        p.model.rgid, p.model.grh = gid, True
+        p.post_send(Op.WRITE, raddr(b.buf, b.key), sge(b.buf, 8, b.key))
+        assert b.count(counter)[0] == packets
+    d = GuestQp(b.g, UD)
+    d.connect(0)
+    assert b.g.fails('RTS2RTS_QP', qpn=d.number, opt_param_mask_95_32=4) == 'BAD_PARAM'
+    assert b.card.internal_errors == 0
+
+
 def test_switch_without_ports(bench: Bench) -> None:
     """The function manages its switch, which offers no tables; so the driver can tell its mode."""
     for kind in (8, 9):

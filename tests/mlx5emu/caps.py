@@ -88,6 +88,7 @@ class Capabilities:
 
     def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = ()) -> None:
         # In the PRM, not in the kernel's header.
+        prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1)})
         prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
@@ -151,10 +152,11 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'relaxed_ordering_read': 1, 'relaxed_ordering_write_umr': 1, 'relaxed_ordering_read_umr': 1,
         'relaxed_ordering_read_pci_enabled': 1,
         # completion queues
-        'log_max_cq': 16, 'log_max_cq_sz': 22, 'cqe_version': 1, 'cq_oi': 1, 'cq_resize': 1, 'cq_moderation': 1,
+        'log_max_cq': 16, 'log_max_cq_sz': 22, 'cqe_version': 1, 'cq_oi': 1, 'cqe_128_always': 1, 'cq_resize': 1, 'cq_moderation': 1,
         'cq_period_start_from_cqe': 1, 'cq_period_mode_modify': 1,
         # queue pairs and shared receive queues
-        'log_max_qp': 17, 'log_max_qp_sz': 15, 'log_max_srq': 16, 'log_max_srq_sz': 15, 'log_max_ra_req_qp': 4, 'log_max_ra_res_qp': 4,
+        'log_max_qp': 17, 'log_max_qp_sz': 15, 'log_max_srq': 16, 'log_max_srq_sz': 15, 'rts2rts_qp_udp_sport': 1,
+        'log_max_ra_req_qp': 4, 'log_max_ra_res_qp': 4,
         'log_max_msg': 30, 'max_wqe_sz_sq': 1024, 'max_wqe_sz_rq': 512, 'max_wqe_sz_sq_dc': 1024, 'log_max_ra_req_dc': 4,
         'log_max_ra_res_dc': 4, 'rc': 1, 'uc': 1, 'ud': 1, 'xrc': 1, 'dct': 1, 'imaicl': 1, 'atomic': 1,
         'qkv': 1, 'pkv': 1, 'sctr_data_cqe': 1, 'compact_address_vector': 1, 'stat_rate_support': 0x3f, 'max_tc': 8, 'max_qp_mcg': 240,

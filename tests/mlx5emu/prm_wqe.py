@@ -35,6 +35,7 @@ prm.declare('dct_event', [('', 192), ('', 8), ('dctn', 24)])
 # Queues whose buffer or doorbell record lies in a umem name it in fields that the kernel's header leaves reserved.
 prm.extend('create_cq_in', {'cq_umem_offset': (0x280, 64), 'cq_umem_id': (0x2c0, 32)})
 prm.extend('modify_cq_in', {'cq_umem_offset': (0x280, 64), 'cq_umem_id': (0x2c0, 32)})
+prm.extend('rts2rts_qp_in', {'opt_param_mask_95_32': (0x840, 64)})
 prm.extend('cqc', {'dbr_umem_id': (0x20, 32)})
 prm.extend('qpc', {'dbr_umem_id': (0x720, 32)})
 prm.extend('create_xrc_srq_in', {'xrc_srq_umem_offset': (0x280, 64), 'xrc_srq_umem_id': (0x2c0, 32)})

@@ -49,6 +49,8 @@ OPTIONAL = {
     1 << 15: ('lag_tx_port_affinity',), 1 << 16: ('primary_address_path.vhca_port_num',), 1 << 25: ('counter_set_id',),
 }
 _ALTERNATE_PATH, _PRIMARY_PATH = 1 << 0, 1 << 7
+#: Bit of opt_param_mask_95_32.
+_UDP_SPORT = 1 << 2
 #: Fields of the primary path that INIT2RTR leaves as they were.
 _KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
 
@@ -90,6 +92,7 @@ class Qp(Object):
         self.ack_timeout = path['ack_timeout']
         self.send_psn, self.recv_psn = c['next_send_psn'], c['next_rcv_psn']
         self.sl, self.rlid, self.grh = path['sl'], path['rlid'], bool(path['grh'])
+        self.udp_sport = path['udp_sport']
         self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path['src_addr_index'], path['pkey_index']
         self.port = path['vhca_port_num'] or 1
         self.block_lb_mc = bool(c['block_lb_mc'])
@@ -218,6 +221,10 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         if mask & bit:
             for path in paths:
                 old[path] = new[path]
+    if cmd.name == 'RTS2RTS_QP' and cmd.inp['opt_param_mask_95_32'] & _UDP_SPORT:
+        if qp.st not in (RC, UC):
+            raise Status('BAD_PARAM', 'UDP source port is for RC and UC')
+        old['primary_address_path.udp_sport'] = new['primary_address_path.udp_sport']
     if new['rlky'] and not cmd.uid:
         old['rlky'] = 1
     qp.decode()

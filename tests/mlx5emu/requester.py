@@ -303,7 +303,7 @@ class Requester:
             raise NoAnswer
         if peer.recv_psn != qp.send_psn and st != UC:
             raise NoAnswer
-        if not passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn):
+        if not passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn, qp.udp_sport):
             raise NoAnswer
         return peer, target, pos, srqn
 

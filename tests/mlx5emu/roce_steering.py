@@ -13,26 +13,30 @@ if TYPE_CHECKING:
 
 _ROCE_V1_ETHERTYPE = 0x8915
 _BTH = 12
+MIN_SPORT = 0xc000
 
 
-def frame(source: 'DataPath', address: Address, sgid_index: int, qpn: int) -> bytes:
-    """The headers of a RoCE packet to a QP, as far as flow tables look at them."""
+def frame(source: 'DataPath', address: Address, sgid_index: int, qpn: int, sport: int = 0) -> bytes:
+    """The headers of a RoCE packet to a QP, as far as flow tables look at them.
+
+    :param sport: UDP source port; 0: the least of the card's range.
+    """
     header = grh(source.card, 0, sgid_index << 20, 0, 64, address.gid)
     bth = bytes(5) + qpn.to_bytes(3, 'big') + bytes(_BTH - 8)
     ethernet = address.mac.rjust(6, b'\0') + source.card.vport.mac.to_bytes(6, 'big')
     if header.l3_type not in (ROCE_V2_IPV4, ROCE_V2_IPV6):
         return ethernet + struct.pack('>H', _ROCE_V1_ETHERTYPE) + header.data + bth
-    udp = struct.pack('>HHHH', 0xc000, ROCE_PORT, 8 + _BTH, 0)
+    udp = struct.pack('>HHHH', sport or MIN_SPORT, ROCE_PORT, 8 + _BTH, 0)
     if header.l3_type == ROCE_V2_IPV4:
         return ethernet + struct.pack('>H', IPV4) + header.data[20:] + udp + bth
     return ethernet + struct.pack('>H', IPV6) + header.data + udp + bth
 
 
-def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int) -> bool:
+def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int, sport: int = 0) -> bool:
     """Whether a RoCE packet gets from one port to the other."""
     leaves, enters = RDMA_TX in source.card.flow_roots, RDMA_RX in target.card.flow_roots
     if not leaves and not enters:
         return True
-    data = frame(source, address, sgid_index, qpn)
+    data = frame(source, address, sgid_index, qpn, sport)
     return (not leaves or bool(source.steering.walk(RDMA_TX, Packet(data, qpn)))) and (
         not enters or bool(target.steering.walk(RDMA_RX, Packet(data))))
