@@ -47,10 +47,10 @@ class Mlx5DevxUmemDropInTest(Mlx5DevxUmemTestCase):
         theirs = run_with(Mlx5UMEM)
         ours = run_with(Mlx5DevxUmem)
         self.assertEqual(ours, theirs)
-        # Two queue pairs, each with two queues and two doorbell records, a test.
+        # Queues and doorbell records, of each test that passed.
         passed = [name for name, how in ours[0].items() if how == 'ok']
         self.assertIn('test_devx_rc_qp_send_imm_traffic', passed)
-        self.assertGreaterEqual(ours[1], 8 * len(passed))
+        self.assertGreaterEqual(ours[1], 4 * len(passed))
         for name, how in ours[0].items():
             self.assertTrue(how == 'ok' or how.startswith('skipped'), f'{name}: {how}')
         self.assert_live('umem', 0)

@@ -3,6 +3,7 @@
 Whatever becomes of a process, its threads and its objects, each umem on the card is destroyed once: processes that fork, that
 end with umems open, threads that close the same one, cycles, and contexts that are closed with everything still on them.
 """
+import errno
 import gc
 import itertools
 import threading
@@ -10,6 +11,7 @@ import weakref
 
 from pyverbs.device import Context
 from pyverbs.pd import PD
+from pyverbs.pyverbs_error import PyverbsRDMAError
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 from tests.mlx5_mem_base import control
@@ -234,6 +236,29 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                     self.assertEqual([umem.closed for umem in umems.values()], [True] * 3)
                     for exporter in data:
                         exporter.append(1)
+
+    def test_u4_refused_under_a_memory_key(self):
+        """U4: while a key uses it the card refuses; all memory stays with its source, and a later close succeeds."""
+        with PD(self.ctx) as pd:
+            for kwargs in ({}, {'buffer': bytearray(PATTERN)}):
+                with self.subTest(**kwargs):
+                    umem = self.umem(LENGTH, access=WRITE, **kwargs)
+                    key = devx_mkey(self.ctx, umem, pd)
+                    number, created = umem.umem_id, self.live().get('umem', 0)
+                    for _ in range(2):
+                        with self.assertRaises(PyverbsRDMAError) as caught:
+                            umem.close()
+                        self.assertIn(caught.exception.error_code, (errno.EBUSY, errno.EINVAL))
+                    self.assertEqual((umem.closed, umem.umem_id, self.live().get('umem', 0)), (False, number, created))
+                    with memoryview(umem) as view:
+                        self.assert_both_ways(umem, view)
+                    if kwargs:
+                        self.assertRaises(BufferError, kwargs['buffer'].append, 1)
+                    key.close()
+                    umem.close()
+                    self.assertTrue(umem.closed)
+                    if kwargs:
+                        kwargs['buffer'].append(1)
 
     def test_u8_plain_context_releases_the_buffers(self):
         """U8: a plain context closes its umems: the buffers are free right after, though nobody has touched the umems."""
