@@ -37,7 +37,7 @@ mlx5_mem_look_for(MLX5_MEM_HAVE_DM_TYPE_ENCAP providers/mlx5/mlx5_api.h MLX5DV_D
 mlx5_mem_look_for(MLX5_MEM_HAVE_DM_EXPORT_DMABUF_FD libibverbs/verbs.h ibv_dm_export_dmabuf_fd)
 mlx5_mem_look_for(MLX5_MEM_HAVE_DEVX_UMEM_EXPORT providers/mlx5/mlx5dv.h mlx5dv_devx_umem_export)
 mlx5_mem_look_for(MLX5_MEM_HAVE_EXPORT_SIZES providers/mlx5/mlx5dv.h mlx5dv_get_export_sizes)
-# From 64 on every Context has a set of its umems; before, Mlx5Context alone has.
+# From 64 on every Context tracks its umems; before, Mlx5Context alone does.
 mlx5_mem_look_for(MLX5_MEM_CONTEXT_HAS_DEVX_UMEMS pyverbs/device.pxd devx_umems)
 
 # What these modules cannot do without: better said here than by a compiler error in generated code.
@@ -57,9 +57,7 @@ if (MLX5_MEM_CONTEXT_HAS_DEVX_UMEMS)
 else()
   set(MLX5_MEM_CONTEXT_UMEMS "    if isinstance(context, Mlx5Context):
         return (<Mlx5Context>context).devx_umems
-    # A plain Context has no set for umems. It closes each member of this one, whatever it is, before itself, and after
-    # all that may be made on a umem.
-    return context.dr_domains")
+    return None")
 endif()
 
 # configure_file leaves a file whose content stays the same alone, so nothing is rebuilt without need.
