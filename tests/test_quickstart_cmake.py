@@ -151,8 +151,10 @@ def test_tests_are_found(tree: Tree) -> None:
 def test_installed(tree: Tree) -> None:
     """Modules, declarations and stubs are installed beside pyverbs' own, the tests beside rdma-core's."""
     script = (tree.build / "cmake_install.cmake").read_text()
-    for name in ("mlx5dv_dm", "mlx5dv_devx_umem"):
-        assert re.search(rf'pyverbs/providers/mlx5/{name}\.cpython-\S+\.so"', script)
+    # A package, as it can be run by -m.
+    assert f"{tree.ours}/pyverbs/providers/mlx5/mlx5dv_dm/__main__.py" in script
+    for name, file in (("mlx5dv_dm", "mlx5dv_dm/__init__"), ("mlx5dv_devx_umem", "mlx5dv_devx_umem")):
+        assert re.search(rf'pyverbs/providers/mlx5/{file}\.cpython-\S+\.so"', script)
         for end in ("pxd", "pyi"):
             assert f"{tree.ours}/pyverbs/providers/mlx5/{name}.{end}" in script
             link = tree.build / f"python/pyverbs/providers/mlx5/{name}.{end}"
