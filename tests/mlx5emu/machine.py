@@ -34,6 +34,8 @@ class Machine:
     rdma_core_source: Path
     rdma_core_build: Path
     rdma_core_version: str
+    #: The file that this was read from.
+    path: Path
 
     @classmethod
     def load(cls, path: Path | None = None) -> Machine:
@@ -49,7 +51,7 @@ class Machine:
                 qemu=d["qemu"], virtiofsd=d["virtiofsd"], busybox=Path(d["busybox"]), kernel=Path(d["kernel"]["image"]),
                 modules=Path(d["kernel"]["modules"]), release=d["kernel"]["release"], mlx5_include=Path(d["mlx5_include"]),
                 python=d["python"], rdma_core_source=Path(d["rdma_core"]["source"]),
-                rdma_core_build=Path(d["rdma_core"]["build"]), rdma_core_version=d["rdma_core"]["version"])
+                rdma_core_build=Path(d["rdma_core"]["build"]), rdma_core_version=d["rdma_core"]["version"], path=path.resolve())
         except FileNotFoundError:
             raise MachineError(f"{path} is missing: run `bash buildlib/quickstart.sh demo` once, it sets the machine up") from None
         except (KeyError, ValueError, TypeError) as e:
@@ -64,4 +66,4 @@ class Machine:
                 "LD_LIBRARY_PATH": os.pathsep.join([str(build / "lib")] + [p for p in (os.environ.get("LD_LIBRARY_PATH"),) if p]),
                 "PATH": os.pathsep.join([str(Path(self.python).parent), str(build / "bin"), os.environ.get("PATH", "/usr/bin:/bin")]),
                 "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",
-                "MLX5_INCLUDE": str(self.mlx5_include)}
+                "MLX5_INCLUDE": str(self.mlx5_include), "MLX5EMU_MACHINE": str(self.path)}
