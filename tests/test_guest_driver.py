@@ -46,6 +46,18 @@ def load() -> None:
         options = ["prof_sel=0"] if m == "mlx5_core" else []
         subprocess.run(["/run/mlx5emu/bin/modprobe", m, *options], check=True, capture_output=True)
     wait_for(DEVICE)
+    use_port()
+
+
+def use_port() -> None:
+    """Bring the port up again, as it is at power-on: the tests that follow send over it."""
+    subprocess.run(["/run/mlx5emu/bin/netdevs-up"], check=True, capture_output=True)
+    state = Path("/sys/class/infiniband/mlx5_0/ports/1/state")
+    end = time.monotonic() + 20
+    while "ACTIVE" not in state.read_text():
+        if time.monotonic() > end:
+            raise AssertionError(f"port 1 is {state.read_text()}")
+        time.sleep(0.1)
 
 
 def pci_device() -> Path:
@@ -101,6 +113,7 @@ class DriverTest(unittest.TestCase):
         self.assertEqual(control.call("objects"), {})
         (driver / "bind").write_text(device.name)
         wait_for(DEVICE)
+        use_port()
         self.assert_silent(self.since)
 
     def test_unbind_bind(self) -> None:
@@ -113,4 +126,5 @@ class DriverTest(unittest.TestCase):
         self.assertEqual(control.call("pages"), 0)
         (driver / "bind").write_text(device.name)
         wait_for(DEVICE)
+        use_port()
         self.assert_silent(self.since)

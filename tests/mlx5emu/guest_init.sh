@@ -47,7 +47,7 @@ mkdir -p /host/run/mlx5emu/bin
 ln -s "$(port control)" /host/run/mlx5emu/control
 cat /bin/busybox >/host/run/mlx5emu/bin/busybox
 # modprobe and rmmod work on the guest's modules, which are not in the host's file system
-for applet in modprobe rmmod insmod lsmod; do
+for applet in modprobe rmmod insmod lsmod netdevs-up; do
 	printf '#!/bin/sh\nexec chroot /proc/1/root /bin/%s "$@"\n' $applet >/host/run/mlx5emu/bin/$applet
 done
 for applet in ip dmesg poweroff chroot; do ln -s busybox /host/run/mlx5emu/bin/$applet; done
@@ -69,12 +69,7 @@ until [ -e /dev/infiniband/uverbs0 ]; do
 done
 busybox chmod 666 /dev/infiniband/uverbs* /dev/infiniband/rdma_cm 2>/dev/null
 say uverbs0
-for n in /sys/class/net/*; do
-	[ -e "$n/device/infiniband" ] || continue
-	echo 0 >"/proc/sys/net/ipv6/conf/${n##*/}/accept_dad"
-	ip link set "${n##*/}" up
-	ip addr add "10.9.${#n}.1/24" dev "${n##*/}"
-done
+netdevs-up
 ulimit -l unlimited
 say start
 if [ "$tty" = 1 ]; then

@@ -24,6 +24,10 @@ APPLETS = ("sh", "mount", "umount", "mkdir", "cat", "echo", "ls", "sleep", "usle
            "modprobe", "depmod", "dmesg", "ip", "chroot", "ln", "stty", "setsid", "env", "kill", "true", "grep")
 
 
+#: Brings up the card's network devices.
+NETDEVS_UP = Path(__file__).with_name("guest_netdevs_up.sh")
+
+
 class ModuleError(Exception):
     """A kernel module that was asked for is not in the package."""
 
@@ -133,6 +137,7 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
         a.link(f"bin/{applet}", "busybox")
     a.link("sbin/modprobe", "../bin/busybox")
     a.file("init", init.read_bytes(), 0o755)
+    a.file("bin/netdevs-up", NETDEVS_UP.read_bytes(), 0o755)
     where = f"lib/modules/{release}"
     deps: dict[str, list[str]] = {}
     order: dict[str, list[str]] = {}
@@ -162,7 +167,7 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
 def cached_base(cache: Path, busybox: Path, modules_dir: Path, release: str, init: Path) -> Path:
     """Return the path of the shared archive, made anew only when something in it changed."""
     key = hashlib.sha256()
-    for p in (busybox, init, Path(__file__), modules_dir):
+    for p in (busybox, init, NETDEVS_UP, Path(__file__), modules_dir):
         s = p.stat()
         key.update(f"{p} {s.st_size} {s.st_mtime_ns}\n".encode())
     path = cache / f"initramfs-{release}-{key.hexdigest()[:16]}.cpio"

@@ -10,6 +10,7 @@ names hardware that no ConnectX is.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -65,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
             saved, sys.argv = sys.argv, [sys.argv[0]]
             args_parser.parser.parse_args()
             sys.argv = saved
+            # Its modules import each other in a circle, which can be entered here alone.
+            importlib.import_module("tests.utils")
     if config.getoption("--report-to"):
         config.pluginmanager.register(Reporter(config))
     elif config.getoption("--on-card"):
