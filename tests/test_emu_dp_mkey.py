@@ -303,4 +303,4 @@ def test_query(guest: Guest) -> None:
     out = guest.cmd('QUERY_MKEY', mkey_index=key >> 8, pg_access=1)
     m = out.sub('memory_key_mkey_entry')
     assert (m['start_addr'], m['len'], m['mkey_7_0'], m['pd']) == (0x123000, 2 * PAGE, 0x5a, guest.pd)
-    assert out['bsf0_klm0_pas_mtt0_1'] == struct.pack('>2Q', base, base + PAGE)
+    assert out['bsf0_klm0_pas_mtt0_1'] == struct.pack('>2Q', base | 3, base + PAGE | 3), 'pages of a key made without pg_access are present'

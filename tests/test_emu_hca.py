@@ -221,8 +221,8 @@ def test_set_capabilities(cold) -> None:
     assert card.caps.maximal['general']['log_max_qp'] == 17
     assert set_caps(card, 0, log_max_qp=18) == 'BAD_PARAM'
     assert card.caps.get('log_max_qp') == 12
-    assert set_caps(card, 0, pg=1, log_max_umem=31) == 'OK'
-    assert (card.caps.get('pg'), card.caps.get('log_max_umem')) == (0, 16), 'what cannot be set does not change'
+    assert set_caps(card, 0, pg=0, log_max_umem=31) == 'OK'
+    assert (card.caps.get('pg'), card.caps.get('log_max_umem')) == (1, 16), 'what cannot be set does not change'
     assert set_caps(card, 3, atomic_req_8B_endianness_mode=1, atomic_operations=0) == 'OK'
     assert card.caps.page('atomic')['atomic_req_8B_endianness_mode'] == 1 and card.caps.page('atomic')['atomic_operations']
     card.boot()

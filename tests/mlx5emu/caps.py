@@ -33,6 +33,9 @@ SETTABLE = {
                 'num_vhca_ports', 'log_max_current_uc_list'),
     'atomic': ('atomic_req_8B_endianness_mode',),
     'roce': ('sw_r_roce_src_udp_port',),
+    'odp': ('mem_page_fault', *(f'transport_page_fault_scheme_cap.{f}' for f in (
+        'ud_odp_caps.srq_receive', 'rc_odp_caps.srq_receive',
+        *(f'{t}_odp_caps.{f}' for t in ('xrc', 'dc') for f in ('srq_receive', 'send', 'receive', 'write', 'read', 'atomic'))))),
 }
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
@@ -107,6 +110,10 @@ class Capabilities:
                 raise ValueError(f'{text}: {PAGES[page][1]} has no field {field}') from None
         for name, view in self.maximal.items():
             self.current[name] = prm.View(view.name, bytearray(view.buf))
+        # On-demand paging beyond the basics is off until the driver asks for it.
+        for field in SETTABLE['odp']:
+            if self.current['odp'].has(field):
+                self.current['odp'][field] = 0
 
     def page(self, name: str) -> prm.View:
         """Current values of a page."""
@@ -147,7 +154,7 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'max_num_eqs': 124, 'device_frequency_khz': profile.frequency_khz, 'device_frequency_mhz': profile.frequency_khz // 1000,
         # domains and keys
         'log_max_pd': 16, 'log_max_transport_domain': 12, 'log_max_xrcd': 12, 'log_max_mkey': 18, 'log_max_mrw_sz': 64,
-        'log_max_klm_list_size': 16, 'log_max_bsf_list_size': 6, 'max_indirection': 32, 'fixed_buffer_size': 1, 'null_mkey': 1,
+        'log_max_klm_list_size': 16, 'log_max_bsf_list_size': 6, 'max_indirection': 32, 'fixed_buffer_size': 1, 'null_mkey': 1, 'pg': 1,
         'dump_fill_mkey': 1, 'terminate_scatter_list_mkey': 1, 'umr_extended_translation_offset': 1, 'relaxed_ordering_write': 1,
         'relaxed_ordering_read': 1, 'relaxed_ordering_write_umr': 1, 'relaxed_ordering_read_umr': 1,
         'relaxed_ordering_read_pci_enabled': 1,
@@ -217,6 +224,18 @@ def _match_fields() -> list[str]:
             if bits == 1 and sub is None and not f.startswith('reserved')]
 
 
+def _odp(profile: Profile) -> dict[str, int]:
+    """On-demand paging; ConnectX-7 has the memory scheme besides the transport scheme."""
+    everything = ('send', 'receive', 'write', 'read', 'atomic', 'srq_receive')
+    transports = {'rc': everything, 'xrc': everything, 'dc': everything, 'ud': ('send',)}
+    each = {f'{transport}_odp_caps.{what}': 1 for transport, all_of_it in transports.items() for what in all_of_it}
+    out = {f'transport_page_fault_scheme_cap.{k}': v for k, v in each.items()}
+    if profile.steering_format >= 2:
+        out |= {'mem_page_fault': 1, 'memory_page_fault_scheme_cap.page_prefetch': 1,
+                **{f'memory_page_fault_scheme_cap.{k}': v for k, v in each.items()}}
+    return out
+
+
 _ICM_BASE = 0x0800_0000_0000
 
 
@@ -243,6 +262,7 @@ def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
         'atomic': {'supported_atomic_req_8B_endianness_mode_1': 1, 'atomic_operations': 3, 'atomic_size_qp': 1 << 3,
                    'atomic_size_dc': 1 << 3},
         'flow_table': _flow_table(profile, eth),
+        'odp': _odp(profile),
         'device_memory': _device_memory(profile),
     }
     if eth:

@@ -11,6 +11,7 @@ from .dma import DmaError
 from .ethernet import EthernetReceiver
 from .fabric import Address, Fabric
 from .packet import Packet
+from .page_fault import PageFaults
 from .qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC, event
 from .requester import Requester
 from .responder import Responder
@@ -46,6 +47,7 @@ class DataPath:
         self.stray_doorbells = 0
         #: Errors that CQEs told of: {syndrome: n}.
         self.errors: dict[int, int] = {}
+        self.page_faults = PageFaults(card)
         self.responder = Responder(self)
         self.requester = Requester(self)
         self.steering = Steering(card)

@@ -29,6 +29,12 @@ PA, MTT, KLM, KSM, SW_ICM, MEMIC, CROSSING = 0, 1, 2, 3, 4, 5, 6
 ANY_QP = 0xffffff
 #: Stands for the PD of a queue that is not held to one: the driver's UMR QP has none.
 ANY_PD = -1
+#: Bits of an MTT: the page may be read, may be written; neither: it is absent.
+READABLE, WRITABLE = 1, 2
+#: Errors of the driver until an indirect access to an absent page is refused.
+INDIRECT_LOOKS = 10
+#: log2 bytes of the page size beside the usual ones: the driver makes a key of such pages, all absent, to be told of each access.
+HUGEST_PAGE_SHIFT = 61
 #: Deepest nesting of keys that name keys.
 MAX_DEPTH = 4
 #: Most runs of one translation: what a hostile list of tiny pieces can make the card build for one message.
@@ -46,6 +52,30 @@ Run = tuple[Any, int, int]
 
 class AccessError(Exception):
     """A key or range that the access may not have."""
+
+
+class PageFault(AccessError):
+    """A page that is not present, or not writable; where on-demand paging is not at work, an access error like others.
+
+    :param mkey: the key whose translation entry is absent.
+    :param addr: the first address under it that is absent.
+    :param n: bytes from there to the end of the access under that key.
+    """
+
+    def __init__(self, mkey: 'Mkey', addr: int, n: int) -> None:
+        super().__init__('page is not present')
+        self.leaf, self.leaf_addr, self.leaf_n = mkey.number << 8 | mkey.variant, addr, n
+        #: The access as it was asked for: key, address and bytes.
+        self.key, self.addr, self.n = self.leaf, addr, n
+
+    @property
+    def looks(self) -> int:
+        """Resumes with an error after which the access is refused.
+
+        The driver forgets a part of an implicit key before it takes it out of that key: a fault of the part comes back as an error
+        though the access is allowed, so an indirect access looks again a few times.
+        """
+        return 1 if self.leaf == self.key else INDIRECT_LOOKS
 
 
 class NullMemory:
@@ -67,12 +97,11 @@ class Mkey(Object):
 
     kind = 'mkey'
 
-    def __init__(self, card: 'Card', mkc: bytes, entries: 'array[int]', capacity: int, pg_access: bool) -> None:
+    def __init__(self, card: 'Card', mkc: bytes, entries: 'array[int]', capacity: int) -> None:
         super().__init__()
         self.card, self.mkc, self.entries = card, bytearray(mkc), entries
         #: Octowords (16 bytes) of translation entries that the key may hold.
         self.capacity = capacity
-        self.pg_access = pg_access
         self.umem: Umem | None = None
         self.umem_offset = 0
         self.charged = 0
@@ -158,22 +187,23 @@ class Mkey(Object):
         mask = (1 << shift) - 1
         pos = off + (self.start & mask)
         page, at = pos >> shift, pos & mask
-        need = (2 if write else 1) if self.pg_access else 0
+        need = WRITABLE if write else READABLE
         try:
             entry = entries[page]
-            if need and not entry & need:
-                raise AccessError('page is not present')
+            if not entry & need:
+                raise PageFault(self, self.start + off, n)
             k = mask + 1 - at
             if n <= k:
                 return [(dma, (entry & _ADDRESS) + at, n)]
             start, length = (entry & _ADDRESS) + at, k
+            end = off + n
             out: list[Run] = []
             n -= k
             while n:
                 page += 1
                 entry = entries[page]
-                if need and not entry & need:
-                    raise AccessError('page is not present')
+                if not entry & need:
+                    raise PageFault(self, self.start + end - n, n)
                 k = n if n <= mask else mask + 1
                 addr = entry & _ADDRESS
                 if addr == start + length:
@@ -265,6 +295,9 @@ class Mkey(Object):
 
     def _child(self, out: list[Run], key: int, addr: int, n: int, write: bool, depth: int) -> None:
         if key == NULL_KEY:
+            if self.mode == KSM and self.card.caps.get('pg'):
+                # A part of an implicit on-demand key that has no key of its own yet.
+                raise PageFault(self, addr, n)
             out.append((_NULL, 0, n))
             return
         child = self.card.mkeys.find(key >> 8)
@@ -302,6 +335,7 @@ def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn:
 
     :param right: one of LOCAL_READ .. ATOMIC.
     :param qpn: number of the queue, for keys bound to one.
+    :raises PageFault: a page is absent.
     :raises AccessError: refused.
     """
     mkey = card.mkeys.find(key >> 8)
@@ -310,7 +344,13 @@ def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn:
             return [(_NULL, 0, n)]
         raise AccessError('no such key')
     mkey.check(key & 0xff, right, pd, qpn)
-    return mkey.translate(addr, n, right & (LOCAL_WRITE | REMOTE_WRITE | ATOMIC) != 0) if n else []
+    if not n:
+        return []
+    try:
+        return mkey.translate(addr, n, right & (LOCAL_WRITE | REMOTE_WRITE | ATOMIC) != 0)
+    except PageFault as e:
+        e.key, e.addr, e.n = key, addr, n
+        raise
 
 
 # ---- commands
@@ -334,7 +374,7 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
     inp = cmd.inp
     at = inp.offset('memory_key_mkey_entry')
     actual = inp['translations_octword_actual_size']
-    mkey = Mkey(card, cmd.raw[at:at + 64], array('Q'), 0, bool(inp['pg_access']))
+    mkey = Mkey(card, cmd.raw[at:at + 64], array('Q'), 0)
     if mkey.mode not in _MODES:
         raise Status('BAD_PARAM', 'access mode')
     if mkey.mode == PA and (cmd.uid or inp['mkey_umem_valid']):
@@ -347,7 +387,7 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
     mkey.capacity = max(actual, mkey.octowords)
     if mkey.capacity > 1 << 26:
         raise Status('BAD_PARAM', 'translations_octword_size')
-    if mkey.mode in (MTT, KSM) and not mkey.free and not 12 <= mkey.shift <= 52:
+    if mkey.mode in (MTT, KSM) and not mkey.free and not 12 <= mkey.shift <= 52 and (mkey.mode == KSM or mkey.shift != HUGEST_PAGE_SHIFT):
         raise Status('BAD_PARAM', 'log_page_size')
     if not mkey.length64 and mkey.mode != PA and mkey.start + mkey.length > 1 << 64:
         raise Status('BAD_PARAM', 'range wraps')
@@ -370,6 +410,9 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
         if mkey.mode not in (MTT, KLM, KSM):
             raise Status('BAD_PARAM', 'translation entries in this access mode')
         mkey.entries = _entries(cmd.raw, inp.offset('klm_pas_mtt'), actual)
+        if mkey.mode == MTT and not inp['pg_access']:
+            # The command's list says nothing of presence: every page of it is.
+            mkey.entries = array('Q', [e | READABLE | WRITABLE for e in mkey.entries])
         card.memory.charge(16 * actual)
         mkey.charged = 16 * actual
     try:
@@ -387,11 +430,12 @@ def query_mkey(card: 'Card', cmd: Command) -> None:
     mkey = card.mkeys.get(cmd.inp['mkey_index'], cmd.uid)
     at = cmd.out.offset('memory_key_mkey_entry')
     cmd.out.buf[at:at + 64] = mkey.mkc
-    if cmd.inp['pg_access']:
-        first = array('Q', mkey.entries[:4])
+    if cmd.inp['pg_access'] or mkey.mode in (KLM, KSM):
+        at = cmd.out.offset('bsf0_klm0_pas_mtt0_1')
+        # An indirect key shows as much of its list as the caller has room for, at least two entries.
+        first = array('Q', mkey.entries[:max(4, len(cmd.out.buf) - at >> 3)] if mkey.mode in (KLM, KSM) else mkey.entries[:4])
         first.byteswap()
         raw = first.tobytes()
-        at = cmd.out.offset('bsf0_klm0_pas_mtt0_1')
         cmd.out.buf[at:at + len(raw)] = raw
 
 

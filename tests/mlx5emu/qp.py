@@ -116,6 +116,7 @@ class Qp(Object):
         if self.sq is not None:
             self.sq.waiting = self.sq.scheduled = False
             self.sq.tries = [0, 0]
+            self.sq.faults, self.sq.refused = 0, (0, 0)
 
     def store_psn(self) -> None:
         """Write the packet sequence numbers back to the context."""

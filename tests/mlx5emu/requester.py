@@ -8,7 +8,8 @@ from .dma import DmaError
 from .ethernet import EthernetSender, FrameError
 from .fabric import Address, address_of
 from .headers import grh
-from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, Run, resolve
+from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
+from .page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
 from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
 from .roce_steering import passes
@@ -55,6 +56,9 @@ RNR_TIMER_US = (655360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 96
                 20480, 30720, 40960, 61440, 81920, 122880, 163840, 245760, 327680, 491520)
 #: Bounds of the waiting times, in ns: Python has no use for ten microseconds, and a test none for minutes of "for ever".
 MIN_WAIT_NS, FOREVER_WAIT_NS = 200_000, 20_000_000
+_FETCHING = frozenset((Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA))
+#: What may wait for a page; a UMR's own list may not.
+PAGED_OPS = _FETCHING | {Op.SEND, Op.SEND_IMM, Op.SEND_INVAL, Op.WRITE, Op.WRITE_IMM}
 MULTICAST_QPN = 0xffffff
 _PSN = 0xffffff
 
@@ -152,6 +156,9 @@ class Requester:
         except NoAnswer:
             self._no_answer(qp, ring, index, op, blocks)
             return 0
+        except (PageFault, RemoteFault) as e:
+            self._absent(qp, ring, index, op, blocks, e)
+            return 0
         except (WqeError, Nak) as e:
             self._fail(qp, ring, index, op, blocks, e.syndrome, str(e))
             return 0
@@ -169,8 +176,9 @@ class Requester:
             return 0
         ring.consumer = (index + blocks) & 0xffff
         tries = ring.tries
-        if tries[0] or tries[1]:
+        if tries[0] or tries[1] or ring.faults:
             ring.tries = [0, 0]
+            ring.faults, ring.refused = 0, (0, 0)
         if flags & CTRL_CQ_UPDATE and ring.cq is not None:
             ring.cq.push(CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index),
                          CqeOp.REQ << 4, False)
@@ -241,6 +249,49 @@ class Requester:
         delay = max(4096 << qp.ack_timeout, MIN_WAIT_NS) if qp.ack_timeout else FOREVER_WAIT_NS
         ring.waiting = True
         self._later(qp, delay)
+
+    # ---- page faults
+
+    def _absent(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, e: PageFault | RemoteFault) -> None:
+        """The head WQE met an absent page: it waits until the driver says that it is there."""
+        datapath = e.datapath if isinstance(e, RemoteFault) else self.datapath
+        fault = e.fault if isinstance(e, RemoteFault) else e
+        paged = qp.st in (RC, XRC, DCI) and op in PAGED_OPS or qp.st == UD
+        ring.faults += 1
+        key, refusals = ring.refused
+        refused = key == fault.key and refusals >= fault.looks
+        if refused or ring.faults > MAX_PER_WQE or not paged or not datapath.page_faults.served():
+            syndrome = Syndrome.LOCAL_PROT
+            if isinstance(e, RemoteFault):
+                try:
+                    e.deny()
+                except Nak as nak:
+                    syndrome = nak.syndrome
+            self._fail(qp, ring, index, op, blocks, syndrome, str(e))
+            return
+        place = e.place if isinstance(e, RemoteFault) else Place(READ_OR_ATOMIC if op in _FETCHING else SEND_OR_WRITE, qp.number, index)
+        ring.waiting = True
+        if not datapath.page_faults.report(fault, place, self, qp):
+            ring.faults -= 1
+            self._later(qp, FOREVER_WAIT_NS)
+
+    def resumed(self, qp: Any, epoch: int, error: bool, key: int, looks: int) -> None:
+        """The driver resumed a page fault.
+
+        :param epoch: of the queue when it began to wait; when it is another now, nobody waits any more.
+        :param error: the page could not be brought in.
+        :param key: that the access named.
+        :param looks: errors after which the access is refused.
+        """
+        if qp.epoch != epoch:
+            return
+        ring = qp.sq
+        ring.refused = (key, (ring.refused[1] if ring.refused[0] == key else 0) + 1) if error else (0, 0)
+        if error and ring.refused[1] < looks:
+            self._later(qp, FOREVER_WAIT_NS)
+            return
+        ring.waiting = False
+        self.datapath.guarded(self.run, qp)
 
     # ---- local memory
 

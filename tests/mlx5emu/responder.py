@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The receiving side: receive WQEs, access by remote key, and what is answered."""
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .dma import DmaError
-from .mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, Run, resolve
-from .qp import RECEIVING, XRC
+from .mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
+from .page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, Place, RemoteFault
+from .qp import DCT, RC, RECEIVING, XRC
 from .transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_all
 from .umr import invalidate
 from .wqe import CQE, DATA, ERROR_CQE, INLINE_32, INLINE_64, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 #: cs_res of the context: which receive data go into the CQE.
 SCATTER_64 = 0x2
+
+#: Transports whose requester waits while a page of the receiving side is brought in.
+PAGING = (RC, XRC, DCT)
 
 _CQE_OP = {Op.SEND: CqeOp.RESP_SEND, Op.SEND_IMM: CqeOp.RESP_SEND_IMM, Op.SEND_INVAL: CqeOp.RESP_SEND_INV,
            Op.WRITE_IMM: CqeOp.RESP_WRITE_IMM}
@@ -41,6 +46,34 @@ class NotReady(Exception):
     def __init__(self, timer: int) -> None:
         super().__init__()
         self.timer = timer
+
+
+class _ReceiveFault(RemoteFault):
+    """A receive buffer has an absent page.
+
+    :param refuse: completes the receive WQE in error.
+    """
+
+    def __init__(self, datapath: 'DataPath', fault: PageFault, place: Place, refuse: Callable[[], None]) -> None:
+        super().__init__(datapath, fault, place)
+        self._refuse = refuse
+
+    def deny(self) -> None:
+        """Both sides complete in error."""
+        self._refuse()
+
+
+class _AccessFault(RemoteFault):
+    """The memory behind a remote key has an absent page."""
+
+    def __init__(self, datapath: 'DataPath', fault: PageFault, place: Place, qp: Any) -> None:
+        super().__init__(datapath, fault, place)
+        self._qp = qp
+
+    def deny(self) -> None:
+        """An access error."""
+        self.datapath.to_error(self._qp, 'WQ_ACCESS_ERROR')
+        raise Nak(Syndrome.REMOTE_ACCESS, str(self.fault))
 
 
 class Datagram:
@@ -87,6 +120,7 @@ class Responder:
         :raises NotReady: no receive WQE.
         :raises Nak: refused; the QP is in error then.
         :raises ReadFault: the requester's memory cannot be read; nothing was consumed.
+        :raises RemoteFault: a page of the receive buffer has to be brought in; nothing was consumed.
         """
         ring, srq, cq = self.queue(qp, srqn)
         try:
@@ -104,7 +138,7 @@ class Responder:
             except WriteFault as e:
                 self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
             except AccessError as e:
-                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
+                self._absent(qp, ring, srq, cq, index, n, e)
             except OverflowError as e:
                 self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_LENGTH, Syndrome.REMOTE_INVALID, str(e))
         if op == Op.SEND_INVAL:
@@ -121,6 +155,14 @@ class Responder:
                 srq.consumed()
             except DmaError:
                 pass    # the doorbell record went away under the queue: nothing is posted, so no limit is passed
+
+    def _absent(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int, n: int, e: AccessError) -> None:
+        def refuse() -> None:
+            self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
+        if isinstance(e, PageFault) and qp.st in PAGING:
+            place = Place(RECEIVE, qp.number, index, n) if srq is None else Place(SHARED_QUEUE, srq.number, index, n)
+            raise _ReceiveFault(self.datapath, e, place, refuse) from e
+        refuse()
 
     def scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run], n: int) -> bytes:
         """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the context says so."""
@@ -200,6 +242,7 @@ class Responder:
 
         :param srqn: the XRC SRQ that the request names, or None.
         :raises Nak: the QP or the key does not allow it; the QP is in error then.
+        :raises RemoteFault: a page has to be brought in.
         """
         allowed = qp.rwe if right == REMOTE_WRITE else qp.rre if right == REMOTE_READ else qp.rae
         if not allowed:
@@ -213,6 +256,9 @@ class Responder:
             pd = qp.pd if srqn is None else self.queue(qp, srqn)[0].pd
             return resolve(self.card, key, addr, n, right, pd, qp.number)
         except AccessError as e:
+            if isinstance(e, PageFault) and qp.st in PAGING:
+                place = Place(RDMA_ACCESS | (0 if right == REMOTE_READ else RDMA_WRITE), packet=n)
+                raise _AccessFault(self.datapath, e, place, qp) from e
             self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
             raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
 

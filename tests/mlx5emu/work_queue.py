@@ -19,7 +19,7 @@ class SendRing:
     """
 
     __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer', 'producer', 'waiting', 'tries',
-                 'scheduled')
+                 'scheduled', 'faults', 'refused')
 
     def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int, cq: 'Cq | None', user_index: int) -> None:
         self.owner, self.buf, self.offset, self.dbr, self.cq, self.user_index = owner, buf, offset, dbr, cq, user_index
@@ -37,6 +37,8 @@ class SendRing:
         self.tries = [0, 0]
         #: The rest of a long run waits for its turn.
         self.scheduled = False
+        #: Page faults of the head WQE so far; the key of the last that the driver resumed with an error, and how often.
+        self.faults, self.refused = 0, (0, 0)
 
     def read(self, index: int, n: int, skip: int = 0) -> bytes:
         """``n`` bytes of the WQE at basic block ``index`` from byte ``skip`` on; the ring wraps.
