@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -130,16 +129,9 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
                 with Vm(machine, path, command, logs, memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
                         control=service.serve, kernel_args=options.kernel_args) as vm:
                     status = vm.wait(watch)
-                    return Result(status, vm.times.stages, vm.console, vm.failure, card.internal_errors)
+                    return Result(status, vm.stages, vm.console, vm.failure, card.internal_errors)
             finally:
                 server.stop()
     finally:
         if command_log:
             command_log.close()
-        if card_failed(logs):
-            print(f"logs: {logs}", file=sys.stderr)
-
-
-def card_failed(logs: Path) -> bool:
-    """Tell whether the server left a traceback."""
-    return (logs / "server.log").exists()

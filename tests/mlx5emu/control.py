@@ -119,7 +119,7 @@ class Service:
 
     def objects(self) -> dict[str, list[int]]:
         """Return the numbers of the live objects, by kind; kinds without objects are left out."""
-        live = {kind: table.numbers() for kind, table in self._card.tables.items() if len(table)}
+        live = self._card.objects()
         if self._card.memic.ranges:
             live["memic"] = sorted(self._card.memic.ranges)
         return live

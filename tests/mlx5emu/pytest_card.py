@@ -9,6 +9,7 @@ names hardware that no ConnectX is.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import json
@@ -40,13 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mlx5emu")
     group.addoption("--on-card", action="store_true", help="run the tests that need a device on the emulated card, in a guest")
     group.addoption("--card-args", default="", help="options for `mlx5emu run`, as in --card-args='--profile connectx7'")
-    group.addoption("--report-to", metavar="FILE", help=argparse_hidden())
-
-
-def argparse_hidden() -> str:
-    """Return argparse's word for an option that --help does not list."""
-    import argparse
-    return argparse.SUPPRESS
+    group.addoption("--report-to", metavar="FILE", help=argparse.SUPPRESS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,16 +69,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Guest(config))
 
 
-def _skip_is_failure() -> bool:
-    return control.available()
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
     """Turn a skip on the emulated card into a failure."""
     outcome = yield
     report = outcome.get_result()
-    if report.skipped and not hasattr(report, "wasxfail") and _skip_is_failure():
+    if report.skipped and not hasattr(report, "wasxfail") and control.available():
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if not FOREIGN.search(reason):
             report.outcome = "failed"

@@ -61,13 +61,6 @@ class Command:
         return f"#!/bin/sh\n{cd}exec env -i {' '.join(map(shlex.quote, words))}\n"
 
 
-@dataclass
-class Times:
-    """Seconds since power-on at which the guest reached a stage, by the host's clock."""
-
-    stages: dict[str, float] = field(default_factory=dict)
-
-
 def kvm_usable() -> bool:
     """Tell whether QEMU can use KVM here.
 
@@ -105,7 +98,8 @@ class Vm:
         self.accel = accel or ("kvm" if kvm_usable() else "tcg")
         self.fs = fs or ("virtiofs" if machine.virtiofsd else "9p")
         self.control, self.kernel_args = control, kernel_args
-        self.times = Times()
+        #: Seconds since power-on at which the guest reached a stage, by the host's clock.
+        self.stages: dict[str, float] = {}
         self.status: int | None = None
         self.failure: str | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -224,7 +218,7 @@ class Vm:
             for line in lines:
                 stage, _, rest = line.strip().partition(" ")
                 _, _, text = rest.partition(" ")
-                self.times.stages[stage] = time.monotonic() - self._power_on
+                self.stages[stage] = time.monotonic() - self._power_on
                 if stage == "exit" and text.isdigit():
                     self.status = int(text)
                 elif stage == "failed":
@@ -262,7 +256,7 @@ class Vm:
             if self.status is None:
                 raise VmError(f"the guest hangs: see {self.console}") from None
             self.failure = f"the guest did not power off in {OFF_TIMEOUT:.0f} s after the command"
-        self.times.stages["off"] = time.monotonic() - self._power_on
+        self.stages["off"] = time.monotonic() - self._power_on
         if self.failure and self.status is None:
             raise VmError(f"the guest stopped before the command: {self.failure} ({self.console})")
         if self.status is None:
