@@ -37,6 +37,8 @@ SETTABLE = {
         'ud_odp_caps.srq_receive', 'rc_odp_caps.srq_receive',
         *(f'{t}_odp_caps.{f}' for t in ('xrc', 'dc') for f in ('srq_receive', 'send', 'receive', 'write', 'read', 'atomic'))))),
 }
+#: Types of general objects: SW_ICM.
+GENERAL_OBJECTS = (8,)
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
 
@@ -174,7 +176,7 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'log_max_rqt_size': 11, 'log_max_tis_per_sq': 3, 'log_max_wq_sz': 15, 'log_max_stride_sz_rq': 11, 'log_min_stride_sz_rq': 4,
         'log_max_stride_sz_sq': 11, 'log_min_stride_sz_sq': 6, 'basic_cyclic_rcv_wqe': 1,
         # user contexts and objects
-        'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'general_obj_types': 1 << 8,
+        'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'general_obj_types': sum(1 << n for n in GENERAL_OBJECTS),
         # steering
         'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
     }

@@ -96,7 +96,7 @@ class Card:
         self.tises = self._table('tis', 1, 1 << 14)
         self.tirs = self._table('tir', 1, 1 << 14)
         self.rqts = self._table('rqt', 1, 1 << 14)
-        self.general_objects = self._table('general_object', 1, 1 << 16)
+        self.general_objects = self._table('general_object', 1, 0xffff)
         self.flow_tables = self._table('flow_table', 1, 1 << 12)
         self.modify_headers = self._table('modify_header', 1, 1 << 12)
         self.packet_reformats = self._table('packet_reformat', 1, 1 << 12)

@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""General objects: CREATE, QUERY, MODIFY and DESTROY_GENERAL_OBJECT by object type."""
+"""General objects: CREATE, QUERY, MODIFY and DESTROY_GENERAL_OBJECT by object type.
+
+A file of objects registers its type when it is imported::
+
+    @object_type(SCHEDULING_ELEMENT, 'sched_elem')
+    def create(card, view, uid):
+        return SchedulingElement(...)
+
+The object may have ``describe(view)``, which fills the layout for QUERY_GENERAL_OBJECT, and ``modify(card, view, uid)``; what it has not, the
+card refuses.
+"""
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import prm
 from .firmware import Command, Status, command
-from .icm import SwIcm, create_sw_icm
+from .icm import create_sw_icm
 from .tables import Object
 
 if TYPE_CHECKING:
@@ -15,8 +25,26 @@ SW_ICM = 8
 #: Bytes of the general header before the object's own layout.
 HEADER = 16
 
+Create = Callable[['Card', prm.View, int], Object]
+
 #: {object type: (layout, constructor)}; an object keeps its type as ``obj_type``.
-TYPES: dict[int, tuple[str, Callable[['Card', prm.View], Object]]] = {SW_ICM: ('sw_icm', create_sw_icm)}
+TYPES: dict[int, tuple[str, Create]] = {}
+
+
+def object_type(number: int, layout: str) -> Callable[[Create], Create]:
+    """Register the constructor ``(card, view of the layout, uid)`` of an object type.
+
+    :raises ValueError: the type is registered twice.
+    """
+    def register(create: Create) -> Create:
+        if number in TYPES:
+            raise ValueError(f'general object type {number:#x} is registered twice')
+        TYPES[number] = (layout, create)
+        return create
+    return register
+
+
+object_type(SW_ICM, 'sw_icm')(lambda card, view, uid: create_sw_icm(card, view))
 
 
 def _type(card: 'Card', cmd: Command) -> int:
@@ -33,31 +61,54 @@ def _object(card: 'Card', cmd: Command) -> Any:
     return obj
 
 
-@command('CREATE_GENERAL_OBJECT')
-def create_general_object(card: 'Card', cmd: Command) -> None:
-    """A new object of the type in the header."""
-    layout, create = TYPES[_type(card, cmd)]
+def _given(cmd: Command, layout: str) -> prm.View:
     if len(cmd.raw) < HEADER + (prm.layout_bits(layout) >> 3):
         raise Status('BAD_INP_LEN', 'general object is incomplete')
-    obj: Any = create(card, prm.View(layout, cmd.raw, HEADER))
-    obj.obj_type = cmd.inp['obj_type']
+    return prm.View(layout, cmd.raw, HEADER)
+
+
+def add(card: 'Card', obj: Any, obj_type: int, uid: int) -> int:
+    """Number a new object and keep it.
+
+    :raises Status: EXCEED_LIM when there are too many; the object has then let go of what it used.
+    """
+    obj.obj_type = obj_type
     try:
-        cmd.out['obj_id'] = card.general_objects.alloc(obj, cmd.uid)
+        return card.general_objects.alloc(obj, uid)
     except Status:
         obj.destroyed()
         raise
 
 
+@command('CREATE_GENERAL_OBJECT')
+def create_general_object(card: 'Card', cmd: Command) -> None:
+    """A new object of the type in the header."""
+    number = _type(card, cmd)
+    layout, create = TYPES[number]
+    cmd.out['obj_id'] = add(card, create(card, _given(cmd, layout), cmd.uid), number, cmd.uid)
+
+
 @command('QUERY_GENERAL_OBJECT')
 def query_general_object(card: 'Card', cmd: Command) -> None:
-    """The object's layout as it was created."""
+    """The object's layout as it is now."""
     obj = _object(card, cmd)
     cmd.out['obj_id'] = obj.number
-    if isinstance(obj, SwIcm):
-        if cmd.out_len < HEADER + (prm.layout_bits('sw_icm') >> 3):
+    describe = getattr(obj, 'describe', None)
+    if describe is not None:
+        layout = TYPES[obj.obj_type][0]
+        if cmd.out_len < HEADER + (prm.layout_bits(layout) >> 3):
             raise Status('BAD_OUTP_LEN', 'no room for the object')
-        view = prm.View('sw_icm', cmd.out.buf, HEADER)
-        view.set(log_sw_icm_size=obj.size.bit_length() - 1, sw_icm_start_addr=obj.start)
+        describe(prm.View(layout, cmd.out.buf, HEADER))
+
+
+@command('MODIFY_GENERAL_OBJECT')
+def modify_general_object(card: 'Card', cmd: Command) -> None:
+    """What the type lets one change; an object that cannot change refuses."""
+    obj = _object(card, cmd)
+    modify = getattr(obj, 'modify', None)
+    if modify is None:
+        raise Status('BAD_PARAM', 'objects of that type cannot be modified')
+    modify(card, _given(cmd, TYPES[obj.obj_type][0]), cmd.uid)
 
 
 @command('DESTROY_GENERAL_OBJECT')

@@ -30,6 +30,10 @@ class SwIcm(Object):
         super().__init__()
         self.icm, self.range_name, self.start, self.size = icm, range_name, start, size
 
+    def describe(self, view: prm.View) -> None:
+        """Fill the object's layout."""
+        view.set(log_sw_icm_size=self.size.bit_length() - 1, sw_icm_start_addr=self.start)
+
     def destroyed(self) -> None:
         """Forget the allocation and what was written to it."""
         self.icm.forget(self)
