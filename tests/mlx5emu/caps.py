@@ -24,6 +24,7 @@ PAGES = {
     'eswitch': (0x9, 'e_switch_cap'),
     'qos': (0xc, 'qos_cap'),
     'device_memory': (0xf, 'device_mem_cap'),
+    'general_2': (0x20, 'cmd_hca_cap_2'),
 }
 BY_TYPE = {number: name for name, (number, _) in PAGES.items()}
 
@@ -37,8 +38,9 @@ SETTABLE = {
         'ud_odp_caps.srq_receive', 'rc_odp_caps.srq_receive',
         *(f'{t}_odp_caps.{f}' for t in ('xrc', 'dc') for f in ('srq_receive', 'send', 'receive', 'write', 'read', 'atomic'))))),
 }
-#: Types of general objects: SW_ICM.
-GENERAL_OBJECTS = (8,)
+#: Types of general objects: SW_ICM, RESERVED_QPN; and those that came with ConnectX-6 Dx: AV_QP_MAPPING.
+GENERAL_OBJECTS = (8, 0x2c)
+LATER_GENERAL_OBJECTS = (0x3a,)
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
 
@@ -94,6 +96,9 @@ class Capabilities:
     def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = ()) -> None:
         # In the PRM, not in the kernel's header.
         prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1)})
+        prm.extend('cmd_hca_cap_2', {
+            'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity': (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5),
+            'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
         prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
@@ -176,7 +181,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'log_max_rqt_size': 11, 'log_max_tis_per_sq': 3, 'log_max_wq_sz': 15, 'log_max_stride_sz_rq': 11, 'log_min_stride_sz_rq': 4,
         'log_max_stride_sz_sq': 11, 'log_min_stride_sz_sq': 6, 'basic_cyclic_rcv_wqe': 1,
         # user contexts and objects
-        'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'general_obj_types': sum(1 << n for n in GENERAL_OBJECTS),
+        'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'hca_cap_2': 1,
+        'general_obj_types': sum(1 << n for n in _general_objects(profile)),
         # steering
         'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
     }
@@ -187,6 +193,18 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
             # A switch with no other port on it: no virtual functions, no tables of its own.
             'eswitch_manager': 1,
         }
+    return out
+
+
+def _general_objects(profile: Profile) -> tuple[int, ...]:
+    return GENERAL_OBJECTS + LATER_GENERAL_OBJECTS if profile.steering_format else GENERAL_OBJECTS
+
+
+def _general_2(profile: Profile) -> dict[str, int]:
+    out = {'log_max_num_reserved_qpn': 15, 'log_reserved_qpn_granularity': 6, 'log_reserved_qpn_max_alloc': 10}
+    if profile.steering_format:
+        # Any send queue may do without a doorbell record.
+        out |= {'send_dbr_mode_no_dbr_ext': 1, 'log_max_send_dbr_less_qp_sq': 17}
     return out
 
 
@@ -266,6 +284,7 @@ def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
         'flow_table': _flow_table(profile, eth),
         'odp': _odp(profile),
         'device_memory': _device_memory(profile),
+        'general_2': _general_2(profile),
     }
     if eth:
         # RoCE version: bit 0 is v1, bit 2 is v2; l3_type: bit 1 IPv4, bit 2 IPv6.

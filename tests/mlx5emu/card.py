@@ -13,7 +13,7 @@ from .tables import NumberSpace, Quota, Table
 
 #: Files that register commands when they are imported.
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
-           'header_rewrite', 'mkey', 'cq', 'qp', 'srq', 'wq')
+           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'cq', 'qp', 'srq', 'wq')
 
 
 def _import_modules() -> None:
@@ -97,6 +97,7 @@ class Card:
         self.tirs = self._table('tir', 1, 1 << 14)
         self.rqts = self._table('rqt', 1, 1 << 14)
         self.general_objects = self._table('general_object', 1, 0xffff)
+        self.reserved_qpns = self._table('reserved_qpn', space=self.queue_numbers)
         self.flow_tables = self._table('flow_table', 1, 1 << 12)
         self.modify_headers = self._table('modify_header', 1, 1 << 12)
         self.packet_reformats = self._table('packet_reformat', 1, 1 << 12)

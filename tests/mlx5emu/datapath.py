@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Where SQ doorbells begin in a UAR page, and the size of one BlueFlame buffer.
 SEND_DOORBELL, BLUEFLAME = 0x800, 0x100
+#: Where in a UAR page the doorbells of send queues without a doorbell record are.
+RECORDLESS_DOORBELL = 0x600
 #: A receive queue in error is looked at for newly posted WQEs after this time, then less and less often.
 FLUSH_POLL_NS, FLUSH_POLL_MAX_NS = 2_000_000, 256_000_000
 
@@ -74,11 +76,13 @@ class DataPath:
         :param data: as written.
         """
         if offset < SEND_DOORBELL:
+            if offset == RECORDLESS_DOORBELL and len(data) >= 8:
+                self._recordless(uar, data)
             return
         piece = offset & (BLUEFLAME - 1)
         if piece == 0 and len(data) >= 8:
             queue = self.card.queue_numbers.lookup(int.from_bytes(data[4:7], 'big'))
-            if queue is None or queue.sq is None or queue.uar != uar:
+            if queue is None or queue.sq is None or queue.uar != uar or queue.sq.recordless:
                 self.stray_doorbells += 1
                 return
             before = queue.sq.consumer
@@ -89,6 +93,15 @@ class DataPath:
                 self._second_piece(uar, offset, data[8:])
         elif piece == 8 and self._blueflame is not None:
             self._second_piece(uar, offset - 8, data)
+
+    def _recordless(self, uar: int, data: bytes) -> None:
+        """The control segment of the last WQE that is posted: its index and size tell how far."""
+        queue = self.card.queue_numbers.lookup(int.from_bytes(data[4:7], 'big'))
+        if queue is None or queue.sq is None or queue.uar != uar or not queue.sq.recordless:
+            self.stray_doorbells += 1
+            return
+        queue.sq.producer = int.from_bytes(data[1:3], 'big') + ((data[7] & 0x3f) + 3 >> 2) & 0xffff
+        self.guarded(self.requester.run, queue)
 
     def _remember(self, uar: int, offset: int, queue: Any, before: int, data: bytes) -> None:
         """Keep what a BlueFlame copy may still add to: one NOP that ran without asking for a CQE."""

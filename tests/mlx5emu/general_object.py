@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import prm
 from .firmware import Command, Status, command
 from .icm import create_sw_icm
-from .tables import Object
+from .tables import Object, Table
 
 if TYPE_CHECKING:
     from .card import Card
@@ -29,22 +29,29 @@ Create = Callable[['Card', prm.View, int], Object]
 
 #: {object type: (layout, constructor)}; an object keeps its type as ``obj_type``.
 TYPES: dict[int, tuple[str, Create]] = {}
+_TABLES: dict[int, str] = {}
 
 
-def object_type(number: int, layout: str) -> Callable[[Create], Create]:
+def object_type(number: int, layout: str, table: str = 'general_objects') -> Callable[[Create], Create]:
     """Register the constructor ``(card, view of the layout, uid)`` of an object type.
 
+    :param table: the card's table that numbers the objects: one of its own where the numbers mean something elsewhere too.
     :raises ValueError: the type is registered twice.
     """
     def register(create: Create) -> Create:
         if number in TYPES:
             raise ValueError(f'general object type {number:#x} is registered twice')
-        TYPES[number] = (layout, create)
+        TYPES[number], _TABLES[number] = (layout, create), table
         return create
     return register
 
 
 object_type(SW_ICM, 'sw_icm')(lambda card, view, uid: create_sw_icm(card, view))
+
+
+def _table(card: 'Card', number: int) -> Table:
+    table: Table = getattr(card, _TABLES[number])
+    return table
 
 
 def _type(card: 'Card', cmd: Command) -> int:
@@ -55,8 +62,9 @@ def _type(card: 'Card', cmd: Command) -> int:
 
 
 def _object(card: 'Card', cmd: Command) -> Any:
-    obj = card.general_objects.get(cmd.inp['obj_id'], cmd.uid)
-    if obj.obj_type != _type(card, cmd):
+    number = _type(card, cmd)
+    obj = _table(card, number).get(cmd.inp['obj_id'], cmd.uid)
+    if obj.obj_type != number:
         raise Status('BAD_RES', 'no such object of that type')
     return obj
 
@@ -74,7 +82,7 @@ def add(card: 'Card', obj: Any, obj_type: int, uid: int) -> int:
     """
     obj.obj_type = obj_type
     try:
-        return card.general_objects.alloc(obj, uid)
+        return _table(card, obj_type).alloc(obj, uid)
     except Status:
         obj.destroyed()
         raise
@@ -114,4 +122,5 @@ def modify_general_object(card: 'Card', cmd: Command) -> None:
 @command('DESTROY_GENERAL_OBJECT')
 def destroy_general_object(card: 'Card', cmd: Command) -> None:
     """Refused while something uses the object."""
-    card.general_objects.free(_object(card, cmd).number, cmd.uid)
+    obj = _object(card, cmd)
+    _table(card, obj.obj_type).free(obj.number, cmd.uid)

@@ -23,6 +23,7 @@ from typing import Any
 FORMAT = 3
 _TYPES: dict[str, list] = {}
 _DECLARED: dict[str, list] = {}
+_EXTENDED: dict[str, dict[str, tuple[int, int]]] = {}
 _ACCESS: dict[str, dict[str, tuple]] = {}
 
 #: Every integer constant of the headers' enums by its C name.
@@ -328,6 +329,8 @@ def load(path: str | None = None) -> None:
         elif name.startswith('MLX5_EVENT_TYPE_'):
             EVENTS[name[16:]] = value
     SOURCE = directory
+    for name, more in _EXTENDED.items():
+        _apply(name, more)
 
 
 def _keep(path: str, data: dict[str, Any]) -> None:
@@ -379,8 +382,15 @@ def extend(name: str, fields: dict[str, tuple[int, int]]) -> None:
     What the header names already keeps the header's place.
     """
     load()
-    for field, (offset, bits) in fields.items():
-        _TYPES[name][1].setdefault(field, [offset, bits, None, None])
+    # Another header that is loaded later lacks them as well.
+    _EXTENDED.setdefault(name, {}).update(fields)
+    _apply(name, fields)
+
+
+def _apply(name: str, fields: dict[str, tuple[int, int]]) -> None:
+    if name in _TYPES:
+        for field, (offset, bits) in fields.items():
+            _TYPES[name][1].setdefault(field, [offset, bits, None, None])
 
 
 def has(name: str) -> bool:

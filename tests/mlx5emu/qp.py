@@ -29,6 +29,9 @@ RECEIVING = frozenset((RTR, RTS, SQER, SQD))
 #: rq_type of the context.
 RQ_RING, RQ_SHARED, RQ_CROSS, RQ_NONE = 0, 1, 2, 3
 
+#: send_dbr_mode: the doorbell record tells what is posted, or the doorbell does.
+DBR_VALID, NO_DBR_EXT = 0, 1
+
 #: Command: (states it leaves, state it enters, fields that it always takes).
 TRANSITIONS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
     'RST2INIT_QP': ((RST,), INIT, ('pm_state', 'counter_set_id', 'q_key', 'rre', 'rwe', 'rae', 'atomic_mode', 'deth_sqpn',
@@ -156,6 +159,8 @@ def create_qp(card: 'Card', cmd: Command) -> None:
     sq_log, rq_log, rq_stride = c['log_sq_size'], c['log_rq_size'], c['log_rq_stride'] + 4
     if sq_log > card.caps.get('log_max_qp_sz') or rq_log > card.caps.get('log_max_qp_sz'):
         raise Status('BAD_PARAM', 'queue size')
+    if c['send_dbr_mode'] not in (DBR_VALID, *((NO_DBR_EXT,) if card.caps.page('general_2')['send_dbr_mode_no_dbr_ext'] else ())):
+        raise Status('BAD_PARAM', 'send_dbr_mode')
     if rq_type == RQ_CROSS:
         raise Status('BAD_PARAM', 'cross-channel receive queue is not supported')
     qp.scq = card.cqs.get(c['cqn_snd'], cmd.uid) if has_sq else None
@@ -187,6 +192,7 @@ def create_qp(card: 'Card', cmd: Command) -> None:
             qp.rq = ReceiveRing(qp.buf, 0, rq_log, rq_stride, dbr, qp.pd, signed=bool(c['wq_signature']))
         if sq_bytes:
             qp.sq = SendRing(qp, qp.buf, rq_bytes, sq_log, dbr, qp.scq, qp.user_index)
+            qp.sq.recordless = c['send_dbr_mode'] == NO_DBR_EXT
     try:
         cmd.out['qpn'] = card.qps.alloc(qp, cmd.uid)
     except Status:
@@ -265,7 +271,7 @@ def query_qp(card: 'Card', cmd: Command) -> None:
     c['state'] = qp.state
     if qp.sq is not None:
         try:
-            qp.sq.producer = card.dma.read_be32(qp.sq.dbr + 4) & 0xffff
+            qp.sq.look()
         except DmaError:
             pass
         c.set(hw_sq_wqebb_counter=qp.sq.consumer, sw_sq_wqebb_counter=qp.sq.producer)

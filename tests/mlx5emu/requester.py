@@ -106,11 +106,11 @@ class Requester:
                 self.flush(qp)
             return
         try:
-            ring.producer = self.card.dma.read_be32(ring.dbr + 4) & 0xffff
+            posted = ring.look()
         except DmaError:
             self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
             return
-        if (ring.producer - ring.consumer) & 0xffff > ring.size:
+        if posted > ring.size:
             self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
             return
         wqes, moved = TURN_WQES, TURN_BYTES
@@ -214,8 +214,7 @@ class Requester:
             return
         ring.waiting = ring.scheduled = False
         try:
-            ring.producer = self.card.dma.read_be32(ring.dbr + 4) & 0xffff
-            left = (ring.producer - ring.consumer) & 0xffff
+            left = ring.look()
             if left > ring.size:
                 return
             while left > 0:

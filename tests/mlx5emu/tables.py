@@ -18,6 +18,9 @@ class Object:
 
     kind = ''
 
+    #: How many numbers the object has, from ``number`` on.
+    span = 1
+
     def __init__(self) -> None:
         self.uid = 0
         self.number = -1
@@ -60,13 +63,15 @@ class NumberSpace:
         self.used: dict[int, Any] = {}
         self._next = 0
 
-    def take(self, obj: Any) -> int:
-        """The next free number.
+    def take(self, obj: Any, span: int = 1) -> int:
+        """The next free number, or the first of the next ``span`` free ones (a power of two, and the numbers aligned to it).
 
-        :raises Status: EXCEED_LIM when all are in use.
+        :raises Status: EXCEED_LIM when there are none.
         """
-        if len(self.used) >= self.limit:
+        if len(self.used) > self.limit - span:
             raise Status('EXCEED_LIM', 'number space is full')
+        if span > 1:
+            return self._take_span(obj, span)
         while self.first + self._next in self.used:
             self._next = (self._next + 1) % self.limit
         number = self.first + self._next
@@ -74,9 +79,24 @@ class NumberSpace:
         self.used[number] = obj
         return number
 
-    def give(self, number: int) -> None:
-        """Number is free again."""
-        del self.used[number]
+    def _take_span(self, obj: Any, span: int) -> int:
+        top = self.first + self.limit
+        lowest = -(-self.first // span) * span
+        number = max(lowest, -(-(self.first + self._next) // span) * span)
+        for _ in range(self.limit // span + 1):
+            if number + span > top:
+                number = lowest
+            if not any(n in self.used for n in range(number, number + span)):
+                self.used.update(dict.fromkeys(range(number, number + span), obj))
+                self._next = (number + span - self.first) % self.limit
+                return number
+            number += span
+        raise Status('EXCEED_LIM', 'no free range of numbers')
+
+    def give(self, number: int, span: int = 1) -> None:
+        """Numbers are free again."""
+        for n in range(number, number + span):
+            del self.used[n]
 
     def restart(self) -> None:
         """Count from the first number again once none is in use."""
@@ -108,7 +128,7 @@ class Table:
         :return: the number, also set as ``obj.number``.
         :raises Status: EXCEED_LIM when the table is full.
         """
-        number = self.space.take(obj)
+        number = self.space.take(obj, getattr(obj, 'span', 1))
         obj.number, obj.uid = number, uid
         if not getattr(obj, 'kind', ''):
             obj.kind = self.kind
@@ -143,7 +163,7 @@ class Table:
 
     def _remove(self, number: int, obj: Any) -> None:
         del self._objects[number]
-        self.space.give(number)
+        self.space.give(number, getattr(obj, 'span', 1))
         destroyed = getattr(obj, 'destroyed', None)
         if destroyed is not None:
             destroyed()
@@ -154,8 +174,8 @@ class Table:
 
     def clear(self) -> None:
         """Drop everything without asking, as a reset does."""
-        for number in list(self._objects):
-            self.space.give(number)
+        for number, obj in self._objects.items():
+            self.space.give(number, getattr(obj, 'span', 1))
         self._objects.clear()
         self.space.restart()
 

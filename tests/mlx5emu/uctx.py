@@ -40,6 +40,7 @@ DESTROY = {
     'modify_header': ('DEALLOC_MODIFY_HEADER_CONTEXT', 'modify_header_id'),
     'packet_reformat': ('DEALLOC_PACKET_REFORMAT_CONTEXT', 'packet_reformat_id'),
     'flow_counter': ('DEALLOC_FLOW_COUNTER', 'flow_counter_id'),
+    'reserved_qpn': ('DESTROY_GENERAL_OBJECT', 'obj_id'),
 }
 
 
@@ -48,7 +49,7 @@ def _destroy(card: 'Card', obj: Any) -> bool:
     name, field = DESTROY[obj.kind]
     view = prm.new(prm.command_layouts(name)[0])
     view['opcode'], view[field] = prm.OPCODES[name], obj.number
-    if obj.kind == 'general_object':
+    if name == 'DESTROY_GENERAL_OBJECT':
         view['obj_type'] = obj.obj_type
     view.buf[2:4] = obj.uid.to_bytes(2, 'big')
     out = firmware.execute_inner(card, bytes(view.buf))

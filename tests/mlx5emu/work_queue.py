@@ -19,9 +19,11 @@ class SendRing:
     """
 
     __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer', 'producer', 'waiting', 'tries',
-                 'scheduled', 'faults', 'refused')
+                 'scheduled', 'faults', 'refused', 'recordless')
 
     def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int, cq: 'Cq | None', user_index: int) -> None:
+        #: The producer index comes with the doorbell; there is no doorbell record.
+        self.recordless = False
         self.owner, self.buf, self.offset, self.dbr, self.cq, self.user_index = owner, buf, offset, dbr, cq, user_index
         self.size = 1 << log_size
         self.mask = (WQEBB << log_size) - 1
@@ -39,6 +41,15 @@ class SendRing:
         self.scheduled = False
         #: Page faults of the head WQE so far; the key of the last that the driver resumed with an error, and how often.
         self.faults, self.refused = 0, (0, 0)
+
+    def look(self) -> int:
+        """How many basic blocks are posted and not consumed, by the doorbell record as it is now.
+
+        :raises DmaError: the doorbell record is not mapped.
+        """
+        if not self.recordless:
+            self.producer = self.buf.dma.read_be32(self.dbr + 4) & 0xffff
+        return (self.producer - self.consumer) & 0xffff
 
     def read(self, index: int, n: int, skip: int = 0) -> bytes:
         """``n`` bytes of the WQE at basic block ``index`` from byte ``skip`` on; the ring wraps.
