@@ -183,3 +183,13 @@ def test_headers_that_are_not_ours(own_header, monkeypatch) -> None:
     monkeypatch.setenv('MLX5_INCLUDE', str(directory))
     with pytest.raises(prm.LayoutError, match='MLX5_INCLUDE'):
         prm.find_headers()
+
+
+def test_extensions_outlive_a_reload(own_header) -> None:
+    """Fields that the header lacks are there again when the header is read anew."""
+    real = prm.SOURCE
+    prm.extend('cqc', {'field_of_a_test': (0x20, 8)})
+    prm.load(str(own_header[0]))
+    prm.load(real)
+    assert prm.fields('cqc')['field_of_a_test'][:2] == (0x20, 8)
+    del prm._EXTENDED['cqc']['field_of_a_test'], prm._TYPES['cqc'][1]['field_of_a_test']

@@ -38,8 +38,8 @@ SETTABLE = {
         'ud_odp_caps.srq_receive', 'rc_odp_caps.srq_receive',
         *(f'{t}_odp_caps.{f}' for t in ('xrc', 'dc') for f in ('srq_receive', 'send', 'receive', 'write', 'read', 'atomic'))))),
 }
-#: Types of general objects: SW_ICM, RESERVED_QPN; and those that came with ConnectX-6 Dx: AV_QP_MAPPING.
-GENERAL_OBJECTS = (8, 0x2c)
+#: Types of general objects: SW_ICM, SCHEDULING_ELEMENT, RESERVED_QPN; and those that came with ConnectX-6 Dx: AV_QP_MAPPING.
+GENERAL_OBJECTS = (8, 0x26, 0x2c)
 LATER_GENERAL_OBJECTS = (0x3a,)
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
@@ -99,6 +99,8 @@ class Capabilities:
         prm.extend('cmd_hca_cap_2', {
             'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity': (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5),
             'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
+        prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
+        prm.extend('qos_cap', {'nic_qp_scheduling': (0x21, 1)})
         prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
@@ -185,6 +187,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'general_obj_types': sum(1 << n for n in _general_objects(profile)),
         # steering
         'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
+        # quality of service
+        'qos': 1, 'qpc_extension': 1,
     }
     if eth:
         out |= {
@@ -192,6 +196,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
             'log_max_current_mc_list': 14, 'log_max_current_uc_list': 7, 'max_flow_counter_15_0': 0xffff,
             # A switch with no other port on it: no virtual functions, no tables of its own.
             'eswitch_manager': 1,
+            # The card bonds its two ports; the function is not the one that manages the bond (lag_master).
+            'num_lag_ports': 2, 'lag_tx_port_affinity': 1, 'rts2rts_lag_tx_port_affinity': 1, 'init2_lag_tx_port_affinity': 1,
         }
     return out
 
@@ -239,6 +245,17 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
     return out
 
 
+def _qos(eth: bool) -> dict[str, int]:
+    """Scheduling elements of the NIC hierarchy: TSARs (bit 0) with DWRR, and queue groups (bit 4).  Pacing is for raw send queues."""
+    out = {'nic_qp_scheduling': 1, 'nic_sq_scheduling': int(eth), 'nic_bw_share': 1, 'nic_rate_limit': 1, 'log_max_qos_nic_queue_group': 8,
+           'nic_element_type': 1 << 0 | 1 << 4, 'nic_tsar_type': 1, 'max_tsar_bw_share': 100}
+    if eth:
+        # Rates in kilobits a second.
+        out |= {'packet_pacing': 1, 'packet_pacing_burst_bound': 1, 'packet_pacing_typical_size': 1, 'packet_pacing_uid': 1,
+                'packet_pacing_min_rate': 1, 'packet_pacing_max_rate': 100_000_000, 'packet_pacing_rate_table_size': 128}
+    return out
+
+
 def _match_fields() -> list[str]:
     return [f for f, (_, bits, sub, _) in prm.fields('flow_table_fields_supported').items()
             if bits == 1 and sub is None and not f.startswith('reserved')]
@@ -283,6 +300,7 @@ def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
                    'atomic_size_dc': 1 << 3},
         'flow_table': _flow_table(profile, eth),
         'odp': _odp(profile),
+        'qos': _qos(eth),
         'device_memory': _device_memory(profile),
         'general_2': _general_2(profile),
     }

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import caps, eq, firmware, icm, memic, pages, prm, vport
+from . import caps, eq, firmware, icm, memic, packet_pacing, pages, prm, vport
 from .dma import Dma
 from .faults import Faults
 from .tables import NumberSpace, Quota, Table
 
 #: Files that register commands when they are imported.
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
-           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'cq', 'qp', 'srq', 'wq')
+           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'cq', 'qp', 'srq', 'wq',
+           'scheduling', 'lag')
 
 
 def _import_modules() -> None:
@@ -120,6 +121,7 @@ class Card:
         for table in self.tables.values():
             table.clear()
         self.icm = icm.Icm(self)
+        self.packet_pacing = packet_pacing.PacketPacing(self)
         #: Flow tables that packets start at, by table type.
         self.flow_roots: dict[int, Any] = {}
         #: The EQ that command completions go to.

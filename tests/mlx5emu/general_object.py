@@ -7,8 +7,8 @@ A file of objects registers its type when it is imported::
     def create(card, view, uid):
         return SchedulingElement(...)
 
-The object may have ``describe(view)``, which fills the layout for QUERY_GENERAL_OBJECT, and ``modify(card, view, uid)``; what it has not, the
-card refuses.
+The object may have ``describe(view)``, which fills the layout for QUERY_GENERAL_OBJECT, and ``modify(card, view, uid)``; what it has
+not, the card refuses.
 """
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

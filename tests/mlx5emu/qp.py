@@ -2,10 +2,11 @@
 """Queue pairs: CREATE_QP, the state machine, QUERY_QP, DESTROY_QP, and multicast attachment."""
 from typing import TYPE_CHECKING, Any
 
-from . import prm, prm_wqe  # noqa: F401  declares the umem fields of qpc
+from . import prm, prm_wqe, scheduling  # noqa: F401  prm_wqe declares the umem fields of qpc
 from .cq import Cq
 from .dma import DmaError
 from .firmware import Command, Status, command
+from .lag import check_affinity
 from .mkey import ANY_PD
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
 from .tables import Object
@@ -35,7 +36,7 @@ DBR_VALID, NO_DBR_EXT = 0, 1
 #: Command: (states it leaves, state it enters, fields that it always takes).
 TRANSITIONS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
     'RST2INIT_QP': ((RST,), INIT, ('pm_state', 'counter_set_id', 'q_key', 'rre', 'rwe', 'rae', 'atomic_mode', 'deth_sqpn',
-                                   'primary_address_path.pkey_index', 'primary_address_path.vhca_port_num')),
+                                   'primary_address_path.pkey_index', 'primary_address_path.vhca_port_num', 'lag_tx_port_affinity')),
     'INIT2INIT_QP': ((INIT,), INIT, ()),
     'INIT2RTR_QP': ((INIT,), RTR, ('mtu', 'log_msg_max', 'remote_qpn', 'next_rcv_psn', 'log_rra_max', 'min_rnr_nak')),
     'RTR2RTS_QP': ((RTR,), RTS, ('next_send_psn', 'retry_count', 'rnr_retry', 'log_sra_max', 'log_ack_req_freq',
@@ -52,8 +53,11 @@ OPTIONAL = {
     1 << 15: ('lag_tx_port_affinity',), 1 << 16: ('primary_address_path.vhca_port_num',), 1 << 25: ('counter_set_id',),
 }
 _ALTERNATE_PATH, _PRIMARY_PATH = 1 << 0, 1 << 7
-#: Bit of opt_param_mask_95_32.
-_UDP_SPORT = 1 << 2
+#: Bits of opt_param_mask_95_32, and the commands that have it.
+_QUEUE_GROUP, _UDP_SPORT = 1 << 1, 1 << 2
+_MORE_OPTIONS = ('INIT2INIT_QP', 'RTS2RTS_QP')
+#: Where the rest of the context is in a command whose qpc_ext is set, in bytes.
+_QPC_EXT = 0x110
 #: Fields of the primary path that INIT2RTR leaves as they were.
 _KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
 
@@ -73,6 +77,9 @@ class Qp(Object):
         self.srq: Srq | None = None
         self.scq: Cq | None = None
         self.rcq: Cq | None = None
+        #: Queue groups of what it sends and of what it answers.
+        self.queue_group: scheduling.SchedulingElement | None = None
+        self.responder_group: scheduling.SchedulingElement | None = None
         #: Grows with every change of state: a timer that began before is void.
         self.epoch = 0
         self.multicast: set[bytes] = set()
@@ -213,6 +220,11 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
     mask = cmd.inp['opt_param_mask']
     if enters == RTR and qp.st in (RC, UC, XRC, DCI) and not 1 <= new['mtu'] <= 5:
         raise Status('BAD_PARAM', 'mtu')
+    more = cmd.inp['opt_param_mask_95_32'] if cmd.name in _MORE_OPTIONS and len(cmd.raw) >= _QPC_EXT else 0
+    if more & _UDP_SPORT and (cmd.name != 'RTS2RTS_QP' or qp.st not in (RC, UC)):
+        raise Status('BAD_PARAM', 'UDP source port is for RC and UC')
+    groups = _queue_groups(card, cmd, qp) if more & _QUEUE_GROUP else None
+    check_affinity(card, new['lag_tx_port_affinity'])
     qp.store_psn()
     old = prm.view('qpc', qp.qpc)
     for path in required:
@@ -228,9 +240,10 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         if mask & bit:
             for path in paths:
                 old[path] = new[path]
-    if cmd.name == 'RTS2RTS_QP' and cmd.inp['opt_param_mask_95_32'] & _UDP_SPORT:
-        if qp.st not in (RC, UC):
-            raise Status('BAD_PARAM', 'UDP source port is for RC and UC')
+    if groups is not None:
+        scheduling.join(qp, 'queue_group', groups[0])
+        scheduling.join(qp, 'responder_group', groups[1])
+    if more & _UDP_SPORT:
         old['primary_address_path.udp_sport'] = new['primary_address_path.udp_sport']
     if new['rlky'] and not cmd.uid:
         old['rlky'] = 1
@@ -241,6 +254,17 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         card.datapath.started(qp)
     elif enters == RTS:
         card.datapath.resume(qp)
+
+
+def _queue_groups(card: 'Card', cmd: Command, qp: Qp) -> tuple[scheduling.SchedulingElement | None, scheduling.SchedulingElement | None]:
+    """The queue groups that a command wants the QP to belong to: of its requester and of its responder."""
+    if not cmd.inp['qpc_ext'] or not card.caps.page('qos')['nic_qp_scheduling']:
+        raise Status('BAD_PARAM', 'queue groups are in the extended context')
+    more = prm.View('qpc_ext', cmd.raw, _QPC_EXT)
+    requester, responder = more['qos_queue_group_id_requester'], more['qos_queue_group_id_responder']
+    if qp.st not in (RC, UC, UD) or (responder and qp.st != RC):
+        raise Status('BAD_PARAM', 'queue group of that transport')
+    return scheduling.group(card, requester, cmd.uid), scheduling.group(card, responder, cmd.uid)
 
 
 @command('2ERR_QP')
@@ -258,9 +282,11 @@ def qp_2rst(card: 'Card', cmd: Command) -> None:
     for ring in (qp.sq, qp.rq):
         if ring is not None:
             ring.reset()
+    scheduling.join(qp, 'queue_group', None)
+    scheduling.join(qp, 'responder_group', None)
 
 
-@command('QUERY_QP')
+@command('QUERY_QP', min_out=_QPC_EXT)
 def query_qp(card: 'Card', cmd: Command) -> None:
     """The context with state and counters as they are now."""
     qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
@@ -281,6 +307,12 @@ def query_qp(card: 'Card', cmd: Command) -> None:
         except DmaError:
             pass
         c.set(hw_rq_counter=qp.rq.consumer, sw_rq_counter=qp.rq.producer)
+    if cmd.inp['qpc_ext']:
+        if cmd.out_len < _QPC_EXT + (prm.layout_bits('qpc_ext') >> 3):
+            raise Status('BAD_OUTP_LEN', 'no room for the extended context')
+        prm.View('qpc_ext', cmd.out.buf, _QPC_EXT).set(
+            qos_queue_group_id_requester=qp.queue_group.number if qp.queue_group else 0,
+            qos_queue_group_id_responder=qp.responder_group.number if qp.responder_group else 0)
 
 
 @command('DESTROY_QP')

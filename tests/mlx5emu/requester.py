@@ -11,6 +11,7 @@ from .headers import grh
 from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
 from .page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
 from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
+from .rate_limit import spend, wait
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
 from .roce_steering import passes
 from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
@@ -114,12 +115,24 @@ class Requester:
             self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
             return
         wqes, moved = TURN_WQES, TURN_BYTES
+        limits = ring.scheduling + ring.pacing
         while ring.consumer != ring.producer:
             if wqes <= 0 or moved <= 0:
                 ring.scheduled = True
                 self._later(qp, TURN_PAUSE_NS)
                 return
-            moved -= self._one(qp, ring)
+            if limits:
+                now = self.card.now()
+                pause = wait(limits, now)
+                if pause:
+                    ring.scheduled = True
+                    self._later(qp, pause)
+                    return
+                n = self._one(qp, ring)
+                spend(limits, now, n)
+            else:
+                n = self._one(qp, ring)
+            moved -= n
             wqes -= 1
             if ring.waiting or qp.state != RTS:
                 return

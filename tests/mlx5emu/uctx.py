@@ -74,3 +74,4 @@ def destroy_uctx(card: 'Card', cmd: Command) -> None:
     if any(t.owned_by(uid) for t in card.tables.values() if t is not card.uctxs):
         raise Status('BAD_RES_STATE', 'the context has flow tables')
     card.uctxs.free(uid)
+    card.packet_pacing.forget(uid)

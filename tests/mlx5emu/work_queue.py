@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .queue_buffer import QueueBuffer
+from .rate_limit import RateLimit
 from .wqe import SRQ_NEXT, WQEBB
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ class SendRing:
     """
 
     __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer', 'producer', 'waiting', 'tries',
-                 'scheduled', 'faults', 'refused', 'recordless')
+                 'scheduled', 'faults', 'refused', 'recordless', 'scheduling',
+                 'pacing')
 
     def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int, cq: 'Cq | None', user_index: int) -> None:
         #: The producer index comes with the doorbell; there is no doorbell record.
@@ -27,6 +29,9 @@ class SendRing:
         self.owner, self.buf, self.offset, self.dbr, self.cq, self.user_index = owner, buf, offset, dbr, cq, user_index
         self.size = 1 << log_size
         self.mask = (WQEBB << log_size) - 1
+        #: Rates that hold the queue back: of its queue group and what is above that, and of packet pacing.
+        self.scheduling: tuple[RateLimit, ...] = ()
+        self.pacing: tuple[RateLimit, ...] = ()
         self.reset()
 
     def reset(self) -> None:

@@ -3,9 +3,10 @@
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from . import prm
+from . import prm, scheduling
 from .cq import Cq
 from .firmware import Command, Status, command
+from .lag import check_affinity
 from .qp import ERR, RAW, RST, RTS
 from .queue_buffer import QueueBuffer
 from .srq import CYCLIC, LINKED_LIST, Srq, work_queue_buffer
@@ -24,7 +25,9 @@ _NEXT_STATES = {WQ_RESET: (WQ_RESET, WQ_READY), WQ_READY: (WQ_READY, WQ_ERROR, W
 STRIDING = (2, 3)
 #: mem_rq_type.
 INLINE_RQ, RMP_RQ = 0, 1
-SQ_BITS, RQ_BITS = 0x7, 0xf
+#: modify_bitmask of MODIFY_SQ and what MODIFY_RQ takes.
+PACING, QUEUE_GROUP = 1 << 0, 1 << 2
+SQ_BITS, RQ_BITS = PACING | QUEUE_GROUP, 0xf
 
 
 class _WorkQueue(Object):
@@ -79,6 +82,7 @@ class Sq(_WorkQueue):
         self.rq = self.srq = self.rcq = None
         self.scq: Cq | None = None
         self.tis: Tis | None = None
+        self.queue_group: scheduling.SchedulingElement | None = None
 
     def enter(self, state: int) -> None:
         """Change the state; the ring's waiting ends."""
@@ -138,6 +142,8 @@ def create_sq(card: 'Card', cmd: Command) -> None:
     pd = card.pds.get(wq['pd'], cmd.uid) if wq['pd'] else None
     tis = card.tises.get(c['tis_num_0'], cmd.uid) if c['tis_lst_sz'] else None
     card.uars.get(wq['uar_page'])
+    pacing = card.packet_pacing.limits(c['packet_pacing_rate_limit_index'], cmd.uid)
+    group = scheduling.group(card, c['qos_queue_group_id'], cmd.uid)
     sq = Sq(card, _context(cmd))
     sq.buf, dbr, umems = work_queue_buffer(card, cmd, wq, 64 << wq['log_wq_sz'])
     sq.scq, sq.tis = cq, tis
@@ -149,6 +155,8 @@ def create_sq(card: 'Card', cmd: Command) -> None:
         card.memory.release(sq.buf.cost)
         raise
     sq.use(cq, pd, tis, *umems)
+    sq.sq.pacing = pacing
+    scheduling.join(sq, 'queue_group', group)
 
 
 @command('MODIFY_SQ')
@@ -159,8 +167,15 @@ def modify_sq(card: 'Card', cmd: Command) -> None:
     _check_step(sq, cmd.inp['sq_state'], new)
     if cmd.inp['modify_bitmask'] & ~SQ_BITS:
         raise Status('BAD_PARAM', 'modify_bitmask')
-    if cmd.inp['modify_bitmask'] & 1:
-        prm.view('sqc', sq.context)['packet_pacing_rate_limit_index'] = cmd.inp['ctx.packet_pacing_rate_limit_index']
+    kept, c, bits = prm.view('sqc', sq.context), cmd.inp.sub('ctx'), cmd.inp['modify_bitmask']
+    pacing = card.packet_pacing.limits(c['packet_pacing_rate_limit_index'], cmd.uid) if bits & PACING else ()
+    group = scheduling.group(card, c['qos_queue_group_id'], cmd.uid) if bits & QUEUE_GROUP else None
+    if bits & PACING:
+        kept['packet_pacing_rate_limit_index'] = c['packet_pacing_rate_limit_index']
+        sq.sq.pacing = pacing
+    if bits & QUEUE_GROUP:
+        kept['qos_queue_group_id'] = c['qos_queue_group_id']
+        scheduling.join(sq, 'queue_group', group)
     if new == sq.wq_state:
         return
     if new == WQ_ERROR:
@@ -301,6 +316,7 @@ class Rqt(_Context):
 def create_tis(card: 'Card', cmd: Command) -> None:
     """Check the transport domain."""
     domain = cmd.inp['ctx.transport_domain']
+    check_affinity(card, cmd.inp['ctx.lag_tx_port_affinity'])
     td = card.transport_domains.get(domain, cmd.uid) if domain else None
     tis = Tis(_context(cmd))
     cmd.out['tisn'] = card.tises.alloc(tis, cmd.uid)
@@ -312,6 +328,7 @@ def modify_tis(card: 'Card', cmd: Command) -> None:
     """Priority and LAG affinity."""
     tis = card.tises.get(cmd.inp['tisn'], cmd.uid)
     kept = prm.view('tisc', tis.context)
+    check_affinity(card, cmd.inp['ctx.lag_tx_port_affinity'])
     for field in ('prio', 'lag_tx_port_affinity', 'strict_lag_tx_port_affinity'):
         if cmd.inp[f'bitmask.{field}']:
             kept[field] = cmd.inp[f'ctx.{field}']

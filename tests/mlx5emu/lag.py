@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Link aggregation as the function sees it: QUERY_LAG, and which of the bonded ports a queue sends through.
+
+The card bonds its two ports itself, below the function (the function is not lag_master, so the driver neither creates nor
+changes the bond).  Both ports lead to the same wire; the affinity of a QP or TIS is checked, kept and shown.
+"""
+from typing import TYPE_CHECKING
+
+from .firmware import Command, Status, command
+
+if TYPE_CHECKING:
+    from .card import Card
+
+#: lag_state: the ports are bonded.
+ENABLED = 1
+
+
+def check_affinity(card: 'Card', port: int) -> int:
+    """The affinity that a queue asks for: 0 leaves the choice to the card.
+
+    :raises Status: BAD_PARAM when there is no such port.
+    """
+    if port > max(1, card.caps.get('num_lag_ports')):
+        raise Status('BAD_PARAM', 'lag_tx_port_affinity')
+    return port
+
+
+@command('QUERY_LAG')
+def query_lag(card: 'Card', cmd: Command) -> None:
+    """The bond: each port's traffic goes through the port itself."""
+    if card.caps.get('num_lag_ports') < 2:
+        raise Status('BAD_SYS_STATE', 'no ports to bond')
+    c = cmd.out.sub('ctx')
+    c.set(lag_state=ENABLED, tx_remap_affinity_1=1, tx_remap_affinity_2=2)
