@@ -95,7 +95,7 @@ class Capabilities:
 
     def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = ()) -> None:
         # In the PRM, not in the kernel's header.
-        prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1)})
+        prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension': (0x122, 1)})
         prm.extend('cmd_hca_cap_2', {
             'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity': (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5),
             'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
@@ -190,6 +190,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         # quality of service
         'qos': 1, 'qpc_extension': 1,
     }
+    if profile.steering_format:
+        out |= {'log_max_dci_stream_channels': 6, 'log_max_dci_errored_streams': 6}
     if eth:
         out |= {
             'roce': 1, 'roce_rw_supported': 1, 'eth_net_offloads': 1, 'pcam_reg': 1, 'mcam_reg': 1, 'qcam_reg': 1, 'log_max_vlan_list': 12,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import prm, prm_wqe, scheduling  # noqa: F401  prm_wqe declares the umem fields of qpc
 from .cq import Cq
+from .dci_stream import reset_stream, streams_of
 from .dma import DmaError
 from .firmware import Command, Status, command
 from .lag import check_affinity
@@ -54,7 +55,7 @@ OPTIONAL = {
 }
 _ALTERNATE_PATH, _PRIMARY_PATH = 1 << 0, 1 << 7
 #: Bits of opt_param_mask_95_32, and the commands that have it.
-_QUEUE_GROUP, _UDP_SPORT = 1 << 1, 1 << 2
+_DCI_STREAM, _QUEUE_GROUP, _UDP_SPORT = 1 << 0, 1 << 1, 1 << 2
 _MORE_OPTIONS = ('INIT2INIT_QP', 'RTS2RTS_QP')
 #: Where the rest of the context is in a command whose qpc_ext is set, in bytes.
 _QPC_EXT = 0x110
@@ -125,8 +126,7 @@ class Qp(Object):
         self.epoch += 1
         if self.sq is not None:
             self.sq.waiting = self.sq.scheduled = False
-            self.sq.tries = [0, 0]
-            self.sq.faults, self.sq.refused = 0, (0, 0)
+            self.sq.fresh()
 
     def store_psn(self) -> None:
         """Write the packet sequence numbers back to the context."""
@@ -168,6 +168,7 @@ def create_qp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'queue size')
     if c['send_dbr_mode'] not in (DBR_VALID, *((NO_DBR_EXT,) if card.caps.page('general_2')['send_dbr_mode_no_dbr_ext'] else ())):
         raise Status('BAD_PARAM', 'send_dbr_mode')
+    streams = streams_of(card, c, st == DCI)
     if rq_type == RQ_CROSS:
         raise Status('BAD_PARAM', 'cross-channel receive queue is not supported')
     qp.scq = card.cqs.get(c['cqn_snd'], cmd.uid) if has_sq else None
@@ -199,6 +200,7 @@ def create_qp(card: 'Card', cmd: Command) -> None:
             qp.rq = ReceiveRing(qp.buf, 0, rq_log, rq_stride, dbr, qp.pd, signed=bool(c['wq_signature']))
         if sq_bytes:
             qp.sq = SendRing(qp, qp.buf, rq_bytes, sq_log, dbr, qp.scq, qp.user_index)
+            qp.sq.streams = streams
             qp.sq.recordless = c['send_dbr_mode'] == NO_DBR_EXT
     try:
         cmd.out['qpn'] = card.qps.alloc(qp, cmd.uid)
@@ -225,6 +227,8 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'UDP source port is for RC and UC')
     groups = _queue_groups(card, cmd, qp) if more & _QUEUE_GROUP else None
     check_affinity(card, new['lag_tx_port_affinity'])
+    if more & _DCI_STREAM:
+        reset_stream(cmd, qp)
     qp.store_psn()
     old = prm.view('qpc', qp.qpc)
     for path in required:

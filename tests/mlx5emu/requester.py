@@ -159,6 +159,8 @@ class Requester:
                 blocks = 1
                 raise WqeError(Syndrome.LOCAL_QP_OP, 'size of the WQE')
             wqe = wqe + ring.read(index, size - WQEBB, WQEBB) if size > WQEBB else wqe[:size]
+            if ring.streams is not None and not ring.streams.enter(wqe):
+                raise WqeError(Syndrome.FLUSH, 'stream is in error')
             handler = self.handlers[qp.st].get(op)
             if handler is None:
                 raise WqeError(Syndrome.LOCAL_QP_OP, f'opcode {op:#x}')
@@ -190,8 +192,7 @@ class Requester:
         ring.consumer = (index + blocks) & 0xffff
         tries = ring.tries
         if tries[0] or tries[1] or ring.faults:
-            ring.tries = [0, 0]
-            ring.faults, ring.refused = 0, (0, 0)
+            ring.fresh()
         if flags & CTRL_CQ_UPDATE and ring.cq is not None:
             ring.cq.push(CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index),
                          CqeOp.REQ << 4, False)
@@ -218,7 +219,10 @@ class Requester:
         self.datapath.note(qp, index, op, syndrome, why)
         ring.consumer = (index + blocks) & 0xffff
         self.error_cqe(qp, index, op, syndrome)
-        self.datapath.send_error(qp)
+        if ring.streams is not None and ring.streams.absorb(syndrome):
+            ring.fresh()
+        else:
+            self.datapath.send_error(qp)
 
     def flush(self, qp: Any) -> None:
         """Complete everything posted with flush errors."""

@@ -8,6 +8,7 @@ from .wqe import SRQ_NEXT, WQEBB
 
 if TYPE_CHECKING:
     from .cq import Cq
+    from .dci_stream import DciStreams
 
 
 class SendRing:
@@ -21,11 +22,13 @@ class SendRing:
 
     __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer', 'producer', 'waiting', 'tries',
                  'scheduled', 'faults', 'refused', 'recordless', 'scheduling',
-                 'pacing')
+                 'pacing', 'streams')
 
     def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int, cq: 'Cq | None', user_index: int) -> None:
         #: The producer index comes with the doorbell; there is no doorbell record.
         self.recordless = False
+        #: Streams of a DC initiator that has them.
+        self.streams: DciStreams | None = None
         self.owner, self.buf, self.offset, self.dbr, self.cq, self.user_index = owner, buf, offset, dbr, cq, user_index
         self.size = 1 << log_size
         self.mask = (WQEBB << log_size) - 1
@@ -38,6 +41,8 @@ class SendRing:
         """Nothing posted, nothing consumed."""
         #: Basic block indices modulo 2^16, as the doorbell record counts.
         self.consumer = self.producer = 0
+        if self.streams is not None:
+            self.streams.errored.clear()
         #: The head WQE waits for the peer: a timer runs it again.
         self.waiting = False
         #: Retries so far of the head WQE: (acknowledge timeouts, receiver-not-ready).
@@ -45,6 +50,11 @@ class SendRing:
         #: The rest of a long run waits for its turn.
         self.scheduled = False
         #: Page faults of the head WQE so far; the key of the last that the driver resumed with an error, and how often.
+        self.faults, self.refused = 0, (0, 0)
+
+    def fresh(self) -> None:
+        """Another WQE is at the head: it has not been tried."""
+        self.tries = [0, 0]
         self.faults, self.refused = 0, (0, 0)
 
     def look(self) -> int:
