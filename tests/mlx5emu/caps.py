@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import header_rewrite, memic, prm
+from . import header_rewrite, memic, prm, virtio_net_q
 from .status import Status
 
 PAGE_SIZE = 4096
@@ -24,6 +24,7 @@ PAGES = {
     'eswitch': (0x9, 'e_switch_cap'),
     'qos': (0xc, 'qos_cap'),
     'device_memory': (0xf, 'device_mem_cap'),
+    'virtio_emulation': (0x13, 'virtio_emulation_cap'),
     'general_2': (0x20, 'cmd_hca_cap_2'),
 }
 BY_TYPE = {number: name for name, (number, _) in PAGES.items()}
@@ -41,6 +42,8 @@ SETTABLE = {
 #: Types of general objects: SW_ICM, SCHEDULING_ELEMENT, RESERVED_QPN; and those that came with ConnectX-6 Dx: AV_QP_MAPPING.
 GENERAL_OBJECTS = (8, 0x26, 0x2c)
 LATER_GENERAL_OBJECTS = (0x3a,)
+#: Of functions with an Ethernet port: VIRTIO_NET_Q.
+ETHERNET_OBJECTS = (0xd,)
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
 
@@ -184,7 +187,7 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'log_max_stride_sz_sq': 11, 'log_min_stride_sz_sq': 6, 'basic_cyclic_rcv_wqe': 1,
         # user contexts and objects
         'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'hca_cap_2': 1,
-        'general_obj_types': sum(1 << n for n in _general_objects(profile)),
+        'general_obj_types': sum(1 << n for n in _general_objects(profile, eth)),
         # steering
         'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
         # quality of service
@@ -204,8 +207,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
     return out
 
 
-def _general_objects(profile: Profile) -> tuple[int, ...]:
-    return GENERAL_OBJECTS + LATER_GENERAL_OBJECTS if profile.steering_format else GENERAL_OBJECTS
+def _general_objects(profile: Profile, eth: bool) -> tuple[int, ...]:
+    return GENERAL_OBJECTS + (LATER_GENERAL_OBJECTS if profile.steering_format else ()) + (ETHERNET_OBJECTS if eth else ())
 
 
 def _general_2(profile: Profile) -> dict[str, int]:
@@ -303,6 +306,11 @@ def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
         'flow_table': _flow_table(profile, eth),
         'odp': _odp(profile),
         'qos': _qos(eth),
+        'virtio_emulation': {
+            'eth_frame_offload_type': 1, 'virtio_version_1_0': 1, 'virtio_queue_type': 1 << virtio_net_q.SPLIT,
+            'event_mode': 1 << virtio_net_q.EVENT_QP, 'log_doorbell_stride': virtio_net_q.LOG_STRIDE,
+            'log_doorbell_bar_size': virtio_net_q.LOG_PAGES, 'doorbell_bar_offset': virtio_net_q.BAR_START, 'max_num_virtio_queues': 1024,
+            **{f'umem_{k}_buffer_param_a': virtio_net_q.UMEM_BYTES for k in (1, 2, 3)}},
         'device_memory': _device_memory(profile),
         'general_2': _general_2(profile),
     }

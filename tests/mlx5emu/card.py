@@ -14,7 +14,7 @@ from .tables import NumberSpace, Quota, Table
 #: Files that register commands when they are imported.
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
            'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'cq', 'qp', 'srq', 'wq',
-           'scheduling', 'lag')
+           'scheduling', 'lag', 'virtio_net_q')
 
 
 def _import_modules() -> None:
@@ -121,6 +121,8 @@ class Card:
         for table in self.tables.values():
             table.clear()
         self.icm = icm.Icm(self)
+        #: Virtqueues by (doorbell page, queue index).
+        self.virtio_doorbells: dict[tuple[int, int], Any] = {}
         self.packet_pacing = packet_pacing.PacketPacing(self)
         #: Flow tables that packets start at, by table type.
         self.flow_roots: dict[int, Any] = {}

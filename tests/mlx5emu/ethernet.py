@@ -9,6 +9,7 @@ from .mkey import LOCAL_READ, AccessError, Run
 from .packet import TCP, UDP, VLAN, Headers, Packet, fill_checksums, inner_headers, l3_ok, l4_ok, ones_sum, parse, pop_vlan_tag
 from .rss import select_rq
 from .transfer import InlineData, ReadFault, WriteFault, read_all
+from .virtio_net_q import VirtioNetQ
 from .wq import WQ_READY
 from .wqe import ETH_CQE, INLINE_COUNT, CqeOp, Op, Syndrome
 
@@ -131,7 +132,9 @@ class EthernetReceiver:
             if not context['self_lb_block'] & (SELF_MULTICAST if multicast else SELF_UNICAST):
                 return
         rq, rss_hash, rss_type = select_rq(tir, context, packet)
-        if rq is not None:
+        if isinstance(rq, VirtioNetQ):
+            rq.receive_frame(packet.data)
+        elif rq is not None:
             self.datapath.guarded(lambda queue: self._receive(queue, packet, rss_hash, rss_type), rq)
 
     def _receive(self, rq: Any, packet: Packet, rss_hash: int, rss_type: int) -> None:

@@ -3,7 +3,7 @@
 import struct
 from typing import TYPE_CHECKING
 
-from . import memic, prm
+from . import memic, prm, virtio_net_q
 from .cmdq import LOG_SIZE, LOG_STRIDE, CommandQueue
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ class Function:
             self._uar(offset >> 12, offset & 0xfff, data)
         elif offset < self.iseg.size:
             self._iseg_write(offset, data)
+        elif virtio_net_q.BAR_START <= offset < virtio_net_q.BAR_END:
+            virtio_net_q.doorbell(self.card, offset - virtio_net_q.BAR_START, data)
         elif memic.BAR_START <= offset < memic.BAR_START + memic.BAR_SIZE:
             self.card.memic.write(offset, data[:memic.BAR_START + memic.BAR_SIZE - offset])
         elif memic.OP_START <= offset < memic.OP_END:

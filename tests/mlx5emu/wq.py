@@ -23,6 +23,9 @@ _DATAPATH_STATE = {WQ_RESET: RST, WQ_READY: RTS, WQ_ERROR: ERR}
 #: What MODIFY_SQ and MODIFY_RQ may go to.
 _NEXT_STATES = {WQ_RESET: (WQ_RESET, WQ_READY), WQ_READY: (WQ_READY, WQ_ERROR, WQ_RESET), WQ_ERROR: (WQ_RESET, WQ_ERROR)}
 STRIDING = (2, 3)
+#: list_q_type of an RQ table, and the general objects that the second kind lists.
+LIST_RQ, LIST_VIRTIO = 0, 1
+VIRTIO_NET_Q = 0xd
 #: mem_rq_type.
 INLINE_RQ, RMP_RQ = 0, 1
 #: modify_bitmask of MODIFY_SQ and what MODIFY_RQ takes.
@@ -397,7 +400,7 @@ def destroy_tir(card: 'Card', cmd: Command) -> None:
     card.tirs.free(cmd.inp['tirn'], cmd.uid)
 
 
-def _rq_list(card: 'Card', cmd: Command, c: prm.View, limit: int) -> tuple[Object, ...]:
+def _rq_list(card: 'Card', cmd: Command, c: prm.View, limit: int, list_q_type: int) -> tuple[Object, ...]:
     actual = c['rqt_actual_size']
     if actual > limit:
         raise Status('BAD_PARAM', 'rqt_actual_size')
@@ -407,7 +410,12 @@ def _rq_list(card: 'Card', cmd: Command, c: prm.View, limit: int) -> tuple[Objec
     numbers: array[int] = array('I')
     numbers.frombytes(bytes(cmd.raw[at:at + 4 * actual]))
     numbers.byteswap()
-    return tuple(card.rqs.get(n & 0xffffff, cmd.uid) for n in numbers)
+    if list_q_type == LIST_RQ:
+        return tuple(card.rqs.get(n & 0xffffff, cmd.uid) for n in numbers)
+    out = tuple(card.general_objects.get(n, cmd.uid) for n in numbers)
+    if any(o.obj_type != VIRTIO_NET_Q or o.index & 1 for o in out):
+        raise Status('BAD_RES', 'no receiving virtqueue of that number')
+    return out
 
 
 @command('CREATE_RQT')
@@ -417,9 +425,9 @@ def create_rqt(card: 'Card', cmd: Command) -> None:
     most = c['rqt_max_size']
     if most > 1 << card.caps.get('log_max_rqt_size'):
         raise Status('BAD_PARAM', 'rqt_max_size')
-    if c['list_q_type']:
+    if c['list_q_type'] not in (LIST_RQ, LIST_VIRTIO):
         raise Status('BAD_PARAM', 'list_q_type')
-    rqs = _rq_list(card, cmd, c, most)
+    rqs = _rq_list(card, cmd, c, most, c['list_q_type'])
     at = cmd.inp.offset('rqt_context')
     rqt = Rqt(cmd.raw[at:at + c.size])
     rqt.rqs = rqs
@@ -435,7 +443,7 @@ def modify_rqt(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'nothing to modify')
     kept = prm.view('rqtc', rqt.context)
     c = cmd.inp.sub('ctx')
-    rqs = _rq_list(card, cmd, c, kept['rqt_max_size'])
+    rqs = _rq_list(card, cmd, c, kept['rqt_max_size'], kept['list_q_type'])
     rqt.release()
     rqt.use(*rqs)
     rqt.rqs = rqs

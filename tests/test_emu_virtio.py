@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Virtqueues of the emulated card: doorbell pages, frames out of and into split virtqueues, what a hostile driver writes."""
+import struct
+from typing import Any
+
+import pytest
+from emu_dp_guest import PAGE, Guest, connected
+from mlx5emu import flow, prm, virtio_net_q
+from mlx5emu.flow_namespace import NIC_RX
+from mlx5emu.pci import Function
+from test_emu_eth_frames import PLAIN, Bench
+
+SIZE = 8
+INIT, READY, SUSPENDED, ERROR = 0, 1, 2, 3
+NEXT, WRITE = 1, 2
+
+
+class Virtqueue:
+    """The driver's side of a split virtqueue of eight entries."""
+
+    def __init__(self, b: Bench, index: int, **changes: Any) -> None:
+        self.b, self.g, self.index = b, b.g, index
+        g = b.g
+        self.mem = g.alloc(2 * PAGE)
+        self.desc, self.avail, self.used = self.mem, self.mem + 0x100, self.mem + 0x200
+        self.events, self.firmware = connected(g)
+        self.obj = prm.new('virtio_net_q_object')
+        umem = g.cmd('CREATE_UMEM', struct.pack('>Q', g.alloc(PAGE) | 3), **{'umem.num_of_mtt': 1})['umem_id']
+        fields = {'virtio_version_1_0': 1, 'event_mode': 1, 'queue_index': index, 'event_qpn_or_msix': self.firmware.number,
+                  'queue_size': SIZE, 'desc_addr': self.desc, 'available_addr': self.avail, 'used_addr': self.used, 'pd': g.pd,
+                  'virtio_q_mkey': g.mkey(self.mem, 2 * PAGE), 'doorbell_stride_index': 3}
+        for k in (1, 2, 3):
+            fields |= {f'umem_{k}_id': umem, f'umem_{k}_size': 64 * SIZE}
+        for k, v in (fields | {k: v for k, v in changes.items() if k not in ('tisn_or_qpn', 'queue_feature_bit_mask_2_0')}).items():
+            self.obj[f'virtio_q_context.{k}'] = v
+        self.obj['tisn_or_qpn'] = changes.get('tisn_or_qpn', g.cmd('CREATE_TIS')['tisn'])
+        self.obj['queue_feature_bit_mask_2_0'] = changes.get('queue_feature_bit_mask_2_0', 0)
+
+    def create(self) -> str:
+        """Status of CREATE_GENERAL_OBJECT."""
+        status = self.g.fails('CREATE_GENERAL_OBJECT', bytes(self.obj.buf), obj_type=0xd)
+        if status == 'OK':
+            self.number = max(o.number for o in self.g.card.general_objects)
+        return status
+
+    def modify(self, state: int, select: int = 1) -> str:
+        """Status of a change of state."""
+        self.obj.set(modify_field_select=select, state=state)
+        return self.g.fails('MODIFY_GENERAL_OBJECT', bytes(self.obj.buf), obj_type=0xd, obj_id=self.number)
+
+    def shown(self) -> tuple[int, int, int]:
+        """State and both indices of a query."""
+        out = self.g.cmd('QUERY_GENERAL_OBJECT', obj_type=0xd, obj_id=self.number, out_len=16 + len(self.obj.buf))
+        view = prm.View('virtio_net_q_object', out.buf, 16)
+        return view['state'], view['hw_available_index'], view['hw_used_index']
+
+    def describe(self, k: int, addr: int, n: int, flags: int = 0, following: int = 0) -> None:
+        """Write a descriptor."""
+        self.g.write(self.desc + 16 * k, struct.pack('<QIHH', addr, n, flags, following))
+
+    def offer(self, *heads: int, count: int | None = None) -> None:
+        """Make chains available, the first ones of the ring."""
+        for k, head in enumerate(heads):
+            self.g.write(self.avail + 4 + 2 * k, struct.pack('<H', head))
+        self.g.write(self.avail + 2, struct.pack('<H', len(heads) if count is None else count))
+
+    def taken(self) -> tuple[int, list[tuple[int, int]]]:
+        """The used index and its entries."""
+        n = struct.unpack('<H', self.g.read(self.used + 2, 2))[0]
+        return n, [struct.unpack('<II', self.g.read(self.used + 4 + 8 * k, 8)) for k in range(n)]
+
+    def kick(self, function: Function, index: int | None = None, page: int = 3) -> None:
+        """Write the doorbell."""
+        function.write(0, virtio_net_q.BAR_START + page * PAGE, struct.pack('<H', self.index if index is None else index))
+
+
+@pytest.fixture
+def bench():
+    """A function on Ethernet."""
+    b = Bench()
+    b.function = Function(b.card)
+    yield b
+    assert b.card.internal_errors == 0
+
+
+def everything_to(b: Bench, queue: Virtqueue) -> int:
+    """A root rule that sends all frames to a table of one virtqueue; the TIR."""
+    rqt = b.g.cmd('CREATE_RQT', struct.pack('>I', queue.number), **{'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1,
+                                                                    'rqt_context.list_q_type': 1})['rqtn']
+    tir = b.g.cmd('CREATE_TIR', **{'ctx.disp_type': 1, 'ctx.indirect_table': rqt, 'ctx.self_lb_block': 3})['tirn']
+    t = b.table(NIC_RX)
+    b.entry(t, b.group(t, enable=0), 0, flow.FORWARD, (flow.TO_TIR, tir))
+    return tir
+
+
+def test_frame_from_one_to_the_other(bench: Bench) -> None:
+    """A frame in two descriptors goes out at the doorbell, and comes into the receiving virtqueue; both tell their event QPs."""
+    tx, rx = Virtqueue(bench, 1), Virtqueue(bench, 0)
+    assert tx.create() == rx.create() == 'OK' and tx.modify(READY) == rx.modify(READY) == 'OK'
+    everything_to(bench, rx)
+    for q in (tx, rx):
+        q.events.post_recv((q.mem, 0, 0))
+    rx.describe(5, rx.mem + 0x400, 12, WRITE | NEXT, 2)
+    rx.describe(2, rx.mem + 0x500, 512, WRITE)
+    rx.offer(5)
+    bench.g.write(tx.mem + 0x400, bytes(12) + PLAIN)
+    tx.describe(1, tx.mem + 0x400, 20, NEXT, 4)
+    tx.describe(4, tx.mem + 0x414, len(PLAIN) - 8)
+    tx.offer(1)
+    tx.kick(bench.function, page=4)
+    tx.kick(bench.function, index=0)
+    assert tx.taken() == (0, [])
+    tx.kick(bench.function)
+    assert tx.taken() == (1, [(1, 0)]) and rx.taken() == (1, [(5, 12 + len(PLAIN))])
+    assert bench.g.read(rx.mem + 0x400, 12) == bytes(10) + b'\1\0' and bench.g.read(rx.mem + 0x500, len(PLAIN)) == PLAIN
+    assert len(tx.events.scq.poll()) == len(rx.events.scq.poll()) == 1
+    assert tx.shown() == rx.shown() == (READY, 1, 1)
+    # No buffer, or one that is too small: lost, and nothing changes.
+    tx.offer(1, 1)
+    tx.kick(bench.function)
+    assert tx.taken()[0] == 2 and rx.taken()[0] == 1 and rx.shown() == (READY, 1, 1)
+
+
+def test_driver_that_wants_no_events(bench: Bench) -> None:
+    """VRING_AVAIL_F_NO_INTERRUPT: used, and not told."""
+    tx = Virtqueue(bench, 1)
+    assert tx.create() == tx.modify(READY) == 'OK'
+    tx.events.post_recv((tx.mem, 0, 0))
+    bench.g.write(tx.avail, b'\1\0')
+    tx.describe(0, tx.mem + 0x400, 12 + len(PLAIN))
+    tx.offer(0)
+    tx.kick(bench.function)
+    assert tx.taken()[0] == 1 and tx.events.scq.poll() == []
+
+
+def test_states(bench: Bench) -> None:
+    """INIT, RDY, SUSPEND, and no way back; what was offered before RDY is sent then."""
+    tx = Virtqueue(bench, 1)
+    assert tx.create() == 'OK'
+    tx.describe(0, tx.mem + 0x400, 12 + len(PLAIN))
+    tx.offer(0)
+    tx.kick(bench.function)
+    assert tx.taken()[0] == 0 and tx.modify(SUSPENDED) == 'BAD_RES_STATE' and tx.modify(READY, select=2) == 'BAD_PARAM'
+    assert tx.modify(READY) == 'OK' and tx.taken()[0] == 1
+    assert tx.modify(SUSPENDED) == 'OK' and tx.modify(READY) == 'BAD_RES_STATE'
+    tx.offer(0, 0, count=2)
+    tx.kick(bench.function)
+    assert tx.shown() == (SUSPENDED, 1, 1)
+
+
+@pytest.mark.parametrize(('field', 'value', 'status'), [
+    ('virtio_q_type', 1, 'BAD_PARAM'), ('event_mode', 2, 'BAD_PARAM'), ('queue_size', 7, 'BAD_PARAM'), ('queue_size', 0, 'BAD_PARAM'),
+    ('doorbell_stride_index', 64, 'BAD_PARAM'), ('pd', 99, 'BAD_RES'), ('virtio_q_mkey', 0x99900, 'BAD_RES'), ('umem_2_id', 99, 'BAD_RES'),
+    ('umem_2_size', 8, 'BAD_PARAM'), ('umem_3_offset', 1 << 40, 'BAD_PARAM'), ('event_qpn_or_msix', 0x999, 'BAD_RES'),
+    ('tisn_or_qpn', 0x999, 'BAD_RES'), ('queue_feature_bit_mask_2_0', 1, 'BAD_PARAM'), ('full_emulation', 1, 'BAD_PARAM')])
+def test_refused(bench: Bench, field: str, value: int, status: str) -> None:
+    """Each wrong field has its status, and nothing is left."""
+    assert Virtqueue(bench, 1, **{field: value}).create() == status
+    assert not len(bench.card.general_objects) and not bench.card.virtio_doorbells
+
+
+def test_what_it_holds(bench: Bench) -> None:
+    """One virtqueue for a doorbell; a table of it holds it; an RQ table takes receiving virtqueues only; InfiniBand has none."""
+    tx, rx = Virtqueue(bench, 1), Virtqueue(bench, 0)
+    assert tx.create() == rx.create() == 'OK' and Virtqueue(bench, 1).create() == 'BAD_RES_STATE'
+    assert bench.g.fails('DESTROY_QP', qpn=tx.firmware.number) == 'BAD_RES_STATE'
+    tir = everything_to(bench, rx)
+    assert bench.g.fails('DESTROY_GENERAL_OBJECT', obj_type=0xd, obj_id=rx.number) == 'BAD_RES_STATE'
+    rq_list = {'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1, 'rqt_context.list_q_type': 1}
+    assert bench.g.fails('CREATE_RQT', struct.pack('>I', tx.number), **rq_list) == 'BAD_RES'
+    assert tir and bench.g.fails('DESTROY_GENERAL_OBJECT', obj_type=0xd, obj_id=tx.number) == 'OK'
+    assert list(bench.card.virtio_doorbells) == [(3, 0)]
+    assert Guest().fails('CREATE_GENERAL_OBJECT', bytes(tx.obj.buf), obj_type=0xd) == 'BAD_PARAM'
+
+
+@pytest.mark.parametrize('what', ['circle', 'index', 'head', 'flags', 'address', 'short', 'offload', 'writable', 'used'])
+def test_hostile_driver(bench: Bench, what: str) -> None:
+    """The virtqueue goes to the error state, and stays there; nothing else happens."""
+    used = {'used_addr': 0x1000} if what == 'used' else {}
+    tx = Virtqueue(bench, 1, **used)
+    assert tx.create() == tx.modify(READY) == 'OK'
+    tx.describe(0, *{'circle': (tx.mem, 1, NEXT, 0), 'flags': (tx.mem, 40, 4), 'address': (1 << 60, 40), 'short': (tx.mem + 0x400, 20),
+                     'writable': (tx.mem + 0x400, 60, WRITE)}.get(what, (tx.mem + 0x400, 12 + len(PLAIN))))
+    if what == 'offload':
+        bench.g.write(tx.mem + 0x400, b'\1')
+    tx.offer(SIZE if what == 'head' else 0, count=SIZE + 1 if what == 'index' else None)
+    tx.kick(bench.function)
+    assert tx.shown()[0] == ERROR
+    tx.kick(bench.function)
+    assert tx.modify(READY) == 'BAD_RES_STATE'
+    assert bench.g.fails('DESTROY_GENERAL_OBJECT', obj_type=0xd, obj_id=tx.number) == 'OK'
