@@ -7,6 +7,7 @@ import pytest
 from emu_driver import run, status
 from mlx5emu import memic, pci
 from mlx5emu.card import Card
+from mlx5emu.dma import DmaError
 from mlx5emu.pci import Function
 
 
@@ -223,3 +224,40 @@ def test_memic_operations(function) -> None:
     function.write(0, inc, b'\x01')
     assert function.read(0, start, 1) == b'\x01'
     assert status(card, 'MODIFY_MEMIC', {'memic_operation_type': 0, 'memic_start_addr': start}, op_mod=1) == 'BAD_RES'
+
+
+def test_memic_by_dma(function) -> None:
+    """The card's DMA reaches its own MEMIC where BAR0 is, and nothing else of the BAR; moved, closed or reset, it is not there."""
+    dma, bar = function.card.dma, 0x38_0000_0000
+    start = bar + memic.BAR_START
+    function.card.memic.write(memic.BAR_START + 64, b'on the card')
+    for word in (b'\x04\x00', b'\x00\x00'):
+        function.write(7, 4, word)
+        function.write(7, 0x10, bar.to_bytes(8, 'little'))
+        with pytest.raises(DmaError):
+            dma.read(start, 4)
+    function.write(7, 4, b'\x06\x00')
+    assert dma.read(start + 64, 11) == b'on the card'
+    dma.write(start + memic.BAR_SIZE - 4, b'last')
+    assert function.read(0, memic.BAR_START + memic.BAR_SIZE - 4, 4) == b'last'
+    for address, n in ((start - 1, 1), (start + memic.BAR_SIZE, 1), (start + memic.BAR_SIZE - 2, 4), (bar, 4), (bar + memic.OP_START, 4),
+                       (memic.BAR_START, 4)):
+        with pytest.raises(DmaError):
+            dma.read(address, n)
+        with pytest.raises(DmaError):
+            dma.write(address, bytes(n))
+    # Guest memory that was mapped there is the guest's.
+    fd = os.memfd_create('guest')
+    os.ftruncate(fd, 4096)
+    dma.map(start, 4096, fd)
+    assert dma.read(start + 64, 11) == bytes(11)
+    assert dma.unmap(start, 4096) == 1
+    os.close(fd)
+    assert dma.read(start + 64, 11) == b'on the card'
+    function.write(7, 0x10, (bar + pci.BAR_SIZE).to_bytes(8, 'little'))
+    with pytest.raises(DmaError):
+        dma.read(start + 64, 4)
+    assert dma.read(start + pci.BAR_SIZE + 64, 11) == b'on the card'
+    function.reset()
+    with pytest.raises(DmaError):
+        dma.read(start + pci.BAR_SIZE, 4)

@@ -36,6 +36,7 @@ class Dma:
         self._maps: list[_Map] = []
         self._starts: list[int] = []
         self._last: _Map | None = None
+        self._own: _Map | None = None
 
     # ---- maps
 
@@ -86,6 +87,18 @@ class Dma:
             self._close(m)
         self._set([])
 
+    def place_own(self, addr: int | None, fd: int = -1, offset: int = 0, size: int = 0) -> None:
+        """Say where the card's own memory is on the bus: what a peer, or the card itself by a dma-buf of it, addresses.
+
+        :param addr: where, or None while it is nowhere. Guest memory at the same address wins, as the root complex would have it.
+        """
+        old, self._own = self._own, None
+        self._last = None
+        if old is not None:
+            self._close(old)
+        if addr is not None:
+            self._own = _Map(addr, size, mmap.mmap(fd, size, offset=offset), True)
+
     @staticmethod
     def _close(m: _Map) -> None:
         try:
@@ -110,6 +123,9 @@ class Dma:
             if addr - m.start < m.size:
                 self._last = m
                 return m
+        own = self._own
+        if own is not None and 0 <= addr - own.start < own.size:
+            return own
         raise DmaError(f'{addr:#x} is not mapped')
 
     def _pieces(self, addr: int, n: int) -> list[tuple[_Map, int, int]]:

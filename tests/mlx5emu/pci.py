@@ -103,6 +103,12 @@ class Config:
         """Whether the function may use DMA."""
         return bool(self.data[COMMAND] & 4)
 
+    @property
+    def bar0(self) -> int | None:
+        """Bus address of BAR0, None while it does not decode or has not been placed."""
+        address = struct.unpack_from('<Q', self.data, 0x10)[0] & -16
+        return address if self.data[COMMAND] & 2 and 0 < address < (1 << 64) - BAR_SIZE else None
+
 
 class Function:
     """The PCI function around a card: what a vfio-user client sees.
@@ -119,6 +125,8 @@ class Function:
         self.irqs = {2: card.vectors}
         self.mappings = {self.BAR0: (card.memic.fd, [(memic.BAR_START, memic.BAR_SIZE)])}
         self.config = Config(card.profile.device_id, card.vectors, card.link_layer == 'ib')
+        #: Where the card's DMA has been told that BAR0 is.
+        self.placed: int | None = None
         self._fresh()
 
     def _fresh(self) -> None:
@@ -135,7 +143,15 @@ class Function:
         """Function-level reset: configuration space, initialization segment and the card."""
         self.card.reset()
         self.config.reset()
+        self._place()
         self._fresh()
+
+    def _place(self) -> None:
+        # MEMIC is all of the BAR that the card's own DMA reaches: doorbells and operations are no memory.
+        bar = self.config.bar0
+        if bar != self.placed:
+            self.placed = bar
+            self.card.dma.place_own(None if bar is None else bar + memic.BAR_START, self.card.memic.fd, memic.BAR_START, memic.BAR_SIZE)
 
     # ---- regions
 
@@ -171,6 +187,7 @@ class Function:
         if region == self.CONFIG:
             if self.config.write(offset, data):
                 self.reset()
+            self._place()
         elif UAR_START <= offset < UAR_END:
             self._uar(offset >> 12, offset & 0xfff, data)
         elif offset < self.iseg.size:

@@ -713,8 +713,10 @@ cdef class Mlx5DM(DM):
 
     def export_dmabuf_fd(self):
         """
-        Export MEMIC as a dma-buf.
-        :return: A new file descriptor, the caller's to close. It keeps the memory alive on its own
+        Export MEMIC as a dma-buf of whole pages, for an MR (DmaBufMR) or another driver. A umem cannot be made of it: the kernel
+        does not pin device memory (EOPNOTSUPP).
+        :return: A new file descriptor, the caller's to close. Closing the DM or its context revokes it: registrations on it then
+                 no longer reach the memory, new ones are refused with ENODEV
         :raises Mlx5DMError: This is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed
         :raises PyverbsRDMAError: The library (EOPNOTSUPP) or the kernel (EPROTONOSUPPORT) is too old, or the kernel refused
@@ -726,7 +728,7 @@ cdef class Mlx5DM(DM):
         cdef int fd = -1, err
         self._check_mapped('export a dma-buf')
         if not mem.MLX5_MEM_HAVE_DM_EXPORT_DMABUF_FD:
-            raise PyverbsRDMAError('Failed to export dmabuf FD for DM: it needs a newer rdma-core, 64 has it', EOPNOTSUPP)
+            raise PyverbsRDMAError('Failed to export dmabuf FD for DM: it needs a newer rdma-core, 65 has it', EOPNOTSUPP)
         with nogil:
             err = mlx5_gate_enter(&self.gate, True)
         if err:
