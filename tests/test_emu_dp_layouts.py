@@ -14,6 +14,7 @@ CASES = [
     (wqe.MASKED_ATOMIC, 'wqe_masked_atomic', ('swap_add', 'compare', 'swap_add_mask', 'compare_mask')),
     (wqe.XRC, 'wqe_xrc', ('xrc_srqn',)),
     (wqe.SRQ_NEXT, 'wqe_srq_next', ('next_wqe_index',)),
+    (wqe.SET_PSV, 'wqe_set_psv', ('psv_index', 'syndrome', 'transient_signature')),
 ]
 
 

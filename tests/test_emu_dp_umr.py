@@ -93,7 +93,8 @@ def test_list_in_parts(guest: Guest) -> None:
     ('not free', {'free': 0}, umr(UMR_CHECK_NOT_FREE, mask=MASK_FREE)), ('free', {}, umr(UMR_CHECK_FREE, mask=MASK_RIGHTS)),
     ('no UMR', {'umr_en': 0}, umr(0, mask=MASK_FREE)), ('unknown field', {}, umr(0, mask=1 << 60)),
     ('no such PD', {}, umr(0, mask=MASK_PD, pd=0x999)),
-    ('another QP', {'qpn': 0x999}, umr(UMR_CHECK_QPN, mask=MASK_FREE, free=1)), ('BSF', {}, umr(0, offset=4, mask=MASK_FREE)),
+    ('another QP', {'qpn': 0x999}, umr(UMR_CHECK_QPN, mask=MASK_FREE, free=1)),
+    ('no room for formats', {}, umr(UMR_INLINE, offset=4, mask=MASK_FREE, data=bytes(64))),
     ('list missing', {}, umr(UMR_INLINE, 4, mask=MASK_FREE))])
 def test_refused(guest: Guest, what: str, kw: dict, segments: tuple) -> None:
     """A bind error; the key is as it was."""

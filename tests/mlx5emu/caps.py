@@ -26,6 +26,7 @@ PAGES = {
     'device_memory': (0xf, 'device_mem_cap'),
     'virtio_emulation': (0x13, 'virtio_emulation_cap'),
     'general_2': (0x20, 'cmd_hca_cap_2'),
+    'crypto': (0x1a, 'crypto_cap'),
 }
 BY_TYPE = {number: name for name, (number, _) in PAGES.items()}
 
@@ -104,6 +105,12 @@ class Capabilities:
             'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
         prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
         prm.extend('qos_cap', {'nic_qp_scheduling': (0x21, 1)})
+        prm.extend('cmd_hca_cap', {
+            'sig_crc64_xp10': (0x147, 1), 'sig_crc32c': (0x148, 1), 'sig_block_4048': (0x1f0, 1), 'sigerr_domain_and_sig_type': (0x480, 1),
+            'aes_xts_single_block_le_tweak': (0x3f1, 1), 'aes_xts_multi_block_be_tweak': (0x3f2, 1)})
+        prm.extend('crypto_cap', {
+            'wrapped_crypto_operational': (0, 1), 'wrapped_import_method': (0x18, 8), 'log_max_num_import_keks': (0x33, 5),
+            'log_max_num_creds': (0x3b, 5), 'num_nv_import_keks': (0x50, 8), 'num_nv_credentials': (0x58, 8)})
         prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
@@ -170,6 +177,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'dump_fill_mkey': 1, 'terminate_scatter_list_mkey': 1, 'umr_extended_translation_offset': 1, 'relaxed_ordering_write': 1,
         'relaxed_ordering_read': 1, 'relaxed_ordering_write_umr': 1, 'relaxed_ordering_read_umr': 1,
         'relaxed_ordering_read_pci_enabled': 1,
+        # signatures and encryption behind keys
+        'sho': 1, 'sigerr_cqe': 1, 'sigerr_domain_and_sig_type': 1, 'drain_sigerr': 1, **_offloads(profile),
         # completion queues
         'log_max_cq': 16, 'log_max_cq_sz': 22, 'cqe_version': 1, 'cq_oi': 1, 'cqe_128_always': 1, 'cq_resize': 1, 'cq_moderation': 1,
         'cq_period_start_from_cqe': 1, 'cq_period_mode_modify': 1,
@@ -217,6 +226,13 @@ def _general_2(profile: Profile) -> dict[str, int]:
         # Any send queue may do without a doorbell record.
         out |= {'send_dbr_mode_no_dbr_ext': 1, 'log_max_send_dbr_less_qp_sq': 17}
     return out
+
+
+def _offloads(profile: Profile) -> dict[str, int]:
+    """Signatures that came after ConnectX-5."""
+    if not profile.steering_format:
+        return {}
+    return {'sig_block_4048': 1, 'sig_crc32c': 1, 'sig_crc64_xp10': 1}
 
 
 def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:

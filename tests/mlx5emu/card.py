@@ -13,7 +13,7 @@ from .tables import NumberSpace, Quota, Table
 
 #: Files that register commands when they are imported.
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
-           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'cq', 'qp', 'srq', 'wq',
+           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'psv', 'cq', 'qp', 'srq', 'wq',
            'scheduling', 'lag', 'virtio_net_q')
 
 
@@ -85,6 +85,7 @@ class Card:
         self.uars = self._table('uar', 0x100, 0x700)
         self.umems = self._table('umem', 1, 1 << 16)
         self.mkeys = self._table('mkey', 0x10, 1 << 18)
+        self.psvs = self._table('psv', 1, 1 << 16)
         self.cqs = self._table('cq', 0x10, 1 << 16)
         self.qps = self._table('qp', space=self.queue_numbers)
         self.dcts = self._table('dct', space=self.queue_numbers)

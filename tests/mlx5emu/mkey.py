@@ -15,6 +15,7 @@ from .firmware import Command, Status, command
 from .tables import Object
 
 if TYPE_CHECKING:
+    from .bsf import Bsf
     from .card import Card
     from .umem import Umem
 
@@ -42,7 +43,7 @@ MAX_RUNS = 1 << 19
 #: First doubleword pair of a strided (interleaved) list, where a KLM has its key.
 STRIDED = 0x400
 
-_MKC = struct.Struct('>II4xIQQI16xII4x')
+_MKC = struct.Struct('>II4xIQQI16xIII')
 _ADDRESS = (1 << 64) - 1 & ~0xff
 _BLOCK = struct.Struct('>IIIHH')
 _BLOCK_ENTRY = struct.Struct('>HHIQ')
@@ -106,12 +107,16 @@ class Mkey(Object):
         self.umem_offset = 0
         self.charged = 0
         self.domain: Object | None = None
+        #: Signatures and encryption, when a UMR brought some; they are in force while the context says bsf_en.
+        self.bsf: Bsf | None = None
+        #: Signature errors that were reported, modulo two.
+        self.sigerr_count = 0
         self._bases: list[int] | None = None
         self.decode()
 
     def decode(self) -> None:
         """Read the context into attributes, after it was made or changed."""
-        w0, w1, w3, self.start, self.length, _, self.octowords, w14 = _MKC.unpack_from(self.mkc)
+        w0, w1, w3, self.start, self.length, self.bsf_octowords, self.octowords, w14, w15 = _MKC.unpack_from(self.mkc)
         self.free = bool(w0 >> 30 & 1)
         self.mode = w0 >> 8 & 3 | (w0 >> 26 & 7) << 2
         self.rights = w0 >> 10 & 0x1f
@@ -119,7 +124,9 @@ class Mkey(Object):
         self.qpn, self.variant = w1 >> 8, w1 & 0xff
         self.length64, self.bsf_en, self.en_rinval = bool(w3 >> 31), bool(w3 >> 30 & 1), bool(w3 >> 24 & 1)
         self.pd = w3 & 0xffffff
+        self.expected_sigerr_count = w3 >> 26 & 1
         self.shift = w14 & 0x3f
+        self.crypto_en = w15 >> 27 & 3
         self._bases = None
 
     def destroyed(self) -> None:
@@ -153,6 +160,11 @@ class Mkey(Object):
             raise AccessError('access right')
         if self.qpn != ANY_QP and self.qpn != qpn:
             raise AccessError('key is bound to another QP')
+
+    @property
+    def streamed(self) -> bool:
+        """Whether what is on the wire differs from what is in memory."""
+        return self.bsf_en and self.bsf is not None or self.crypto_en != 0
 
     # ---- translation
 
@@ -304,6 +316,8 @@ class Mkey(Object):
         if child is None:
             raise AccessError('no such key')
         child.check(key & 0xff, LOCAL_WRITE if write else LOCAL_READ, self.pd, self.qpn)
+        if child.streamed:
+            raise AccessError('a key with a byte stream format below another key')
         out += child.translate(addr & (1 << 64) - 1, n, write, depth + 1)
         if len(out) > MAX_RUNS:
             raise AccessError('too many pieces')
@@ -330,11 +344,12 @@ class Mkey(Object):
 SIZE_OF_BLOCK_ENTRY = _BLOCK_ENTRY.size
 
 
-def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn: int) -> list[Run]:
+def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn: int, sending: bool = False) -> list[Run]:
     """Runs of ``n`` bytes from ``addr`` under ``key``, for a queue of protection domain ``pd``.
 
     :param right: one of LOCAL_READ .. ATOMIC.
     :param qpn: number of the queue, for keys bound to one.
+    :param sending: whether a work request of the queue's send side names the key.
     :raises PageFault: a page is absent.
     :raises AccessError: refused.
     """
@@ -346,11 +361,24 @@ def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn:
     mkey.check(key & 0xff, right, pd, qpn)
     if not n:
         return []
+    write = right & (LOCAL_WRITE | REMOTE_WRITE | ATOMIC) != 0
     try:
-        return mkey.translate(addr, n, right & (LOCAL_WRITE | REMOTE_WRITE | ATOMIC) != 0)
+        if mkey.bsf_en or mkey.crypto_en:
+            return _stream(card, mkey, addr, n, write, right, qpn, sending)
+        return mkey.translate(addr, n, write)
     except PageFault as e:
         e.key, e.addr, e.n = key, addr, n
         raise
+
+
+def _stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, right: int, qpn: int, sending: bool) -> list[Run]:
+    """Runs under a key that may have byte stream formats."""
+    if not mkey.streamed:
+        return mkey.translate(addr, n, write)
+    if right == ATOMIC:
+        raise AccessError('atomic access to a byte stream')
+    from .byte_stream import open_stream  # it needs this file
+    return open_stream(card, mkey, addr, n, write, qpn, sending)
 
 
 # ---- commands
@@ -368,6 +396,16 @@ def _entries(raw: bytes, at: int, octowords: int) -> 'array[int]':
     return out
 
 
+def _check_formats(card: 'Card', mkey: Mkey) -> None:
+    if mkey.bsf_en:
+        if not card.caps.get('sho') or mkey.mode not in (MTT, KLM, KSM) or mkey.bsf_octowords not in (4, 8):
+            raise Status('BAD_PARAM', 'bsf_octword_size')
+    elif mkey.bsf_octowords:
+        raise Status('BAD_PARAM', 'bsf_octword_size without bsf_en')
+    if mkey.crypto_en and (mkey.crypto_en != 1 or not card.caps.get('crypto') or not mkey.bsf_en):
+        raise Status('BAD_PARAM', 'crypto_en')
+
+
 @command('CREATE_MKEY')
 def create_mkey(card: 'Card', cmd: Command) -> None:
     """Check the context against the PD, the page sizes and the memory that the access mode names."""
@@ -379,8 +417,7 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'access mode')
     if mkey.mode == PA and (cmd.uid or inp['mkey_umem_valid']):
         raise Status('BAD_PARAM', 'a physical key is the kernel\'s')
-    if mkey.bsf_en:
-        raise Status('BAD_PARAM', 'BSF is not supported')
+    _check_formats(card, mkey)
     pd = card.pds.get(mkey.pd, cmd.uid) if mkey.pd else None
     if pd is None and not mkey.free:
         raise Status('BAD_RES', 'no such pd')

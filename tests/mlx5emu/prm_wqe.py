@@ -27,6 +27,11 @@ prm.declare('cqe64', [
 prm.declare('error_cqe', [
     ('', 256), ('', 8), ('srqn_uidx', 24), ('', 144), ('vendor_error_syndrome', 8), ('syndrome', 8), ('send_wqe_opcode', 8), ('qpn', 24),
     ('wqe_counter', 16), ('signature', 8), ('opcode', 4), ('', 3), ('owner', 1)])
+prm.declare('wqe_set_psv', [('psv_index', 32), ('syndrome', 16), ('', 16), ('transient_signature', 64)])
+prm.declare('sig_error_cqe', [
+    ('', 128), ('expected_trans_sig', 32), ('actual_trans_sig', 32), ('expected_ref_tag', 32), ('actual_ref_tag', 32), ('syndrome', 16),
+    ('sig_type', 8), ('domain', 8), ('mkey', 32), ('sig_err_offset', 64), ('', 64), ('', 8), ('qpn', 24), ('', 16), ('signature', 8),
+    ('opcode', 4), ('', 3), ('owner', 1)])
 prm.declare('comp_event', [('', 192), ('', 8), ('cqn', 24)])
 prm.declare('qp_event', [('', 160), ('type', 8), ('', 24), ('', 8), ('qpn_rqn_sqn', 24)])
 prm.declare('cq_error_event', [('', 8), ('cqn', 24), ('', 56), ('syndrome', 8)])

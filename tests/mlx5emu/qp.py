@@ -50,6 +50,7 @@ TRANSITIONS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
 OPTIONAL = {
     1 << 1: ('rre',), 1 << 2: ('rae', 'atomic_mode'), 1 << 3: ('rwe',), 1 << 4: ('primary_address_path.pkey_index',),
     1 << 5: ('q_key',), 1 << 6: ('min_rnr_nak',), 1 << 8: ('log_sra_max',), 1 << 9: ('log_rra_max',), 1 << 10: ('pm_state',),
+    1 << 11: ('drain_sigerr',),
     1 << 12: ('retry_count',), 1 << 13: ('rnr_retry',), 1 << 14: ('primary_address_path.ack_timeout',),
     1 << 15: ('lag_tx_port_affinity',), 1 << 16: ('primary_address_path.vhca_port_num',), 1 << 25: ('counter_set_id',),
 }
@@ -109,6 +110,7 @@ class Qp(Object):
         self.block_lb_mc = bool(c['block_lb_mc'])
         self.cs_res = c['cs_res']
         self.q_counter = c['counter_set_id']
+        self.drain_sigerr = bool(c['drain_sigerr'])
 
     def destroyed(self) -> None:
         """Give the page list's memory back."""

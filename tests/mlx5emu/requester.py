@@ -10,6 +10,7 @@ from .fabric import Address, address_of
 from .headers import grh
 from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
 from .page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
+from .psv import set_psv
 from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
 from .rate_limit import spend, wait
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
@@ -82,7 +83,9 @@ class Requester:
         self.datapath = datapath
         self.card: Card = datapath.card
         self.responder = datapath.responder
-        both: dict[int, Handler] = {Op.NOP: self._nop, Op.UMR: self._umr}
+        #: Work of the WQE at hand beyond copying, in bytes.
+        self.work = 0
+        both: dict[int, Handler] = {Op.NOP: self._nop, Op.UMR: self._umr, Op.SET_PSV: self._set_psv}
         send: dict[int, Handler] = {Op.SEND: self._send, Op.SEND_IMM: self._send}
         reliable: dict[int, Handler] = {
             **both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write, Op.READ: self._read,
@@ -132,7 +135,8 @@ class Requester:
                 spend(limits, now, n)
             else:
                 n = self._one(qp, ring)
-            moved -= n
+            moved -= n + self.work
+            self.work = 0
             wqes -= 1
             if ring.waiting or qp.state != RTS:
                 return
@@ -320,7 +324,7 @@ class Requester:
             if not qp.rlky:
                 raise AccessError('reserved key')
             return [(self.card.dma, addr, n)]
-        return resolve(self.card, key, addr, n, right, pd, qp.number)
+        return resolve(self.card, key, addr, n, right, pd, qp.number, sending=True)
 
     def gather(self, qp: Any, wqe: bytes, pos: int, right: int) -> tuple[list[Run], int]:
         """Runs and bytes of the data segments from ``pos`` to the end of the WQE."""
@@ -407,6 +411,10 @@ class Requester:
 
     def _umr(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         update(self, qp, wqe, imm)
+        return 0
+
+    def _set_psv(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        set_psv(self.card, qp, wqe)
         return 0
 
     def _send(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:

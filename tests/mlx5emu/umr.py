@@ -3,6 +3,7 @@
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from .bsf import BSF_OCTOWORDS, Bsf, BsfError, capabilities, parse
 from .mkey import ANY_QP, KLM, KSM, LOCAL_READ, MTT, AccessError, Mkey
 from .transfer import ReadFault, read_all
 from .wqe import DATA, UMR_CHECK_FREE, UMR_CHECK_NOT_FREE, UMR_CHECK_QPN, UMR_CTRL, UMR_INLINE, UMR_OFFSET
@@ -18,6 +19,8 @@ FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     6: ((4, 0xffffffff), (5, 0xffffffff)),                      # start address
     7: ((3, 0xffffff),),                                        # PD
     8: ((3, 1 << 24),),                                         # remote invalidation
+    9: ((3, 1 << 26),),                                         # expected signature errors
+    12: ((3, 1 << 30),),                                        # byte stream formats in force
     13: ((1, 0xff),),                                           # key byte
     14: ((1, 0xffffff00),),                                     # QP number
     17: ((0, 1 << 10),), 18: ((0, 1 << 11),), 19: ((0, 1 << 12),), 20: ((0, 1 << 13),), 21: ((0, 1 << 14),),
@@ -26,6 +29,8 @@ FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
 }
 _KNOWN = sum(1 << bit for bit in FIELDS)
 _PD_BIT = 1 << 7
+#: bsf_en of the context: byte and bit.
+_BSF_EN_AT, _BSF_EN = 12, 0x40
 #: Longest list of translation entries that one WQE may bring, in bytes: the octoword count has 16 bits.
 _MAX_LIST = 0xffff * 16
 
@@ -69,8 +74,7 @@ def update(requester: 'Requester', qp: Any, wqe: bytes, key: int) -> None:
         raise BindError('key is free')
     if flags & UMR_CHECK_QPN and mkey.qpn not in (qp.number, ANY_QP):
         raise BindError('key is bound to another QP')
-    if not flags & UMR_OFFSET and low:
-        raise BindError('BSF is not supported')
+    formats = 0 if flags & UMR_OFFSET else low
     new = bytearray(mkey.mkc)
     given = wqe[_MKC_AT:_MKC_AT + 64]
     for bit, parts in FIELDS.items():
@@ -85,18 +89,39 @@ def update(requester: 'Requester', qp: Any, wqe: bytes, key: int) -> None:
         domain = requester.card.pds.find(number)
         if domain is None or (qp.st != REG_UMR and number != qp.pd):
             raise BindError('protection domain')
-    if octowords:
-        at = (low | high << 16) * 2 if flags & UMR_OFFSET else 0
-        _store(mkey, at, _list(requester, qp, wqe, octowords, bool(flags & UMR_INLINE)))
+    if new[_BSF_EN_AT] & _BSF_EN and not mkey.bsf_octowords:
+        raise BindError('key has no room for byte stream formats')
+    if octowords or formats:
+        raw = _list(requester, qp, wqe, octowords + formats, bool(flags & UMR_INLINE))
+        bsf = _formats(mkey, raw[16 * octowords:]) if formats else mkey.bsf
+        if octowords:
+            _store(mkey, (low | high << 16) * 2 if flags & UMR_OFFSET else 0, raw[:16 * octowords])
+        mkey.bsf = bsf
     mkey.mkc[:] = new
     mkey.decode()
     if domain is not None:
         mkey.belong(domain)
 
 
-def _store(mkey: Mkey, at: int, values: 'array[int]') -> None:
+def _formats(mkey: Mkey, raw: bytes) -> Bsf:
+    if len(raw) > 16 * mkey.bsf_octowords or len(raw) % (16 * BSF_OCTOWORDS):
+        raise BindError('size of the byte stream formats')
+    try:
+        bsf = parse(raw)
+    except BsfError as e:
+        raise BindError(str(e)) from e
+    for name in capabilities(bsf):
+        if not mkey.card.caps.get(name):
+            raise BindError(f'byte stream format without {name}')
+    return bsf
+
+
+def _store(mkey: Mkey, at: int, raw: bytes) -> None:
     if mkey.mode not in (MTT, KLM, KSM):
         raise BindError('key has no translation entries')
+    values: array[int] = array('Q')
+    values.frombytes(raw)
+    values.byteswap()
     # Entries come in units of 64 bytes; the padding of the last unit may pass the key's own size.
     room = 2 * mkey.capacity - at
     if len(values) > room >= 0:
@@ -109,7 +134,7 @@ def _store(mkey: Mkey, at: int, values: 'array[int]') -> None:
         raise BindError(str(e)) from e
 
 
-def _list(requester: 'Requester', qp: Any, wqe: bytes, octowords: int, inline: bool) -> 'array[int]':
+def _list(requester: 'Requester', qp: Any, wqe: bytes, octowords: int, inline: bool) -> bytes:
     n = octowords * 16
     if inline:
         raw = wqe[_DATA_AT:_DATA_AT + n].ljust(n, b'\0') if len(wqe) > _DATA_AT else b''
@@ -120,10 +145,7 @@ def _list(requester: 'Requester', qp: Any, wqe: bytes, octowords: int, inline: b
         if count < n or n > _MAX_LIST:
             raise BindError('translation list is shorter than its octowords')
         raw = read_all(requester.local(qp, key, addr, n, LOCAL_READ, qp.pd))
-    values: array[int] = array('Q')
-    values.frombytes(raw)
-    values.byteswap()
-    return values
+    return raw
 
 
 def invalidate(card: Any, qp: Any, key: int) -> None:

@@ -15,12 +15,13 @@ MAX_SEND_WQE = 63 * SEGMENT
 class Op:
     """Send WQE opcodes."""
     NOP, SEND_INVAL, WRITE, WRITE_IMM, SEND, SEND_IMM, LSO = 0x00, 0x01, 0x08, 0x09, 0x0a, 0x0b, 0x0e
-    READ, CS, FA, MASKED_CS, MASKED_FA, UMR, ENHANCED_MPSW = 0x10, 0x11, 0x12, 0x14, 0x15, 0x25, 0x29
+    READ, CS, FA, MASKED_CS, MASKED_FA, SET_PSV, UMR, ENHANCED_MPSW = 0x10, 0x11, 0x12, 0x14, 0x15, 0x20, 0x25, 0x29
 
 
 class CqeOp:
     """CQE opcodes."""
-    REQ, RESP_WRITE_IMM, RESP_SEND, RESP_SEND_IMM, RESP_SEND_INV, RESIZE, REQ_ERR, RESP_ERR, INVALID = 0, 1, 2, 3, 4, 5, 13, 14, 15
+    REQ, RESP_WRITE_IMM, RESP_SEND, RESP_SEND_IMM, RESP_SEND_INV, RESIZE, SIG_ERR = 0, 1, 2, 3, 4, 5, 12
+    REQ_ERR, RESP_ERR, INVALID = 13, 14, 15
 
 
 class Syndrome:
@@ -69,6 +70,8 @@ AV_BASE = struct.Struct('>IIIBBH')
 AV_GRH_PART = struct.Struct('>4x6sBBI16s')
 #: UMR control: flags, octowords, offset 15..0 (or BSF octowords), mask, offset 47..16.
 UMR_CTRL = struct.Struct('>B3xHHQI28x')
+#: SET_PSV segment: number of the PSV, syndrome, transient signature.
+SET_PSV = struct.Struct('>IH2xQ')
 #: SRQ next segment: index of the next WQE.
 SRQ_NEXT = struct.Struct('>2xH12x')
 #: XRC segment: number of the SRQ.
@@ -82,6 +85,9 @@ CQE = struct.Struct('>17xB4xHI4xIIBBHIQIH')
 ETH_CQE = struct.Struct('>B11xIB3xH6xBBHII4xIQIH')
 #: The same bytes of an error CQE: user index, vendor syndrome, syndrome, opcode and QPN, WQE counter.
 ERROR_CQE = struct.Struct('>32xI18xBBIH')
+#: The same bytes of a signature error CQE: upper half of the signature expected and of the actual one, lower half of both, syndrome,
+#: kind of signature, domain, key, offset, QPN.
+SIG_ERROR_CQE = struct.Struct('>16xIIIIHBBIQ8xI2x')
 #: Format bits of a CQE's last byte: data in the CQE's first 32 bytes, or in the 64 before it.
 INLINE_32, INLINE_64 = 0x4, 0x8
 
