@@ -202,6 +202,9 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         # quality of service
         'qos': 1, 'qpc_extension': 1,
     }
+    if not eth:
+        # The library connects its command QP without a GRH, which the driver refuses on Ethernet.
+        out |= {'tag_matching': 1, 'rndv_offload_rc': 1, 'log_tag_matching_list_sz': 7}
     if profile.steering_format:
         out |= {'log_max_dci_stream_channels': 6, 'log_max_dci_errored_streams': 6}
     if eth:

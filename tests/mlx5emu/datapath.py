@@ -16,6 +16,7 @@ from .qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC, event
 from .requester import Requester
 from .responder import Responder
 from .steering import Steering
+from .tag_matching import TagMatching
 from .wq import WQ_ERROR
 from .wqe import CTRL_CQ_UPDATE, Op, Syndrome
 
@@ -52,6 +53,7 @@ class DataPath:
         self.page_faults = PageFaults(card)
         self.responder = Responder(self)
         self.requester = Requester(self)
+        self.tag_matching = TagMatching(self)
         self.steering = Steering(card)
         self.ethernet = EthernetReceiver(self)
         self._khz = card.caps.get('device_frequency_khz')

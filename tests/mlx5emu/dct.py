@@ -50,6 +50,8 @@ def create_dct(card: 'Card', cmd: Command) -> None:
     srq = card.srq_numbers.lookup(c['srqn_xrqn'])
     if not isinstance(srq, Srq) or (cmd.uid and srq.uid != cmd.uid):
         raise Status('BAD_RES', 'no such srq')
+    if srq.tag_list is not None:
+        raise Status('BAD_PARAM', 'tag matching is for RC')
     at = cmd.inp.offset('dct_context_entry')
     dct = Dct(cmd.raw[at:at + c.size], srq, cq)
     cmd.out['dctn'] = card.dcts.alloc(dct, cmd.uid)

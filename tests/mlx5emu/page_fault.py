@@ -6,7 +6,7 @@ again from its start.  Two schemes, the one that SET_HCA_CAP chose: the transpor
 packet; the memory scheme names the key whose entry is absent.
 """
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import prm
 from .firmware import Command, Status, command
@@ -15,7 +15,6 @@ from .mkey import PageFault
 if TYPE_CHECKING:
     from .card import Card
     from .datapath import DataPath
-    from .requester import Requester
 
 #: Subtypes of the event.
 WQE, RDMA, MEMORY = 0, 1, 2
@@ -35,6 +34,13 @@ _MOST_BYTES = 1 << 31
 _WQE_EVENT = struct.Struct('>I2xH2xHI8xI')
 _RDMA_EVENT = struct.Struct('>II2xHIQI')
 _MEMORY_EVENT = struct.Struct('>BxHHHIIIQ')
+
+
+class Waiter(Protocol):
+    """Who is told of a resume."""
+
+    def resumed(self, queue: Any, epoch: int, error: bool, key: int, looks: int) -> None:
+        """See :meth:`Requester.resumed`."""
 
 
 class RemoteFault(Exception):
@@ -77,7 +83,7 @@ class _Waiting:
 
     __slots__ = ('subtype', 'kind', 'number', 'requester', 'queue', 'epoch', 'key', 'looks')
 
-    def __init__(self, subtype: int, kind: int, number: int, requester: 'Requester', queue: Any, fault: PageFault) -> None:
+    def __init__(self, subtype: int, kind: int, number: int, requester: Waiter, queue: Any, fault: PageFault) -> None:
         self.subtype, self.kind, self.number, self.requester, self.queue = subtype, kind, number, requester, queue
         self.epoch, self.key, self.looks = queue.epoch, fault.key, fault.looks
 
@@ -98,7 +104,7 @@ class PageFaults:
         kind = prm.EVENTS['PAGE_FAULT']
         return any(eq.takes(kind) for eq in self.card.eqs)
 
-    def report(self, fault: PageFault, place: Place, requester: 'Requester', queue: Any) -> bool:
+    def report(self, fault: PageFault, place: Place, requester: Waiter, queue: Any) -> bool:
         """Tell the driver of a fault, and remember the send queue that waits.
 
         :return: False when there are too many, or the EQ is full: nobody will be woken.

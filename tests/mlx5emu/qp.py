@@ -180,6 +180,8 @@ def create_qp(card: 'Card', cmd: Command) -> None:
         srq = card.srq_numbers.lookup(c['srqn_rmpn_xrqn'])
         if srq is None or (cmd.uid and srq.uid not in (cmd.uid, 0xffff)):
             raise Status('BAD_RES', 'no such srq')
+        if srq.tag_list is not None and st != RC:
+            raise Status('BAD_PARAM', 'tag matching is for RC')
         qp.srq = srq
     if has_sq:
         card.uars.get(c['uar_page'])

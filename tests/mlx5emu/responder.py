@@ -105,7 +105,8 @@ class Responder:
                 raise Nak(Syndrome.REMOTE_INVALID, 'no such XRC SRQ')
             return srq.ring, srq, srq.cq
         if qp.srq is not None:
-            return qp.srq.ring, qp.srq, qp.rcq
+            # An XRQ's completions are its own CQ's.
+            return qp.srq.ring, qp.srq, qp.srq.cq or qp.rcq
         if qp.rq is None:
             raise Nak(Syndrome.REMOTE_INVALID, 'no receive queue')
         return qp.rq, None, qp.rcq
@@ -123,6 +124,13 @@ class Responder:
         :raises RemoteFault: a page of the receive buffer has to be brought in; nothing was consumed.
         """
         ring, srq, cq = self.queue(qp, srqn)
+        verdict = None
+        if srq is not None and srq.tag_list is not None and source is not None and op != Op.SEND_INVAL:
+            matching = self.datapath.tag_matching
+            verdict = matching.judge(srq.tag_list, source, n)
+            if verdict.tag is not None:
+                matching.expected(qp, srq, verdict, source, n, op, imm, solicited)
+                return
         try:
             head = ring.peek()
         except DmaError as e:
@@ -149,7 +157,9 @@ class Responder:
                 raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
         ring.take()
         if cq is not None:
-            self._complete(qp, cq, srq, index, op, n, imm, solicited, datagram, inline)
+            self._complete(qp, cq, srq, index, op, n, imm, solicited, datagram, inline, 0 if verdict is None else verdict.app_op)
+        if verdict is not None:
+            self.datapath.tag_matching.unmatched(srq, verdict)
         if srq is not None and srq.limit:
             try:
                 srq.consumed()
@@ -200,11 +210,13 @@ class Responder:
         return resolve(self.card, key, addr, n, LOCAL_WRITE, pd, qp.number)
 
     def _complete(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int, imm: int, solicited: bool,
-                  datagram: Datagram | None, inline: bytes) -> None:
-        user_index = srq.user_index if srq is not None and qp.st == XRC else qp.user_index
+                  datagram: Datagram | None, inline: bytes, tag_matching: int) -> None:
+        user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
         op_own = _CQE_OP[op] << 4 | (2 if solicited else 0)
         if datagram is None:
-            body = CQE.pack(0, 0, 0, user_index, imm, 0, 0, 0, n, self.datapath.timestamp(), qp.number, index)
+            # The application of the first number is tag matching.
+            body = CQE.pack(0, 0, 0, user_index, imm, int(tag_matching > 0), tag_matching, 0, n, self.datapath.timestamp(), qp.number,
+                            index)
         else:
             d = datagram
             if op == Op.SEND:
@@ -232,7 +244,7 @@ class Responder:
 
     def error_cqe(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, syndrome: int) -> None:
         """A responder error CQE."""
-        user_index = srq.user_index if srq is not None and qp.st == XRC else qp.user_index
+        user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
         cq.push(ERROR_CQE.pack(user_index, VENDOR[syndrome][1], syndrome, qp.number, index), CqeOp.RESP_ERR << 4, True)
 
     # ---- access by remote key

@@ -11,10 +11,13 @@ from .work_queue import ReceiveRing
 
 if TYPE_CHECKING:
     from .card import Card
+    from .tag_list import TagList
 
 #: wq_type.
 LINKED_LIST, CYCLIC = 0, 1
 RMP_READY, RMP_ERROR = 1, 3
+#: op_mod of ARM_RQ.
+ARM_SRQ, ARM_XRQ = 1, 2
 
 
 class Srq(Object):
@@ -31,6 +34,8 @@ class Srq(Object):
         self.cq: Cq | None = None
         self.xrcd = 0
         self.user_index = 0xffffff
+        #: Tags of an XRQ that messages are matched against.
+        self.tag_list: TagList | None = None
         #: Fewer WQEs left than this raises the limit event, once; 0: not armed.
         self.limit = 0
 
@@ -62,14 +67,14 @@ class Srq(Object):
         self.limit = limit
 
 
-def _check_size(card: 'Card', log_size: int, log_stride: int) -> None:
+def check_size(card: 'Card', log_size: int, log_stride: int) -> None:
     if log_size > card.caps.get('log_max_srq_sz') and log_size > card.caps.get('log_max_wq_sz'):
         raise Status('BAD_PARAM', 'queue size')
     if not 4 <= log_stride <= 11:
         raise Status('BAD_PARAM', 'stride')
 
 
-def _keep(card: 'Card', cmd: Command, srq: Srq, table: str, field: str) -> None:
+def keep(card: 'Card', cmd: Command, srq: Srq, table: str, field: str) -> None:
     card.memory.charge(srq.buf.cost)
     try:
         cmd.out[field] = getattr(card, table).alloc(srq, cmd.uid)
@@ -82,7 +87,7 @@ def _srq_context(card: 'Card', cmd: Command, c: prm.View, log_size: int) -> tupl
     """The ring of an SRQ or XRC SRQ, and what it holds."""
     inp, xrc = cmd.inp, c.name == 'xrc_srqc'
     log_stride = c['log_rq_stride'] + 4
-    _check_size(card, log_size, log_stride)
+    check_size(card, log_size, log_stride)
     size = 1 << (log_size + log_stride)
     pd = card.pds.get(c['pd'], cmd.uid)
     umem = None
@@ -111,7 +116,7 @@ def create_srq(card: 'Card', cmd: Command) -> None:
     at = cmd.inp.offset('srq_context_entry')
     srq = Srq(card, ring.buf, ring, cmd.raw[at:at + c.size], 'srqc')
     srq.arm(c['lwm'])
-    _keep(card, cmd, srq, 'srqs', 'srqn')
+    keep(card, cmd, srq, 'srqs', 'srqn')
     srq.use(*holds)
 
 
@@ -126,7 +131,7 @@ def create_xrc_srq(card: 'Card', cmd: Command) -> None:
     srq = Srq(card, ring.buf, ring, cmd.raw[at:at + c.size], 'xrc_srqc')
     srq.cq, srq.xrcd = cq, xrcd.number
     srq.arm(c['lwm'])
-    _keep(card, cmd, srq, 'xrc_srqs', 'xrc_srqn')
+    keep(card, cmd, srq, 'xrc_srqs', 'xrc_srqn')
     srq.user_index = srq.number if c['user_index_equal_xrc_srqn'] else c['user_index']
     srq.use(*holds, xrcd, cq)
 
@@ -160,7 +165,7 @@ def create_rmp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'RMP state')
     if wq['wq_type'] not in (LINKED_LIST, CYCLIC):
         raise Status('BAD_PARAM', 'wq_type')
-    _check_size(card, wq['log_wq_sz'], wq['log_wq_stride'])
+    check_size(card, wq['log_wq_sz'], wq['log_wq_stride'])
     pd = card.pds.get(wq['pd'], cmd.uid)
     buf, dbr, umems = work_queue_buffer(card, cmd, wq, 1 << (wq['log_wq_sz'] + wq['log_wq_stride']))
     linked = wq['wq_type'] == LINKED_LIST and not c['basic_cyclic_rcv_wqe']
@@ -168,7 +173,7 @@ def create_rmp(card: 'Card', cmd: Command) -> None:
     at = cmd.inp.offset('ctx')
     srq = Srq(card, buf, ring, cmd.raw[at:at + c.size], 'rmpc')
     srq.arm(wq['lwm'])
-    _keep(card, cmd, srq, 'rmps', 'rmpn')
+    keep(card, cmd, srq, 'rmps', 'rmpn')
     srq.use(pd, *umems)
 
 
@@ -184,8 +189,11 @@ def modify_rmp(card: 'Card', cmd: Command) -> None:
 
 @command('ARM_RQ')
 def arm_rq(card: 'Card', cmd: Command) -> None:
-    """Arm the limit of an SRQ."""
-    card.srqs.get(cmd.inp['srq_number'], cmd.uid).arm(cmd.inp['lwm'])
+    """Arm the limit of an SRQ or XRQ."""
+    if cmd.op_mod not in (ARM_SRQ, ARM_XRQ):
+        raise Status('BAD_PARAM', 'op_mod')
+    table = card.xrqs if cmd.op_mod == ARM_XRQ else card.srqs
+    table.get(cmd.inp['srq_number'], cmd.uid).arm(cmd.inp['lwm'])
 
 
 @command('ARM_XRC_SRQ')
@@ -194,7 +202,7 @@ def arm_xrc_srq(card: 'Card', cmd: Command) -> None:
     card.xrc_srqs.get(cmd.inp['xrc_srqn'], cmd.uid).arm(cmd.inp['lwm'])
 
 
-def _query(cmd: Command, srq: Srq, field: str) -> prm.View:
+def query(cmd: Command, srq: Srq, field: str) -> prm.View:
     at = cmd.out.offset(field)
     cmd.out.buf[at:at + len(srq.context)] = srq.context
     return cmd.out.sub(field)
@@ -204,21 +212,21 @@ def _query(cmd: Command, srq: Srq, field: str) -> prm.View:
 def query_srq(card: 'Card', cmd: Command) -> None:
     """The context, the limit as it is now, and how many WQEs are posted."""
     srq = card.srqs.get(cmd.inp['srqn'], cmd.uid)
-    _query(cmd, srq, 'srq_context_entry').set(lwm=srq.limit, wqe_cnt=srq.ring.posted())
+    query(cmd, srq, 'srq_context_entry').set(lwm=srq.limit, wqe_cnt=srq.ring.posted())
 
 
 @command('QUERY_XRC_SRQ')
 def query_xrc_srq(card: 'Card', cmd: Command) -> None:
     """The context, the limit as it is now, and how many WQEs are posted."""
     srq = card.xrc_srqs.get(cmd.inp['xrc_srqn'], cmd.uid)
-    _query(cmd, srq, 'xrc_srq_context_entry').set(lwm=srq.limit, wqe_cnt=srq.ring.posted())
+    query(cmd, srq, 'xrc_srq_context_entry').set(lwm=srq.limit, wqe_cnt=srq.ring.posted())
 
 
 @command('QUERY_RMP')
 def query_rmp(card: 'Card', cmd: Command) -> None:
     """The context, the limit as it is now, and the counters."""
     srq = card.rmps.get(cmd.inp['rmpn'], cmd.uid)
-    wq = _query(cmd, srq, 'rmp_context').sub('wq')
+    wq = query(cmd, srq, 'rmp_context').sub('wq')
     srq.ring.posted()
     wq.set(lwm=srq.limit, hw_counter=srq.ring.consumer, sw_counter=srq.ring.producer)
 
