@@ -22,7 +22,7 @@ SCALE = float(os.environ.get('MLX5EMU_FUZZ', '1'))
 #: Values that lie on edges.
 EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff, 0xffffffff, 1 << 32, (1 << 64) - 1, GUEST_BASE,
          GUEST_BASE + 4096,
-         GUEST_BASE + GUEST_SIZE - 4, memic.BAR_START, 0x1000_0000_0000)
+         GUEST_BASE + GUEST_SIZE - 4, memic.BAR_START, 0x10_0000_0000)
 #: Growth in KiB that is no leak: caches of compiled paths, Python's own arenas.
 GROWTH = 64 << 10
 

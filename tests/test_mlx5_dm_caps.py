@@ -47,8 +47,8 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
                          (1 << 20, 256 << 10, 64, 18))
         self.assertEqual(caps.memic.operations, {0: (1, 2, 4, 8), 1: (1, 2, 4, 8)})
         ranges = [(icm.start, icm.size, icm.block_size) for icm in caps.sw_icm.values()]
-        want = [(0x1000_0000_0000, 1 << 28, 4096), (0x2000_0000_0000, 1 << 24, 4096),
-                (0x3000_0000_0000, 1 << 22, 4096), (0x4000_0000_0000, 1 << 24, 4096)]
+        want = [(0x10_0000_0000, 1 << 28, 4096), (0x20_0000_0000, 1 << 24, 4096),
+                (0x30_0000_0000, 1 << 22, 4096), (0x40_0000_0000, 1 << 24, 4096)]
         self.assertEqual(ranges, [(0, 0, 4096) if profile == 'connectx5' and number > 1 else each
                                   for number, each in enumerate(want)][:len(ranges)])
 

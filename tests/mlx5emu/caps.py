@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import header_rewrite, memic, prm, virtio_net_q
+from . import firmware_icm, header_rewrite, memic, prm, prm_ste, ste_v1, virtio_net_q
 from .status import Status
 
 PAGE_SIZE = 4096
@@ -40,11 +40,14 @@ SETTABLE = {
         'ud_odp_caps.srq_receive', 'rc_odp_caps.srq_receive',
         *(f'{t}_odp_caps.{f}' for t in ('xrc', 'dc') for f in ('srq_receive', 'send', 'receive', 'write', 'read', 'atomic'))))),
 }
-#: Types of general objects: SW_ICM, SCHEDULING_ELEMENT, RESERVED_QPN; and those that came with ConnectX-6 Dx: AV_QP_MAPPING.
-GENERAL_OBJECTS = (8, 0x26, 0x2c)
-LATER_GENERAL_OBJECTS = (0x3a,)
+#: Types of general objects: SW_ICM, FLOW_METER, FLOW_SAMPLER, SCHEDULING_ELEMENT, RESERVED_QPN; and those that came with ConnectX-6 Dx:
+#: MATCH_DEFINER, HEADER_MODIFY_ARGUMENT, AV_QP_MAPPING.
+GENERAL_OBJECTS = (8, 0xa, 0x20, 0x26, 0x2c)
+LATER_GENERAL_OBJECTS = (0x18, 0x23, 0x3a)
 #: Of functions with an Ethernet port: VIRTIO_NET_Q.
 ETHERNET_OBJECTS = (0xd,)
+#: Function that ICM addresses of firmware's objects name.
+VHCA_ID = 1
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
 
@@ -104,14 +107,16 @@ class Capabilities:
             'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity': (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5),
             'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
         prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
-        prm.extend('qos_cap', {'nic_qp_scheduling': (0x21, 1)})
         prm.extend('cmd_hca_cap', {
             'sig_crc64_xp10': (0x147, 1), 'sig_crc32c': (0x148, 1), 'sig_block_4048': (0x1f0, 1), 'sigerr_domain_and_sig_type': (0x480, 1),
             'aes_xts_single_block_le_tweak': (0x3f1, 1), 'aes_xts_multi_block_be_tweak': (0x3f2, 1)})
         prm.extend('crypto_cap', {
             'wrapped_crypto_operational': (0, 1), 'wrapped_import_method': (0x18, 8), 'log_max_num_import_keks': (0x33, 5),
             'log_max_num_creds': (0x3b, 5), 'num_nv_import_keks': (0x50, 8), 'num_nv_credentials': (0x58, 8)})
-        prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8)})
+        prm.extend('qos_cap', {'nic_qp_scheduling': (0x21, 1), 'log_max_flow_meter': (0x10, 8), 'flow_meter_reg_id': (0x18, 8),
+                               'flow_meter_old': (0x7, 1), 'flow_meter': (0x28, 1)})
+        prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8),
+                                      'indirect_encap_icm_base': (0x280, 64)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
         values = _values(profile, link_layer)
@@ -165,7 +170,7 @@ class Capabilities:
 def _general(profile: Profile, eth: bool) -> dict[str, int]:
     out = {
         # identity and ports
-        'vhca_id': 1, 'port_type': int(eth), 'num_ports': 1, 'native_port_num': 1, 'vport_group_manager': 1, 'driver_version': 1,
+        'vhca_id': VHCA_ID, 'port_type': int(eth), 'num_ports': 1, 'native_port_num': 1, 'vport_group_manager': 1, 'driver_version': 1,
         'ib_virt': int(not eth), 'eth_virt': int(eth), 'gid_table_size': 0, 'pkey_table_size': 0, 'nic_vport_change_event': int(eth),
         'disable_local_lb_uc': 1, 'disable_local_lb_mc': 1, 'block_lb_mc': 1, 'vport_counters': 1, 'local_ca_ack_delay': 16,
         # pages, doorbells, time
@@ -213,10 +218,21 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
             'log_max_current_mc_list': 14, 'log_max_current_uc_list': 7, 'max_flow_counter_15_0': 0xffff,
             # A switch with no other port on it: no virtual functions, no tables of its own.
             'eswitch_manager': 1,
+            'fl_rc_qp_when_roce_disabled': 1, **_flex_parsers(profile),
             # The card bonds its two ports; the function is not the one that manages the bond (lag_master).
             'num_lag_ports': 2, 'lag_tx_port_affinity': 1, 'rts2rts_lag_tx_port_affinity': 1, 'init2_lag_tx_port_affinity': 1,
         }
     return out
+
+
+def _flex_parsers(profile: Profile) -> dict[str, int]:
+    """What the first steering format sees through flexible parsers the later ones have fields for; definers came with them."""
+    if profile.steering_format:
+        return {'match_definer_format_supported': sum(1 << n for n in prm_ste.DEFINERS), 'log_max_num_header_modify_argument': 16,
+                'log_header_modify_argument_granularity': 0, 'log_header_modify_argument_max_alloc': 10}
+    # Geneve, VXLAN-GPE, ICMPv4, ICMPv6.
+    return {'flex_parser_protocols': 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9, 'flex_parser_id_icmp_dw0': 0, 'flex_parser_id_icmp_dw1': 1,
+            'flex_parser_id_icmpv6_dw0': 2, 'flex_parser_id_icmpv6_dw1': 3}
 
 
 def _general_objects(profile: Profile, eth: bool) -> tuple[int, ...]:
@@ -262,10 +278,10 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
         out |= {f'flow_table_properties_nic_{way}_rdma.{k}': v for way in ('receive', 'transmit') for k, v in table.items()
                 if not k.startswith('sw_owner')}
         out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
-    # Where software steering sends what it drops or lets through: ICM that no software allocates.
-    out |= {'sw_steering_nic_rx_action_drop_icm_address': _ICM_BASE + 0x1000,
-            'sw_steering_nic_tx_action_drop_icm_address': _ICM_BASE + 0x2000,
-            'sw_steering_nic_tx_action_allow_icm_address': _ICM_BASE + 0x3000}
+    # Where software steering sends what it drops or lets through.
+    for what, kind in (('rx_action_drop', firmware_icm.DROP_RX), ('tx_action_drop', firmware_icm.DROP_TX),
+                       ('tx_action_allow', firmware_icm.ALLOW_TX)):
+        out[f'sw_steering_nic_{what}_icm_address'] = firmware_icm.address_of(VHCA_ID, kind)
     return out
 
 
@@ -274,6 +290,7 @@ def _qos(eth: bool) -> dict[str, int]:
     out = {'nic_qp_scheduling': 1, 'nic_sq_scheduling': int(eth), 'nic_bw_share': 1, 'nic_rate_limit': 1, 'log_max_qos_nic_queue_group': 8,
            'nic_element_type': 1 << 0 | 1 << 4, 'nic_tsar_type': 1, 'max_tsar_bw_share': 100}
     if eth:
+        out |= {'flow_meter': 1, 'flow_meter_old': 1, 'log_max_flow_meter': 16, 'flow_meter_reg_id': 0x3c}
         # Rates in kilobits a second.
         out |= {'packet_pacing': 1, 'packet_pacing_burst_bound': 1, 'packet_pacing_typical_size': 1, 'packet_pacing_uid': 1,
                 'packet_pacing_min_rate': 1, 'packet_pacing_max_rate': 100_000_000, 'packet_pacing_rate_table_size': 128}
@@ -297,9 +314,6 @@ def _odp(profile: Profile) -> dict[str, int]:
     return out
 
 
-_ICM_BASE = 0x0800_0000_0000
-
-
 def _device_memory(profile: Profile) -> dict[str, int]:
     """MEMIC, and one range of software-managed ICM for each kind; modify patterns came with the second steering format."""
     out = {
@@ -307,12 +321,13 @@ def _device_memory(profile: Profile) -> dict[str, int]:
         'log_min_memic_alloc_size': memic.LOG_MIN_ALLOC, 'log_max_memic_addr_alignment': memic.LOG_MAX_ALIGN,
         'memic_operations': memic.OPERATIONS, 'memic_increment_size': memic.OPERATION_SIZES,
         'memic_test_and_set_size': memic.OPERATION_SIZES, 'log_sw_icm_alloc_granularity': 12,
-        'steering_sw_icm_start_address': 0x1000_0000_0000, 'log_steering_sw_icm_size': 28,
-        'header_modify_sw_icm_start_address': 0x2000_0000_0000, 'log_header_modify_sw_icm_size': 24,
+        'steering_sw_icm_start_address': 0x10_0000_0000, 'log_steering_sw_icm_size': 28,
+        'header_modify_sw_icm_start_address': 0x20_0000_0000, 'log_header_modify_sw_icm_size': 24,
     }
     if profile.steering_format:
-        out |= {'header_modify_pattern_sw_icm_start_address': 0x3000_0000_0000, 'log_header_modify_pattern_sw_icm_size': 22,
-                'indirect_encap_sw_icm_start_address': 0x4000_0000_0000, 'log_indirect_encap_sw_icm_size': 24}
+        out |= {'header_modify_pattern_sw_icm_start_address': 0x30_0000_0000, 'log_header_modify_pattern_sw_icm_size': 22,
+                'indirect_encap_sw_icm_start_address': 0x40_0000_0000, 'log_indirect_encap_sw_icm_size': 24,
+                'indirect_encap_icm_base': 0x40_0000_0000 - ste_v1.REFORMAT_LIMIT * ste_v1.LINE}
     return out
 
 
@@ -335,7 +350,8 @@ def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
     }
     if eth:
         # RoCE version: bit 0 is v1, bit 2 is v2; l3_type: bit 1 IPv4, bit 2 IPv6.
-        out['roce'] = {'l3_type': 6, 'roce_version': 5, 'r_roce_dest_udp_port': 4791, 'r_roce_min_src_udp_port': 0xc000,
+        out['roce'] = {'fl_rc_qp_when_roce_enabled': 1, 'fl_rc_qp_when_roce_disabled': 1,
+                       'l3_type': 6, 'roce_version': 5, 'r_roce_dest_udp_port': 4791, 'r_roce_min_src_udp_port': 0xc000,
                        'r_roce_max_src_udp_port': 0xffff, 'roce_address_table_size': 255}
         out['ethernet'] = {'csum_cap': 1, 'vlan_cap': 1, 'max_lso_cap': 18, 'rss_ind_tbl_cap': 11, 'self_lb_en_modifiable': 1,
                            'wqe_inline_mode': 1}

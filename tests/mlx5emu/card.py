@@ -14,7 +14,8 @@ from .tables import NumberSpace, Quota, Table
 #: Files that register commands when they are imported.
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
            'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'psv', 'cq', 'qp', 'srq', 'xrq', 'wq',
-           'scheduling', 'lag', 'virtio_net_q')
+           'scheduling', 'lag', 'virtio_net_q', 'sw_steering', 'eswitch', 'match_definer', 'header_modify_argument',
+           'flow_sampler', 'flow_meter')
 
 
 def _import_modules() -> None:
@@ -104,6 +105,9 @@ class Card:
         self.modify_headers = self._table('modify_header', 1, 1 << 12)
         self.packet_reformats = self._table('packet_reformat', 1, 1 << 12)
         self.flow_counters = self._table('flow_counter', 1, 1 << 16)
+        # Steering table entries name definers by eight bits, of which the first are the card's own.
+        self.match_definers = self._table('match_definer', 0x40, 0xc0)
+        self.header_modify_arguments = self._table('header_modify_argument', 1 << 16, 1 << 16)
 
     def _table(self, kind: str, first: int = 0, limit: int = 0, space: NumberSpace | None = None) -> Table:
         self.tables[kind] = Table(kind, first, limit, space)

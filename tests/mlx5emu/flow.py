@@ -6,7 +6,7 @@ The objects are kept whole; ``steering`` walks packets through them.
 from bisect import insort
 from typing import TYPE_CHECKING
 
-from . import prm
+from . import prm, sw_steering
 from .firmware import Command, Status, command
 from .flow_namespace import properties
 from .packet import criteria_mask
@@ -76,6 +76,8 @@ class FlowTable(Object):
     def __init__(self, table_type: int, level: int, log_size: int, miss: 'FlowTable | None') -> None:
         super().__init__()
         self.table_type, self.level, self.log_size, self.miss = table_type, level, log_size, miss
+        #: ICM addresses of a table whose entries software writes, of its receive and of its transmit side.
+        self.icm_roots: tuple[int, int] | None = None
         self.groups: dict[int, FlowGroup] = {}
         self.entries: dict[int, FlowEntry] = {}
         self.next_group = 1
@@ -109,6 +111,13 @@ def _table(card: 'Card', cmd: Command) -> FlowTable:
     return table
 
 
+def _firmware_table(card: 'Card', cmd: Command) -> FlowTable:
+    table = _table(card, cmd)
+    if table.icm_roots is not None:
+        raise Status('BAD_RES_STATE', 'entries of the flow table are written by software')
+    return table
+
+
 def _miss(card: 'Card', cmd: Command, table_type: int, c: prm.View) -> FlowTable | None:
     """The table that a miss goes to; None for what the namespace does by default, which for RDMA is to go on in the next domain."""
     action = c['table_miss_action']
@@ -127,10 +136,10 @@ def create_flow_table(card: 'Card', cmd: Command) -> None:
     prop = properties(card, table_type)
     if c['log_size'] > prop['log_max_ft_size'] or c['level'] > 0xff:
         raise Status('BAD_PARAM', 'flow table size')
-    if c['sw_owner']:
-        raise Status('BAD_PARAM', 'software-owned flow tables are not supported')
     miss = _miss(card, cmd, table_type, c)
     table = FlowTable(table_type, c['level'], c['log_size'], miss)
+    if c['sw_owner']:
+        table.icm_roots = sw_steering.roots(card, table_type, c)
     cmd.out['table_id'] = card.flow_tables.alloc(table, cmd.uid)
     table.use(miss)
 
@@ -150,7 +159,7 @@ def destroy_flow_table(card: 'Card', cmd: Command) -> None:
 @command('MODIFY_FLOW_TABLE', min_in=0x28)
 def modify_flow_table(card: 'Card', cmd: Command) -> None:
     """Change where a miss goes."""
-    table = _table(card, cmd)
+    table = _firmware_table(card, cmd)
     if cmd.inp['modify_field_select'] != 1:
         raise Status('BAD_PARAM', 'modify_field_select')
     c = cmd.inp.sub('flow_table_context')
@@ -166,6 +175,7 @@ def query_flow_table(card: 'Card', cmd: Command) -> None:
     table = _table(card, cmd)
     c = cmd.out.sub('flow_table_context')
     c.set(level=table.level, log_size=table.log_size)
+    sw_steering.describe(card, table, c)
     if table.miss is not None:
         c.set(table_miss_action=1, table_miss_id=table.miss.number)
 
@@ -186,7 +196,7 @@ def set_flow_table_root(card: 'Card', cmd: Command) -> None:
 @command('CREATE_FLOW_GROUP')
 def create_flow_group(card: 'Card', cmd: Command) -> None:
     """A range of indexes that no other group of the table has."""
-    table = _table(card, cmd)
+    table = _firmware_table(card, cmd)
     start, end = cmd.inp['start_flow_index'], cmd.inp['end_flow_index']
     if start > end or end >= 1 << table.log_size:
         raise Status('BAD_PARAM', 'flow group range')
@@ -268,9 +278,12 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
     uses: list[Object | None] = []
     destinations, counters = [], []
     for k in range(n_dest):
-        word = cmd.raw[at + step * k:at + step * k + 4]
-        if len(word) < 4:
+        word = cmd.raw[at + step * k:at + step * k + 5]
+        if len(word) < 5:
             raise Status('BAD_INP_LEN', 'destination list')
+        if word[4] & 0x40:
+            raise Status('BAD_PARAM', 'packet reformat of one destination is not supported')
+        word = word[:4]
         uses.append(_destination(card, cmd, word[0], int.from_bytes(word[1:], 'big')))
         destinations.append((word[0], int.from_bytes(word[1:], 'big')))
     for k in range(n_count):

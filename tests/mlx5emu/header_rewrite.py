@@ -37,12 +37,13 @@ _FIELDS: dict[str, tuple[Field, ...]] = {
     'OUT_ETHERTYPE': (Field('type', 0, 2, 0, 16),),
     'OUT_DMAC_47_16': (Field('l2', 0, 4),), 'OUT_DMAC_15_0': (Field('l2', 4, 2, 0, 16),),
     'OUT_IP_DSCP': (Field('l3', 1, 1, 2, 6, _IP4), Field('l3', 0, 2, 6, 6, _IP6)),
+    'OUT_IP_ECN': (Field('l3', 1, 1, 0, 2, _IP4), Field('l3', 0, 2, 4, 2, _IP6)),
     'OUT_TCP_FLAGS': (Field('l4', 12, 2, 0, 9, _TCP),),
     'OUT_TCP_SPORT': (Field('l4', 0, 2, 0, 16, _TCP),), 'OUT_TCP_DPORT': (Field('l4', 2, 2, 0, 16, _TCP),),
     'OUT_UDP_SPORT': (Field('l4', 0, 2, 0, 16, _UDP),), 'OUT_UDP_DPORT': (Field('l4', 2, 2, 0, 16, _UDP),),
     'OUT_IP_TTL': (Field('l3', 8, 1, 0, 8, _IP4),), 'OUT_IPV6_HOPLIMIT': (Field('l3', 7, 1, 0, 8, _IP6),),
     'OUT_SIPV4': (Field('l3', 12, 4, 0, 32, _IP4),), 'OUT_DIPV4': (Field('l3', 16, 4, 0, 32, _IP4),),
-    'OUT_FIRST_VID': (Field('tag', 0, 2, 0, 12),),
+    'OUT_FIRST_VID': (Field('tag', 0, 2, 0, 12),), 'FIRST_TCI': (Field('tag', 0, 2, 0, 16),),
     'OUT_TCP_SEQ_NUM': (Field('l4', 4, 4, 0, 32, _TCP),), 'OUT_TCP_ACK_NUM': (Field('l4', 8, 4, 0, 32, _TCP),),
 } | {f'OUT_{side}IPV6_{high}_{high - 31}': (Field('l3', start + 12 - (high >> 5) * 4, 4, 0, 32, _IP6),)
      for side, start in (('S', 8), ('D', 24)) for high in (127, 95, 63, 31)}
@@ -109,6 +110,11 @@ def _place(h: Headers, field: str) -> tuple[int, Field] | None:
         if at >= 0:
             return at + f.at, f
     return None
+
+
+def has_field(packet: Packet, name: str) -> bool:
+    """Whether the packet has the header that a field is of; registers are always there."""
+    return name not in _FIELDS or _place(packet.headers, name) is not None
 
 
 def get_field(packet: Packet, name: str) -> int:
@@ -296,4 +302,5 @@ def dealloc_packet_reformat_context(card: 'Card', cmd: Command) -> None:
     card.packet_reformats.free(cmd.inp['packet_reformat_id'], cmd.uid)
 
 
-__all__ = ['VLAN', 'Action', 'ModifyHeader', 'PacketReformat', 'decapsulate', 'encapsulate', 'modify', 'pop_vlan', 'push_vlan']
+__all__ = ['VLAN', 'Action', 'ModifyHeader', 'PacketReformat', 'decapsulate', 'encapsulate', 'get_field', 'has_field', 'modify', 'pop_vlan',
+           'push_vlan', 'set_field']

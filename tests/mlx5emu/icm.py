@@ -3,6 +3,7 @@
 
 The memory is sparse: a page exists once something other than zero was written to it, and counts against the card's quota.
 """
+from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
 from . import prm
@@ -46,6 +47,7 @@ class Icm:
     def __init__(self, card: 'Card') -> None:
         self.card = card
         self.allocations: dict[int, SwIcm] = {}
+        self._starts: list[int] = []
         self._pages: dict[int, bytearray] = {}
 
     def ranges(self) -> dict[str, tuple[int, int]]:
@@ -75,26 +77,30 @@ class Icm:
             raise Status('BAD_PARAM', 'SW ICM crosses the end of its range')
         if size < grain or start % grain:
             raise Status('BAD_PARAM', 'SW ICM is not of the allocation granularity')
-        for other in self.allocations.values():
-            if start - other.start < other.size and other.start - start < size:
-                raise Status('BAD_RES_STATE', 'SW ICM overlaps another allocation')
+        k = bisect_right(self._starts, start)
+        if self.find(start) is not None or (k < len(self._starts) and self._starts[k] - start < size):
+            raise Status('BAD_RES_STATE', 'SW ICM overlaps another allocation')
         icm = SwIcm(self, kind, start, size)
         self.allocations[start] = icm
+        insort(self._starts, start)
         return icm
 
     def forget(self, icm: SwIcm) -> None:
         """Drop an allocation and its pages."""
         del self.allocations[icm.start]
+        self._starts.remove(icm.start)
         for page in [p for p in self._pages if 0 <= (p << LOG_PAGE) - icm.start < icm.size]:
             del self._pages[page]
             self.card.memory.release(1 << LOG_PAGE)
 
     def find(self, address: int, n: int = 1) -> SwIcm | None:
         """The allocation that holds the whole range."""
-        for start, icm in self.allocations.items():
-            if start <= address and address - start <= icm.size and n <= icm.size - (address - start):
-                return icm
-        return None
+        k = bisect_right(self._starts, address)
+        if not k:
+            return None
+        icm = self.allocations[self._starts[k - 1]]
+        offset = address - icm.start
+        return icm if offset < icm.size and n <= icm.size - offset else None
 
     def _check(self, address: int, n: int) -> None:
         if n < 0 or self.find(address, n) is None:

@@ -105,6 +105,7 @@ class Qp(Object):
         self.send_psn, self.recv_psn = c['next_send_psn'], c['next_rcv_psn']
         self.sl, self.rlid, self.grh = path['sl'], path['rlid'], bool(path['grh'])
         self.udp_sport = path['udp_sport']
+        self.force_loopback = bool(path['fl'])
         self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path['src_addr_index'], path['pkey_index']
         self.port = path['vhca_port_num'] or 1
         self.block_lb_mc = bool(c['block_lb_mc'])

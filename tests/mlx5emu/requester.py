@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .dma import DmaError
 from .ethernet import EthernetSender, FrameError
 from .fabric import Address, address_of
+from .flow_table_access import flow_table_access
 from .headers import grh
 from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
 from .page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
@@ -94,7 +95,7 @@ class Requester:
         ethernet = EthernetSender(self)
         frames: dict[int, Handler] = {**both, Op.SEND: ethernet.frame, Op.LSO: ethernet.frame, Op.ENHANCED_MPSW: ethernet.frames}
         self.handlers: dict[int, dict[int, Handler]] = {
-            RC: reliable, XRC: reliable, DCI: reliable, REG_UMR: both, RAW: frames,
+            RC: {**reliable, Op.FLOW_TBL_ACCESS: self._flow_table_access}, XRC: reliable, DCI: reliable, REG_UMR: both, RAW: frames,
             UC: {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write},
             UD: datagram, QP0: datagram, QP1: datagram}
 
@@ -368,13 +369,13 @@ class Requester:
         if st == XRC:
             srqn = XRC_SEGMENT.unpack_from(wqe, pos)[0] & 0xffffff
             pos += 16
-        target = self.datapath.fabric.route(self.datapath, address_of(qp))
+        target = self.datapath if qp.force_loopback else self.datapath.fabric.route(self.datapath, address_of(qp))
         peer = target.card.qps.find(qp.remote_qpn) if target is not None else None
         if target is None or peer is None or peer.st != st or not takes_requests(peer) or peer.remote_qpn != qp.number:
             raise NoAnswer
         if peer.recv_psn != qp.send_psn and st != UC:
             raise NoAnswer
-        if not passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn, qp.udp_sport):
+        if not (qp.force_loopback or passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn, qp.udp_sport)):
             raise NoAnswer
         return peer, target, pos, srqn
 
@@ -415,6 +416,13 @@ class Requester:
 
     def _set_psv(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         set_psv(self.card, qp, wqe)
+        return 0
+
+    def _flow_table_access(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        try:
+            flow_table_access(self.card, qp, wqe, imm)
+        except ValueError as e:
+            raise WqeError(Syndrome.LOCAL_QP_OP, str(e)) from e
         return 0
 
     def _send(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:

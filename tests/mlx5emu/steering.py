@@ -6,6 +6,7 @@ from . import flow
 from .flow_namespace import NIC_TX, RDMA_RX, RDMA_TX
 from .header_rewrite import decapsulate, modify, pop_vlan, push_vlan
 from .packet import Packet
+from .sw_steering import SoftwareSteering
 
 if TYPE_CHECKING:
     from .card import Card
@@ -34,6 +35,7 @@ class Steering:
         #: Packets that were dropped because their rules are too many or lead in a circle.
         self.too_long = 0
         self._lookups = self._visits = 0
+        self.software = SoftwareSteering(card)
 
     def walk(self, table_type: int, packet: Packet) -> list[Delivery]:
         """Take a packet through a namespace.
@@ -44,6 +46,7 @@ class Steering:
         if root is None:
             return [Delivery(None, packet)] if table_type in _ALLOWED_BY_DEFAULT else []
         self._lookups, self._visits = MAX_LOOKUPS, MAX_VISITS
+        self.software.begin()
         out: list[Delivery] = []
         todo: list[tuple[Any, Packet]] = [(root, packet)]
         try:
@@ -59,6 +62,12 @@ class Steering:
         self._visits -= 1
         if self._visits < 0:
             raise _TooMuchError
+        if table.icm_roots is not None:
+            arrived = self.software.walk(table, packet)
+            todo += arrived.tables[::-1]
+            out += [Delivery(tir, p) for tir, p in arrived.tirs]
+            out += [Delivery(None, p) for p in arrived.allowed]
+            return
         entry = self._find(table, packet)
         if entry is None:
             if table.miss is not None:

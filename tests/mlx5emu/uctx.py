@@ -40,7 +40,9 @@ DESTROY = {
     'modify_header': ('DEALLOC_MODIFY_HEADER_CONTEXT', 'modify_header_id'),
     'packet_reformat': ('DEALLOC_PACKET_REFORMAT_CONTEXT', 'packet_reformat_id'),
     'flow_counter': ('DEALLOC_FLOW_COUNTER', 'flow_counter_id'),
-    'psv': ('DESTROY_PSV', 'psvn'), 'reserved_qpn': ('DESTROY_GENERAL_OBJECT', 'obj_id'),
+    'psv': ('DESTROY_PSV', 'psvn'),
+    **dict.fromkeys(('reserved_qpn', 'match_definer', 'header_modify_argument', 'flow_sampler', 'flow_meter'),
+                    ('DESTROY_GENERAL_OBJECT', 'obj_id')),
 }
 
 

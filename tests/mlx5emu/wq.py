@@ -3,7 +3,7 @@
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from . import prm, scheduling
+from . import prm, scheduling, sw_steering
 from .cq import Cq
 from .firmware import Command, Status, command
 from .lag import check_affinity
@@ -369,6 +369,7 @@ def create_tir(card: 'Card', cmd: Command) -> None:
     tir = Tir(_context(cmd))
     tir.target = target
     cmd.out['tirn'] = card.tirs.alloc(tir, cmd.uid)
+    sw_steering.tell_tir(card, cmd.out, tir.number)
     tir.use(td, target)
 
 

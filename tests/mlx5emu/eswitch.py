@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The embedded switch, as far as there is one: the function's own virtual port and the uplink."""
+from typing import TYPE_CHECKING
+
+from . import firmware_icm, sw_steering
+from .firmware import Command, Status, command
+
+if TYPE_CHECKING:
+    from .card import Card
+
+#: Number of the uplink among virtual ports.
+UPLINK = 0xffff
+
+
+@command('QUERY_ESW_VPORT_CONTEXT')
+def query_esw_vport_context(card: 'Card', cmd: Command) -> None:
+    """Where software steering sends what is for the port; tags are neither added nor taken off."""
+    if not card.caps.get('eswitch_manager'):
+        raise Status('BAD_OP', 'the function does not manage its switch')
+    number = cmd.inp['vport_number']
+    if number not in (0, UPLINK) or (number and not cmd.inp['other_vport']):
+        raise Status('BAD_PARAM', 'no such vport')
+    c = cmd.out.sub('esw_vport_context')
+    for k, side in enumerate(('rx', 'tx')):
+        c[f'sw_steering_vport_icm_address_{side}'] = sw_steering.address_of(card, firmware_icm.VPORT, number << 1 | k)
