@@ -5,6 +5,7 @@ import zlib
 
 from emu_dp_guest import Guest, GuestQp, sge
 from mlx5emu import prm
+from mlx5emu.qp import RTS
 from mlx5emu.wqe import UMR_INLINE, Op
 
 SELECTOR = {512: 1, 520: 2, 4096: 3, 4160: 4, 4048: 6}
@@ -70,6 +71,18 @@ def configure(q: GuestQp, key: int, klms: list[tuple[int, int, int]], bsf: bytes
     q.post_send(Op.UMR, bytes(control.buf), bytes(context.buf), entries + bytes(-len(entries) % 64), bsf, imm=key)
 
 
+def revive(g: Guest, a: GuestQp, b: GuestQp) -> None:
+    """Bring two QPs back to life, with nothing posted, when an error stopped one."""
+    if a.model.state == RTS and b.model.state == RTS:
+        return
+    for q in (a, b):
+        g.cmd('2RST_QP', qpn=q.number)
+        q.posted = q.received = 0
+        g.write(q.dbr, bytes(8))
+    a.connect(b.number)
+    b.connect(a.number)
+
+
 def psv(q: GuestQp, transient: int = 0) -> int:
     """A new PSV, set by a work request when ``transient`` is not zero; its number."""
     number = q.g.cmd('CREATE_PSV', num_psv=1, pd=q.g.pd)['psv0_index']
@@ -85,7 +98,7 @@ def set_psv(q: GuestQp, number: int, transient: int) -> None:
 
 def ok(q: GuestQp) -> None:
     """Everything posted completed well."""
-    assert [c['opcode'] for c in q.scq.poll()] and q.model.state == 3
+    assert [c['opcode'] for c in q.scq.poll()] and q.model.state == RTS
 
 
 # ---- signatures, by the definitions and not by the card's tables

@@ -44,6 +44,8 @@ SETTABLE = {
 #: MATCH_DEFINER, HEADER_MODIFY_ARGUMENT, AV_QP_MAPPING.
 GENERAL_OBJECTS = (8, 0xa, 0x20, 0x26, 0x2c)
 LATER_GENERAL_OBJECTS = (0x18, 0x23, 0x3a)
+#: Of cards with a crypto engine: encryption keys, crypto login.
+CRYPTO_OBJECTS = (0xc, 0x1f)
 #: Of functions with an Ethernet port: VIRTIO_NET_Q.
 ETHERNET_OBJECTS = (0xd,)
 #: Function that ICM addresses of firmware's objects name.
@@ -236,7 +238,8 @@ def _flex_parsers(profile: Profile) -> dict[str, int]:
 
 
 def _general_objects(profile: Profile, eth: bool) -> tuple[int, ...]:
-    return GENERAL_OBJECTS + (LATER_GENERAL_OBJECTS if profile.steering_format else ()) + (ETHERNET_OBJECTS if eth else ())
+    later = LATER_GENERAL_OBJECTS + CRYPTO_OBJECTS if profile.steering_format else ()
+    return GENERAL_OBJECTS + later + (ETHERNET_OBJECTS if eth else ())
 
 
 def _general_2(profile: Profile) -> dict[str, int]:
@@ -248,10 +251,18 @@ def _general_2(profile: Profile) -> dict[str, int]:
 
 
 def _offloads(profile: Profile) -> dict[str, int]:
-    """Signatures that came after ConnectX-5."""
+    """Signatures, and the crypto engine, that came after ConnectX-5."""
     if not profile.steering_format:
         return {}
-    return {'sig_block_4048': 1, 'sig_crc32c': 1, 'sig_crc64_xp10': 1}
+    return {'sig_block_4048': 1, 'sig_crc32c': 1, 'sig_crc64_xp10': 1, 'crypto': 1, 'aes_xts_multi_block_be_tweak': 1}
+
+
+def _crypto(profile: Profile) -> dict[str, int]:
+    """A crypto officer has been here: keys come wrapped, and there is one import KEK and one credential."""
+    if not profile.steering_format:
+        return {}
+    return {'wrapped_crypto_operational': 1, 'wrapped_import_method': 4, 'log_max_num_deks': 12, 'num_nv_import_keks': 1,
+            'num_nv_credentials': 1}
 
 
 def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
@@ -346,6 +357,7 @@ def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
             'log_doorbell_bar_size': virtio_net_q.LOG_PAGES, 'doorbell_bar_offset': virtio_net_q.BAR_START, 'max_num_virtio_queues': 1024,
             **{f'umem_{k}_buffer_param_a': virtio_net_q.UMEM_BYTES for k in (1, 2, 3)}},
         'device_memory': _device_memory(profile),
+        'crypto': _crypto(profile),
         'general_2': _general_2(profile),
     }
     if eth:

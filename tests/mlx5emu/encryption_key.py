@@ -22,7 +22,10 @@ KEY_BYTES = {0: 32, 1: 64}
 KEYTAG, WRAPPING = 8, 8
 STATE_READY = 0
 
-prm.extend('encryption_key_obj', {'has_keytag': (0x58, 1)})
+# The kernel's header has a longer one, with a second way to wrap; user contexts give this one.
+prm.declare('data_encryption_key', [
+    ('modify_field_select', 64), ('state', 8), ('sw_wrapped', 1), ('', 11), ('key_size', 4), ('has_keytag', 1), ('', 3), ('key_purpose', 4),
+    ('', 8), ('pd', 24), ('@', 0x180), ('opaque', 64), ('@', 0x200), ('key', 8, 128)], size=0x800)
 
 
 class EncryptionKey(Object):
@@ -44,7 +47,7 @@ class EncryptionKey(Object):
                  pd=self.pd, opaque=self.opaque)
 
 
-@object_type(DEK, 'encryption_key_obj')
+@object_type(DEK, 'data_encryption_key')
 def create_encryption_key(card: 'Card', view: prm.View, uid: int) -> EncryptionKey:
     """A key for AES-XTS, wrapped by the import KEK of the session, or in plaintext where the card takes them so."""
     if view['key_purpose'] != PURPOSE_AES_XTS or view['key_size'] not in KEY_BYTES or view['sw_wrapped']:

@@ -45,4 +45,5 @@ prm.extend('init2init_qp_in', {'opt_param_mask_95_32': (0x840, 64), 'qpc_ext': (
 prm.extend('cqc', {'dbr_umem_id': (0x20, 32)})
 prm.extend('qpc', {'dbr_umem_id': (0x720, 32), 'send_dbr_mode': (0x80, 2)})
 prm.extend('create_xrc_srq_in', {'xrc_srq_umem_offset': (0x280, 64), 'xrc_srq_umem_id': (0x2c0, 32)})
+prm.extend('mkc', {'crypto_en': (0x1e3, 2)})
 prm.extend('create_mkey_in', {'mkey_umem_id': (0x320, 32), 'mkey_umem_offset': (0x340, 64)})
