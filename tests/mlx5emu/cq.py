@@ -167,8 +167,6 @@ def create_cq(card: 'Card', cmd: Command) -> None:
     """Check sizes, EQ, UAR, buffer and doorbell record."""
     c = cmd.inp.sub('cq_context')
     log_size, cqe_size = _size(card, c)
-    if c['apu_cq']:
-        raise Status('BAD_PARAM', 'apu_cq is not supported')
     eq = card.eqs.get(c['c_eqn_or_apu_element'])
     card.uars.get(c['uar_page'])
     dbr_umem = card.umems.get(c['dbr_umem_id'], cmd.uid) if c['dbr_umem_valid'] else None
@@ -187,7 +185,7 @@ def create_cq(card: 'Card', cmd: Command) -> None:
     cq.use(eq, dbr_umem, umem)
 
 
-@command('MODIFY_CQ', min_in=0x50)
+@command('MODIFY_CQ', min_in=0x50, op_mods=(OP_MOD_MODIFY, OP_MOD_RESIZE))
 def modify_cq(card: 'Card', cmd: Command) -> None:
     """Moderation and overrun (op_mod 0), or a new buffer (op_mod 1)."""
     cq = card.cqs.get(cmd.inp['cqn'], cmd.uid)
@@ -195,8 +193,6 @@ def modify_cq(card: 'Card', cmd: Command) -> None:
     if cmd.op_mod == OP_MOD_RESIZE:
         _resize(card, cmd, cq, c)
         return
-    if cmd.op_mod != OP_MOD_MODIFY:
-        raise Status('BAD_PARAM', 'op_mod')
     select = cmd.inp['modify_field_select_resize_field_select.modify_field_select.modify_field_select']
     if select & ~(MODIFY_PERIOD | MODIFY_COUNT | MODIFY_OVERRUN | MODIFY_PERIOD_MODE):
         raise Status('BAD_PARAM', 'modify_field_select')

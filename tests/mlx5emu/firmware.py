@@ -11,10 +11,11 @@ A handler fills ``cmd.out`` or raises :class:`~mlx5emu.status.Status`; what it w
 no file registered is answered BAD_OP.
 """
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import prm
+from .context_features import FEATURES, check
 from .dma import DmaError
 from .status import CODES, NAMES, Status
 from .tables import SHARED_UID
@@ -38,6 +39,8 @@ class Entry(NamedTuple):
     min_in: int | None
     min_out: int | None
     state: int
+    op_mods: frozenset[int] | None
+    kernel: bool
 
 
 _BY_NAME: dict[str, Entry] = {}
@@ -62,21 +65,27 @@ class Command:
         self.out.buf = bytearray(max(out_len, self.out.size, 16))
 
 
-def command(*names: str, min_in: int | None = None, min_out: int | None = None, state: str = 'ready') -> Callable[[Handler], Handler]:
+def command(*names: str, min_in: int | None = None, min_out: int | None = None, state: str = 'ready', op_mods: Iterable[int] | None = (0,),
+            kernel: bool = False) -> Callable[[Handler], Handler]:
     """Register the handler of one or more opcodes, by their PRM names.
+
+    Reserved bits of the input's fixed part, an op_mod and a uid that the command does not take are refused before the handler runs.
 
     :param min_in: least input bytes; default: the input layout without its flexible tail.
     :param min_out: least output bytes; default: the output layout without its flexible tail.
+    :param op_mods: which values of op_mod there are; None when the handler looks at it, or the command has another field there.
+    :param kernel: not for user contexts.
     :param state: since when the command is allowed: 'any', 'enabled' (ENABLE_HCA done) or 'ready' (INIT_HCA done).
     :raises ValueError: an opcode is registered twice.
     """
     level = ('any', 'enabled', 'ready').index(state)
+    allowed = None if op_mods is None else frozenset(op_mods)
 
     def register(handler: Handler) -> Handler:
         for name in names:
             if name in _BY_NAME:
                 raise ValueError(f'{name} is registered twice')
-            _BY_NAME[name] = Entry(name, handler, min_in, min_out, level)
+            _BY_NAME[name] = Entry(name, handler, min_in, min_out, level, allowed, kernel)
         return handler
     return register
 
@@ -91,8 +100,12 @@ class _Bound(NamedTuple):
     layouts: tuple[str, str]
     min_in: int
     min_out: int
+    #: Bytes of the input's fixed part.
+    fixed: int
 
 
+#: Bits of every command that are never reserved, whatever its layout says: opcode and uid, which the kernel sets on behalf of its users.
+_HEAD_BITS = 32
 _BOUND: dict[int, _Bound] = {}
 
 
@@ -104,7 +117,8 @@ def _bind(opcode: int) -> _Bound | None:
     layouts = prm.command_layouts(entry.name)
     size = [(prm.layout_bits(n) + 7) >> 3 for n in layouts]
     bound = _BOUND[opcode] = _Bound(entry, layouts, size[0] if entry.min_in is None else entry.min_in,
-                                    size[1] if entry.min_out is None else entry.min_out)
+                                    size[1] if entry.min_out is None else entry.min_out,
+                                    size[0])
     return bound
 
 
@@ -131,8 +145,16 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
         if card.state < bound.entry.state:
             raise Status('BAD_SYS_STATE', 'command before ENABLE_HCA or INIT_HCA')
         cmd = Command(name, raw, out_len, bound.layouts)
-        if cmd.uid and cmd.uid != SHARED_UID and cmd.uid not in card.uctxs:
-            raise Status('BAD_RES', 'no such uid')
+        if cmd.uid:
+            if cmd.uid != SHARED_UID and cmd.uid not in card.uctxs:
+                raise Status('BAD_RES', 'no such uid')
+            if bound.entry.kernel:
+                raise Status('BAD_PARAM', 'not for user contexts')
+        if bound.entry.op_mods is not None and op_mod not in bound.entry.op_mods:
+            raise Status('BAD_PARAM', 'op_mod')
+        check_reserved(raw, 0, prm.reserved(bound.layouts[0]) & (1 << 8 * bound.fixed - _HEAD_BITS) - 1, bound.fixed)
+        if name in FEATURES:
+            check(card, cmd)
         if card.faults.rules:
             rule = card.faults.match(opcode, op_mod)
             if rule is not None:
@@ -159,6 +181,20 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
         fields = f'{{{cmd.inp.nonzero()}}} -> {{{cmd.out.nonzero()}}}' if cmd is not None else ''
         card.log(f'{name} op_mod {op_mod:#x} in {len(raw)} out {out_len} {fields} {NAMES.get(status, status)} {note}')
     return out, delay
+
+
+def check_reserved(raw: bytes, at: int, mask: int, size: int) -> None:
+    """Refuse input with a reserved bit set.
+
+    :param at: where the layout begins, in bytes.
+    :param mask: its reserved bits, as :func:`prm.reserved` gives them; of what is beyond the input's end nothing is said.
+    :param size: bytes of the layout.
+    :raises Status: BAD_PARAM
+    """
+    part = raw[at:at + size]
+    found = int.from_bytes(part, 'big') << 8 * (size - len(part)) & mask
+    if found:
+        raise Status('BAD_PARAM', f'reserved bit {size * 8 - found.bit_length():#x}')
 
 
 def execute_inner(card: 'Card', raw: bytes) -> int:

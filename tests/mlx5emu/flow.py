@@ -150,6 +150,8 @@ def destroy_flow_table(card: 'Card', cmd: Command) -> None:
     table = _table(card, cmd)
     if table.groups:
         raise Status('BAD_RES_STATE', 'flow table has groups')
+    if table.refs > (card.flow_roots.get(table.table_type) is table):
+        raise Status('BAD_RES_STATE', 'flow table is in use')
     if card.flow_roots.get(table.table_type) is table:
         del card.flow_roots[table.table_type]
         table.drop()
@@ -180,7 +182,7 @@ def query_flow_table(card: 'Card', cmd: Command) -> None:
         c.set(table_miss_action=1, table_miss_id=table.miss.number)
 
 
-@command('SET_FLOW_TABLE_ROOT', min_in=0x18)
+@command('SET_FLOW_TABLE_ROOT', min_in=0x18, op_mods=(0, 1))
 def set_flow_table_root(card: 'Card', cmd: Command) -> None:
     """Where packets of a namespace start; op_mod 1 takes the root away."""
     table_type = _namespace(card, cmd)
@@ -247,14 +249,12 @@ def _destination(card: 'Card', cmd: Command, kind: int, number: int) -> Object |
     raise Status('BAD_PARAM', 'flow destination type')
 
 
-@command('SET_FLOW_TABLE_ENTRY')
+@command('SET_FLOW_TABLE_ENTRY', op_mods=(0, 1))
 def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
     """Set a new entry (op_mod 0), or change action, tag, destinations or counters of one that is set (op_mod 1)."""
     table = _table(card, cmd)
     index, c = cmd.inp['flow_index'], cmd.inp.sub('flow_context')
     old = table.entries.get(index)
-    if cmd.op_mod not in (0, 1):
-        raise Status('BAD_PARAM', 'SET_FLOW_TABLE_ENTRY op_mod')
     if cmd.op_mod == 0 and old is not None:
         raise Status('BAD_RES_STATE', 'flow index is in use')
     if cmd.op_mod == 1 and old is None:

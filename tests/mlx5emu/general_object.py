@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import prm
-from .firmware import Command, Status, command
+from .firmware import Command, Status, check_reserved, command
 from .icm import create_sw_icm
 from .tables import Object, Table
 
@@ -72,6 +72,7 @@ def _object(card: 'Card', cmd: Command) -> Any:
 def _given(cmd: Command, layout: str) -> prm.View:
     if len(cmd.raw) < HEADER + (prm.layout_bits(layout) >> 3):
         raise Status('BAD_INP_LEN', 'general object is incomplete')
+    check_reserved(cmd.raw, HEADER, prm.reserved(layout), prm.layout_bits(layout) >> 3)
     return prm.View(layout, cmd.raw, HEADER)
 
 
@@ -88,7 +89,7 @@ def add(card: 'Card', obj: Any, obj_type: int, uid: int) -> int:
         raise
 
 
-@command('CREATE_GENERAL_OBJECT')
+@command('CREATE_GENERAL_OBJECT', op_mods=None)
 def create_general_object(card: 'Card', cmd: Command) -> None:
     """A new object of the type in the header."""
     number = _type(card, cmd)
@@ -96,7 +97,7 @@ def create_general_object(card: 'Card', cmd: Command) -> None:
     cmd.out['obj_id'] = add(card, create(card, _given(cmd, layout), cmd.uid), number, cmd.uid)
 
 
-@command('QUERY_GENERAL_OBJECT')
+@command('QUERY_GENERAL_OBJECT', op_mods=None)
 def query_general_object(card: 'Card', cmd: Command) -> None:
     """The object's layout as it is now."""
     obj = _object(card, cmd)
@@ -109,7 +110,7 @@ def query_general_object(card: 'Card', cmd: Command) -> None:
         describe(prm.View(layout, cmd.out.buf, HEADER))
 
 
-@command('MODIFY_GENERAL_OBJECT')
+@command('MODIFY_GENERAL_OBJECT', op_mods=None)
 def modify_general_object(card: 'Card', cmd: Command) -> None:
     """What the type lets one change; an object that cannot change refuses."""
     obj = _object(card, cmd)
@@ -119,7 +120,7 @@ def modify_general_object(card: 'Card', cmd: Command) -> None:
     modify(card, _given(cmd, TYPES[obj.obj_type][0]), cmd.uid)
 
 
-@command('DESTROY_GENERAL_OBJECT')
+@command('DESTROY_GENERAL_OBJECT', op_mods=None)
 def destroy_general_object(card: 'Card', cmd: Command) -> None:
     """Refused while something uses the object."""
     obj = _object(card, cmd)

@@ -13,7 +13,7 @@ SPECIAL_KEYS = {'null_mkey': 0x300, 'resd_lkey': 0x200, 'dump_fill_mkey': 0x500,
 ISSI_SUPPORTED = 0b10
 
 
-@command('ENABLE_HCA', state='any')
+@command('ENABLE_HCA', state='any', kernel=True)
 def enable_hca(card: 'Card', cmd: Command) -> None:
     """Only the function itself, not another."""
     if cmd.inp['function_id']:
@@ -23,7 +23,7 @@ def enable_hca(card: 'Card', cmd: Command) -> None:
     card.state = card.ENABLED
 
 
-@command('DISABLE_HCA', state='enabled')
+@command('DISABLE_HCA', state='enabled', kernel=True)
 def disable_hca(card: 'Card', cmd: Command) -> None:
     """After TEARDOWN_HCA, when no page is held any more."""
     if cmd.inp['function_id']:
@@ -33,7 +33,7 @@ def disable_hca(card: 'Card', cmd: Command) -> None:
     card.state = card.RESET
 
 
-@command('INIT_HCA', state='enabled')
+@command('INIT_HCA', state='enabled', kernel=True)
 def init_hca(card: 'Card', cmd: Command) -> None:
     """Objects can be made from now on."""
     if card.state == card.READY:
@@ -43,7 +43,7 @@ def init_hca(card: 'Card', cmd: Command) -> None:
     card.state = card.READY
 
 
-@command('TEARDOWN_HCA')
+@command('TEARDOWN_HCA', kernel=True)
 def teardown_hca(card: 'Card', cmd: Command) -> None:
     """Graceful (0) or forced (1): everything left is dropped, pages stay until the driver takes them."""
     profile = cmd.inp['profile']
@@ -59,7 +59,7 @@ def query_issi(card: 'Card', cmd: Command) -> None:
     cmd.out['supported_issi_dw0'] = ISSI_SUPPORTED
 
 
-@command('SET_ISSI', state='enabled')
+@command('SET_ISSI', state='enabled', kernel=True)
 def set_issi(card: 'Card', cmd: Command) -> None:
     """Only a supported one."""
     issi = cmd.inp['current_issi']
@@ -68,9 +68,11 @@ def set_issi(card: 'Card', cmd: Command) -> None:
     card.issi = issi
 
 
-@command('QUERY_HCA_CAP', state='enabled', min_out=16)
+@command('QUERY_HCA_CAP', state='enabled', min_out=16, op_mods=None)
 def query_hca_cap(card: 'Card', cmd: Command) -> None:
     """A capability page: op_mod bit 0 current or maximal, the rest the type."""
+    if cmd.inp['other_function'] or cmd.inp['function_id']:
+        raise Status('BAD_PARAM', 'no other function')
     page = card.caps.by_type(cmd.op_mod >> 1, current=bool(cmd.op_mod & 1))
     if page is None:
         raise Status('BAD_PARAM', 'no such capability type')
@@ -78,11 +80,13 @@ def query_hca_cap(card: 'Card', cmd: Command) -> None:
     cmd.out.buf[16:16 + n] = page.buf[:n]
 
 
-@command('SET_HCA_CAP', state='enabled', min_in=16)
+@command('SET_HCA_CAP', state='enabled', min_in=16, op_mods=None, kernel=True)
 def set_hca_cap(card: 'Card', cmd: Command) -> None:
     """Before INIT_HCA the driver may set what it wants of the page: never more than the card has."""
     if card.state == card.READY:
         raise Status('BAD_SYS_STATE', 'SET_HCA_CAP after INIT_HCA')
+    if cmd.inp['other_function'] or cmd.inp['function_id']:
+        raise Status('BAD_PARAM', 'no other function')
     name = caps.BY_TYPE.get(cmd.op_mod >> 1)
     if name is None:
         raise Status('BAD_PARAM', 'no such capability type')
@@ -97,7 +101,7 @@ def query_adapter(card: 'Card', cmd: Command) -> None:
     s['vsd_contd_psid'] = card.profile.psid.encode().ljust(16, b'\0')
 
 
-@command('SET_DRIVER_VERSION')
+@command('SET_DRIVER_VERSION', kernel=True)
 def set_driver_version(card: 'Card', cmd: Command) -> None:
     """Kept for reports."""
     card.driver_version = cmd.inp['driver_version'].rstrip(b'\0').decode('ascii', 'replace')

@@ -136,7 +136,7 @@ class Memic:
         return at
 
 
-@command('ALLOC_MEMIC')
+@command('ALLOC_MEMIC', kernel=True)
 def alloc_memic(card: 'Card', cmd: Command) -> None:
     """Allocate inside the range asked for; size and alignment as the device memory capabilities say."""
     size, log_align = cmd.inp['memic_size'], cmd.inp['log_memic_addr_alignment']
@@ -155,7 +155,7 @@ def alloc_memic(card: 'Card', cmd: Command) -> None:
     cmd.out['memic_start_addr'] = start
 
 
-@command('DEALLOC_MEMIC')
+@command('DEALLOC_MEMIC', kernel=True)
 def dealloc_memic(card: 'Card', cmd: Command) -> None:
     """Exactly what was allocated; refused while a key covers it."""
     start, size = cmd.inp['memic_start_addr'], cmd.inp['memic_size']
@@ -167,7 +167,7 @@ def dealloc_memic(card: 'Card', cmd: Command) -> None:
     del card.memic.ranges[start]
 
 
-@command('MODIFY_MEMIC')
+@command('MODIFY_MEMIC', op_mods=(0, 1), kernel=True)
 def modify_memic(card: 'Card', cmd: Command) -> None:
     """Op_mod 0: give an operation address for an allocation; 1: take it back."""
     operation, start = cmd.inp['memic_operation_type'], cmd.inp['memic_start_addr']
@@ -181,9 +181,7 @@ def modify_memic(card: 'Card', cmd: Command) -> None:
             raise Status('BAD_RES_STATE', 'the operation has an address already')
         r.operations.add(operation)
         cmd.out['memic_operation_addr'] = OP_START + operation * BAR_SIZE + (start - BAR_START)
-    elif cmd.op_mod == 1:
+    else:
         if operation not in r.operations:
             raise Status('BAD_RES', 'the operation has no address')
         r.operations.remove(operation)
-    else:
-        raise Status('BAD_PARAM', 'MODIFY_MEMIC op_mod')

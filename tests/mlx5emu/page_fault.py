@@ -161,9 +161,7 @@ class PageFaults:
         waiting.requester.resumed(waiting.queue, waiting.epoch, bool(info[0] >> 7), waiting.key, waiting.looks)
 
 
-@command('PAGE_FAULT_RESUME')
+@command('PAGE_FAULT_RESUME', kernel=True)
 def page_fault_resume(card: 'Card', cmd: Command) -> None:
     """The driver brought the pages in, or could not."""
-    if cmd.uid:
-        raise Status('BAD_PARAM', 'page faults are the kernel\'s')
     card.datapath.page_faults.resume(cmd)

@@ -24,16 +24,14 @@ class Pages:
         return BOOT_PAGES + INIT_PAGES
 
 
-@command('QUERY_PAGES', state='enabled')
+@command('QUERY_PAGES', state='enabled', op_mods=(1, 2, 3), kernel=True)
 def query_pages(card: 'Card', cmd: Command) -> None:
     """How many pages the firmware wants: op_mod 1 to boot, 2 to initialize, 3 in regular operation."""
-    if cmd.op_mod not in (1, 2, 3):
-        raise Status('BAD_PARAM', 'QUERY_PAGES op_mod')
     want = {1: BOOT_PAGES, 2: BOOT_PAGES + INIT_PAGES, 3: len(card.pages.held)}[cmd.op_mod] - len(card.pages.held)
     cmd.out['num_pages'] = max(0, want)
 
 
-@command('MANAGE_PAGES', state='enabled')
+@command('MANAGE_PAGES', state='enabled', op_mods=(0, 1, 2), kernel=True)
 def manage_pages(card: 'Card', cmd: Command) -> None:
     """Op_mod 0: the driver cannot give; 1: it gives pages; 2: it takes pages back and gets their addresses."""
     held, n = card.pages.held, cmd.inp['input_num_entries']
@@ -49,7 +47,7 @@ def manage_pages(card: 'Card', cmd: Command) -> None:
             raise Status('EXCEED_LIM', 'too many pages')
         held.update(dict.fromkeys(given))
         cmd.out['output_num_entries'] = n
-    elif cmd.op_mod == 2:
+    else:
         room = max(0, cmd.out_len - 16) // 8
         if n > room:
             raise Status('BAD_OUTP_LEN', 'no room for the pages')
@@ -58,5 +56,3 @@ def manage_pages(card: 'Card', cmd: Command) -> None:
             del held[page]
             cmd.out[f'pas[{k}]'] = page
         cmd.out['output_num_entries'] = len(back)
-    else:
-        raise Status('BAD_PARAM', 'MANAGE_PAGES op_mod')

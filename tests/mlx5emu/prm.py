@@ -25,6 +25,7 @@ _TYPES: dict[str, list] = {}
 _DECLARED: dict[str, list] = {}
 _EXTENDED: dict[str, dict[str, tuple[int, int]]] = {}
 _ACCESS: dict[str, dict[str, tuple]] = {}
+_RESERVED: dict[str, int] = {}
 
 #: Every integer constant of the headers' enums by its C name.
 ENUM: dict[str, int] = {}
@@ -312,7 +313,7 @@ def load(path: str | None = None) -> None:
             _keep(cache, dict(data, stamp=stamp))
     except OSError as e:
         raise LayoutError(f'cannot read mlx5_ifc.h: {e}') from e
-    for table in (_TYPES, ENUM, OPCODES, OPCODE_NAMES, REGISTERS, REGISTER_NAMES, EVENTS, _ACCESS):
+    for table in (_TYPES, ENUM, OPCODES, OPCODE_NAMES, REGISTERS, REGISTER_NAMES, EVENTS, _ACCESS, _RESERVED):
         table.clear()
     _TYPES.update(data['types'])
     _TYPES.update(_DECLARED)
@@ -374,6 +375,7 @@ def declare(name: str, fields: Iterable[tuple], size: int | None = None) -> None
         end += bits * (1 if count is None else count)
     _DECLARED[name] = _TYPES[name] = [max(end, size or 0), out]
     _ACCESS.pop(name, None)
+    _RESERVED.clear()
 
 
 def extend(name: str, fields: dict[str, tuple[int, int]]) -> None:
@@ -391,6 +393,7 @@ def _apply(name: str, fields: dict[str, tuple[int, int]]) -> None:
     if name in _TYPES:
         for field, (offset, bits) in fields.items():
             _TYPES[name][1].setdefault(field, [offset, bits, None, None])
+        _RESERVED.clear()
 
 
 def has(name: str) -> bool:
@@ -416,6 +419,25 @@ def fields(name: str) -> dict[str, tuple[int, int, str | None, int | None]]:
     """{field: (bit offset, bits, nested layout or None, array count or None, 0 = flexible)} of a layout."""
     layout_bits(name)
     return {f: tuple(v) for f, v in _TYPES[name][1].items()}  # type: ignore[misc]
+
+
+def reserved(name: str) -> int:
+    """Mask of the bits of a layout's fixed part that no field has, as an integer of its bytes; of a union, those that no member has."""
+    mask = _RESERVED.get(name)
+    if mask is None:
+        mask = _RESERVED[name] = (1 << layout_bits(name)) - 1 & ~_named(name)
+    return mask
+
+
+def _named(name: str) -> int:
+    size, out = layout_bits(name), 0
+    for field, (offset, bits, sub, count) in fields(name).items():
+        if field.startswith('reserved') or count == 0:
+            continue
+        one = (1 << bits) - 1 if sub is None else _named(sub)
+        for k in range(1 if count is None else count):
+            out |= one << size - offset - bits * (k + 1)
+    return out
 
 
 def command_layouts(opcode_name: str) -> tuple[str, str]:

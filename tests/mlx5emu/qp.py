@@ -55,6 +55,8 @@ OPTIONAL = {
     1 << 15: ('lag_tx_port_affinity',), 1 << 16: ('primary_address_path.vhca_port_num',), 1 << 25: ('counter_set_id',),
 }
 _ALTERNATE_PATH, _PRIMARY_PATH = 1 << 0, 1 << 7
+#: All that opt_param_mask may name.
+_OPTIONS = sum(OPTIONAL) | _ALTERNATE_PATH | _PRIMARY_PATH
 #: Bits of opt_param_mask_95_32, and the commands that have it.
 _DCI_STREAM, _QUEUE_GROUP, _UDP_SPORT = 1 << 0, 1 << 1, 1 << 2
 _MORE_OPTIONS = ('INIT2INIT_QP', 'RTS2RTS_QP')
@@ -225,6 +227,10 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_RES_STATE', f'{cmd.name} in state {STATES[qp.state]}')
     new = cmd.inp.sub('qpc')
     mask = cmd.inp['opt_param_mask']
+    if mask & ~_OPTIONS:
+        raise Status('BAD_PARAM', 'opt_param_mask')
+    if new['primary_address_path.vhca_port_num'] > card.caps.get('num_ports'):
+        raise Status('BAD_PARAM', 'vhca_port_num')
     if enters == RTR and qp.st in (RC, UC, XRC, DCI) and not 1 <= new['mtu'] <= 5:
         raise Status('BAD_PARAM', 'mtu')
     more = cmd.inp['opt_param_mask_95_32'] if cmd.name in _MORE_OPTIONS and len(cmd.raw) >= _QPC_EXT else 0

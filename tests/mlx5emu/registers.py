@@ -29,11 +29,9 @@ def register(name: str, layout: str = '') -> Callable[[Register], Register]:
     return add
 
 
-@command('ACCESS_REG', state='enabled', min_in=16, min_out=16)
+@command('ACCESS_REG', state='enabled', min_in=16, min_out=16, op_mods=(WRITE, READ), kernel=True)
 def access_reg(card: 'Card', cmd: Command) -> None:
     """Read (op_mod 1) or write (0) a register; the answer is the register."""
-    if cmd.op_mod not in (WRITE, READ):
-        raise Status('BAD_PARAM', 'ACCESS_REG op_mod')
     found = _REGISTERS.get(prm.REGISTER_NAMES.get(cmd.inp['register_id'], ''))
     if found is None:
         raise Status('BAD_PARAM', 'no such register')

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: wq_type.
 LINKED_LIST, CYCLIC = 0, 1
 RMP_READY, RMP_ERROR = 1, 3
-#: op_mod of ARM_RQ.
+#: op_mod of ARM_RQ; the first is that of ARM_XRC_SRQ too.
 ARM_SRQ, ARM_XRQ = 1, 2
 
 
@@ -187,16 +187,14 @@ def modify_rmp(card: 'Card', cmd: Command) -> None:
         srq.arm(cmd.inp['ctx.wq.lwm'])
 
 
-@command('ARM_RQ')
+@command('ARM_RQ', op_mods=(ARM_SRQ, ARM_XRQ))
 def arm_rq(card: 'Card', cmd: Command) -> None:
     """Arm the limit of an SRQ or XRQ."""
-    if cmd.op_mod not in (ARM_SRQ, ARM_XRQ):
-        raise Status('BAD_PARAM', 'op_mod')
     table = card.xrqs if cmd.op_mod == ARM_XRQ else card.srqs
     table.get(cmd.inp['srq_number'], cmd.uid).arm(cmd.inp['lwm'])
 
 
-@command('ARM_XRC_SRQ')
+@command('ARM_XRC_SRQ', op_mods=(ARM_SRQ,))
 def arm_xrc_srq(card: 'Card', cmd: Command) -> None:
     """Arm the limit of an XRC SRQ."""
     card.xrc_srqs.get(cmd.inp['xrc_srqn'], cmd.uid).arm(cmd.inp['lwm'])

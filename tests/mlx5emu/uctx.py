@@ -18,12 +18,10 @@ class Uctx(Object):
         self.cap = cap
 
 
-@command('CREATE_UCTX')
+@command('CREATE_UCTX', kernel=True)
 def create_uctx(card: 'Card', cmd: Command) -> None:
     """Only the kernel makes contexts; rights that the card does not offer are refused."""
     cap = cmd.inp['uctx.cap']
-    if cmd.uid:
-        raise Status('BAD_PARAM', 'a user context cannot make another')
     if cap & ~card.caps.get('uctx_cap'):
         raise Status('BAD_PARAM', 'uctx capability is not supported')
     cmd.out['uid'] = card.uctxs.alloc(Uctx(cap))
@@ -58,7 +56,7 @@ def _destroy(card: 'Card', obj: Any) -> bool:
     return out == 0
 
 
-@command('DESTROY_UCTX')
+@command('DESTROY_UCTX', kernel=True)
 def destroy_uctx(card: 'Card', cmd: Command) -> None:
     """Ends the context and what its process left behind, users before what they use.
 

@@ -67,7 +67,7 @@ def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
           subnet_timeout=18)
 
 
-@command('MODIFY_HCA_VPORT_CONTEXT', min_in=0x50)
+@command('MODIFY_HCA_VPORT_CONTEXT', min_in=0x50, kernel=True)
 def modify_hca_vport_context(card: 'Card', cmd: Command) -> None:
     """Port capabilities by cap_mask1_field_select; GUIDs and the state policy are the card's."""
     _own_port(cmd)
@@ -139,35 +139,37 @@ _SELECTED = {
 }
 
 
-@command('MODIFY_NIC_VPORT_CONTEXT', min_in=0x100)
+@command('MODIFY_NIC_VPORT_CONTEXT', min_in=0x100, kernel=True)
 def modify_nic_vport_context(card: 'Card', cmd: Command) -> None:
     """Set what field_select names."""
     _own_port(cmd)
     v, c, select = card.vport, cmd.inp.sub('nic_vport_context'), cmd.inp.sub('field_select')
+    if select['affiliation']:
+        raise Status('BAD_PARAM', 'no port to affiliate with')
+    if select['mtu'] and not 68 <= c['mtu'] <= 10218:
+        raise Status('BAD_PARAM', 'mtu')
+    if select['roce_en'] and c['roce_en'] and not card.caps.get('roce'):
+        raise Status('BAD_PARAM', 'RoCE is off')
+    addresses = None
+    if select['addresses_list']:
+        if c['allowed_list_size'] > ADDRESS_LISTS.get(c['allowed_list_type'], -1):
+            raise Status('BAD_PARAM', 'address list')
+        addresses = [c[f'current_uc_mac_address[{k}]'] for k in range(c['allowed_list_size'])]
     for bit, fields in _SELECTED.items():
         if select[bit]:
             for field in fields:
                 v.flags[field] = c[field]
-    if select['affiliation']:
-        raise Status('BAD_PARAM', 'no port to affiliate with')
     if select['mtu']:
-        if not 68 <= c['mtu'] <= 10218:
-            raise Status('BAD_PARAM', 'mtu')
         v.mtu = c['mtu']
     if select['roce_en']:
-        if c['roce_en'] and not card.caps.get('roce'):
-            raise Status('BAD_PARAM', 'RoCE is off')
         v.roce_enabled = bool(c['roce_en'])
     if select['permanent_address']:
         v.mac = c['permanent_address.mac_addr_47_32'] << 32 | c['permanent_address.mac_addr_31_0']
-    if select['addresses_list']:
-        list_type, n = c['allowed_list_type'], c['allowed_list_size']
-        if n > ADDRESS_LISTS.get(list_type, -1):
-            raise Status('BAD_PARAM', 'address list')
-        v.address_lists[list_type] = [c[f'current_uc_mac_address[{k}]'] for k in range(n)]
+    if addresses is not None:
+        v.address_lists[c['allowed_list_type']] = addresses
 
 
-@command('QUERY_VPORT_STATE')
+@command('QUERY_VPORT_STATE', op_mods=(0, 1, 2))
 def query_vport_state(card: 'Card', cmd: Command) -> None:
     """Up or down."""
     _own_port(cmd)
@@ -184,7 +186,7 @@ def query_vport_counter(card: 'Card', cmd: Command) -> None:
         card.vport.counters.clear()
 
 
-@command('SET_ROCE_ADDRESS')
+@command('SET_ROCE_ADDRESS', kernel=True)
 def set_roce_address(card: 'Card', cmd: Command) -> None:
     """An entry of the RoCE address table: GID, MAC, VLAN, version; all zero clears it."""
     index = cmd.inp['roce_address_index']
@@ -209,7 +211,7 @@ NODE_DESC, NODE_INFO, GUID_INFO, PORT_INFO, PKEY_TABLE = 0x10, 0x11, 0x14, 0x15,
 UNSUPPORTED_ATTRIBUTE = 0x0c
 
 
-@command('MAD_IFC', min_in=0x110, min_out=0x110)
+@command('MAD_IFC', min_in=0x110, min_out=0x110, op_mods=range(4), kernel=True)
 def mad_ifc(card: 'Card', cmd: Command) -> None:
     """Answer a subnet management or performance query about this port."""
     if cmd.inp['port'] > 1:

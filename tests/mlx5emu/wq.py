@@ -30,7 +30,7 @@ VIRTIO_NET_Q = 0xd
 INLINE_RQ, RMP_RQ = 0, 1
 #: modify_bitmask of MODIFY_SQ and what MODIFY_RQ takes.
 PACING, QUEUE_GROUP = 1 << 0, 1 << 2
-SQ_BITS, RQ_BITS = PACING | QUEUE_GROUP, 0xf
+SQ_BITS, RQ_BITS = PACING | QUEUE_GROUP, 0xe
 
 
 class _WorkQueue(Object):
@@ -134,8 +134,6 @@ def create_sq(card: 'Card', cmd: Command) -> None:
     wq = c.sub('wq')
     if c['state'] != WQ_RESET:
         raise Status('BAD_PARAM', 'SQ is created in state RST')
-    if c['hairpin']:
-        raise Status('BAD_PARAM', 'hairpin is not supported')
     if wq['wq_type'] != CYCLIC:
         raise Status('BAD_PARAM', 'wq_type')
     if c['rlky'] and cmd.uid:
@@ -216,8 +214,6 @@ def create_rq(card: 'Card', cmd: Command) -> None:
     wq = c.sub('wq')
     if c['state'] != WQ_RESET:
         raise Status('BAD_PARAM', 'RQ is created in state RST')
-    if c['hairpin']:
-        raise Status('BAD_PARAM', 'hairpin is not supported')
     if c['rlky'] and cmd.uid:
         raise Status('BAD_PARAM', 'the reserved key is the kernel\'s')
     cq = card.cqs.get(c['cqn'], cmd.uid)
@@ -228,7 +224,7 @@ def create_rq(card: 'Card', cmd: Command) -> None:
         rq.srq = card.rmps.get(c['rmpn'], cmd.uid)
         holds.append(rq.srq)
     elif c['mem_rq_type'] == INLINE_RQ:
-        if wq['wq_type'] not in (LINKED_LIST, CYCLIC, *STRIDING):
+        if wq['wq_type'] not in (LINKED_LIST, CYCLIC, *(STRIDING if card.caps.get('striding_rq') else ())):
             raise Status('BAD_PARAM', 'wq_type')
         _check_ring(card, wq, 4, 11)
         holds.append(card.pds.get(wq['pd'], cmd.uid) if wq['pd'] else None)
