@@ -104,8 +104,11 @@ class Capabilities:
 
     def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = ()) -> None:
         # In the PRM, not in the kernel's header.
-        prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension': (0x122, 1)})
+        prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension': (0x122, 1),
+                                   'dp_ordering_ooo_all_xrc': (0x332, 1), 'dp_ordering_ooo_all_dc': (0x333, 1),
+                                   'dp_ordering_ooo_all_rc': (0x334, 1)})
         prm.extend('cmd_hca_cap_2', {
+            'dp_ordering_force': (0x88, 1),
             'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity': (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5),
             'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
         prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
@@ -213,7 +216,8 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         # The library connects its command QP without a GRH, which the driver refuses on Ethernet.
         out |= {'tag_matching': 1, 'rndv_offload_rc': 1, 'log_tag_matching_list_sz': 7}
     if profile.steering_format:
-        out |= {'log_max_dci_stream_channels': 6, 'log_max_dci_errored_streams': 6}
+        out |= {'log_max_dci_stream_channels': 6, 'log_max_dci_errored_streams': 6, 'dp_ordering_ooo_all_rc': 1,
+                'dp_ordering_ooo_all_xrc': 1, 'dp_ordering_ooo_all_dc': 1}
     if eth:
         out |= {
             'roce': 1, 'roce_rw_supported': 1, 'eth_net_offloads': 1, 'pcam_reg': 1, 'mcam_reg': 1, 'qcam_reg': 1, 'log_max_vlan_list': 12,
@@ -246,7 +250,7 @@ def _general_2(profile: Profile) -> dict[str, int]:
     out = {'log_max_num_reserved_qpn': 15, 'log_reserved_qpn_granularity': 6, 'log_reserved_qpn_max_alloc': 10}
     if profile.steering_format:
         # Any send queue may do without a doorbell record.
-        out |= {'send_dbr_mode_no_dbr_ext': 1, 'log_max_send_dbr_less_qp_sq': 17}
+        out |= {'send_dbr_mode_no_dbr_ext': 1, 'log_max_send_dbr_less_qp_sq': 17, 'dp_ordering_force': 1}
     return out
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from . import prm
 from .cq import Cq
+from .dp_ordering import check_ordering
 from .firmware import Command, Status, command
 from .qp import DCT, RTR
 from .srq import Srq
@@ -52,6 +53,7 @@ def create_dct(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_RES', 'no such srq')
     if srq.tag_list is not None:
         raise Status('BAD_PARAM', 'tag matching is for RC')
+    check_ordering(card, c, 'dp_ordering_ooo_all_dc')
     at = cmd.inp.offset('dct_context_entry')
     dct = Dct(cmd.raw[at:at + c.size], srq, cq)
     cmd.out['dctn'] = card.dcts.alloc(dct, cmd.uid)

@@ -6,6 +6,8 @@ from . import prm, prm_wqe, scheduling  # noqa: F401  prm_wqe declares the umem 
 from .cq import Cq
 from .dci_stream import reset_stream, streams_of
 from .dma import DmaError
+from .dp_ordering import FIELDS as ORDERING
+from .dp_ordering import check_ordering
 from .firmware import Command, Status, command
 from .lag import check_affinity
 from .mkey import ANY_PD
@@ -39,7 +41,7 @@ TRANSITIONS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
     'RST2INIT_QP': ((RST,), INIT, ('pm_state', 'counter_set_id', 'q_key', 'rre', 'rwe', 'rae', 'atomic_mode', 'deth_sqpn',
                                    'primary_address_path.pkey_index', 'primary_address_path.vhca_port_num', 'lag_tx_port_affinity')),
     'INIT2INIT_QP': ((INIT,), INIT, ()),
-    'INIT2RTR_QP': ((INIT,), RTR, ('mtu', 'log_msg_max', 'remote_qpn', 'next_rcv_psn', 'log_rra_max', 'min_rnr_nak')),
+    'INIT2RTR_QP': ((INIT,), RTR, ('mtu', 'log_msg_max', 'remote_qpn', 'next_rcv_psn', 'log_rra_max', 'min_rnr_nak', *ORDERING)),
     'RTR2RTS_QP': ((RTR,), RTS, ('next_send_psn', 'retry_count', 'rnr_retry', 'log_sra_max', 'log_ack_req_freq',
                                  'primary_address_path.ack_timeout')),
     'RTS2RTS_QP': ((RTS,), RTS, ()),
@@ -62,6 +64,8 @@ _DCI_STREAM, _QUEUE_GROUP, _UDP_SPORT = 1 << 0, 1 << 1, 1 << 2
 _MORE_OPTIONS = ('INIT2INIT_QP', 'RTS2RTS_QP')
 #: Where the rest of the context is in a command whose qpc_ext is set, in bytes.
 _QPC_EXT = 0x110
+#: Out-of-order placement of a transport.
+_ORDERING_CAPABILITY = {RC: 'dp_ordering_ooo_all_rc', XRC: 'dp_ordering_ooo_all_xrc', DCI: 'dp_ordering_ooo_all_dc'}
 #: Fields of the primary path that INIT2RTR leaves as they were.
 _KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
 
@@ -238,6 +242,8 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'UDP source port is for RC and UC')
     groups = _queue_groups(card, cmd, qp) if more & _QUEUE_GROUP else None
     check_affinity(card, new['lag_tx_port_affinity'])
+    if enters == RTR:
+        check_ordering(card, new, _ORDERING_CAPABILITY.get(qp.st))
     if more & _DCI_STREAM:
         reset_stream(cmd, qp)
     qp.store_psn()
