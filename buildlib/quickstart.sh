@@ -48,8 +48,8 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   bench                the benchmarks
   setup                only set up
 
-  --rdma-core VERSION|DIR  which rdma-core: $(sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt" | paste -sd ' '), or a source tree (default $RDMA_CORE)
-  --kernel stable|backports  Debian 13's kernel, or the newest in its backports (default stable)
+  --rdma-core VERSION|DIR  which rdma-core: $(rdma_core_versions), or a source tree (default $RDMA_CORE)
+  --kernel stable|backports|oldstable  Debian 13's kernel, the newest in its backports, or Debian 12's (default stable)
   --profile P              which card is emulated: connectx5, connectx6dx, connectx7
   --device NAME            the real device NAME of this machine in place of the emulated card, no virtual machine
   -q                       no progress; logs are in build/log either way
@@ -117,8 +117,8 @@ parse() {
     *) wrong_usage "no such command: $COMMAND" ;;
   esac
   case $KERNEL_KIND in
-    stable | backports) ;;
-    *) wrong_usage "--kernel is stable or backports" ;;
+    stable | backports | oldstable) ;;
+    *) wrong_usage "--kernel is stable, backports or oldstable" ;;
   esac
   KERNEL=$BUILD/kernel-$KERNEL_KIND
 }

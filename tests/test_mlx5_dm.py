@@ -40,6 +40,7 @@ MR_ACCESS = ibv_access_flags.IBV_ACCESS_ZERO_BASED | ibv_access_flags.IBV_ACCESS
 SW_ICM = [kind for kind in mlx5dv_alloc_dm_type if kind != mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC]
 CAP_NET_RAW, CAP_SYS_RAWIO = 13, 17
 INCREMENT, TEST_AND_SET = 0, 1
+KERNEL = tuple(int(part) for part in os.uname().release.split('.')[:2])
 #: What a caller may pass for an offset or a length and must not.
 WRAPPING = (2**64 - 4, 2**64 - 8, 2**63, 2**62, 2**32, LENGTH + 4)
 
@@ -71,6 +72,20 @@ class Mlx5DMTestCase(Mlx5MemTestCase):
 
     def sw_icm(self, kind=mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_STEERING_SW_ICM, length=LENGTH):
         return Mlx5DM(self.ctx, AllocDmAttr(length=length), Mlx5AllocDmAttr(kind))
+
+    def sw_icm_types(self):
+        """The types of SW ICM that card and kernel have. Each of the others is refused, and the reason that is given is the right one."""
+        caps, have = Mlx5DM.query_caps(self.ctx), []
+        for kind in SW_ICM:
+            too_old = kind.name == 'MLX5DV_DM_TYPE_ENCAP_SW_ICM' and KERNEL < (6, 8)
+            if caps.missing(kind) is None and not too_old:
+                have.append(kind)
+                continue
+            text = self.refused(errno.EOPNOTSUPP, self.sw_icm, kind)
+            self.assertIn(f'of size {LENGTH} ({kind.name}). ', text)
+            self.assertIn(caps.missing(kind) or 'The device has the type, so the kernel is too old for it', text)
+        self.assertIn(mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_STEERING_SW_ICM, have)
+        return have
 
 
 class Mlx5DMAllocTest(Mlx5DMTestCase):
@@ -132,7 +147,7 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
     def test_sw_icm(self):
         """Each type has an ICM address of its own and no mapping."""
         addresses = set()
-        for kind in SW_ICM:
+        for kind in self.sw_icm_types():
             with self.subTest(kind=kind.name), self.sw_icm(kind) as dm:
                 self.assertEqual((dm.type, dm.addr, dm.length), (kind, None, LENGTH))
                 self.assertGreater(dm.remote_va, 0)
@@ -143,11 +158,12 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
 
     def test_sw_icm_is_for_the_privileged(self):
         """EPERM without either capability, and the text names both."""
+        kinds = self.sw_icm_types()
         for capability in (CAP_SYS_RAWIO, CAP_NET_RAW):
             def allocate(capability=capability):
                 drop_capability(capability)
                 names = {CAP_SYS_RAWIO: 'CAP_SYS_RAWIO', CAP_NET_RAW: 'CAP_NET_RAW'}
-                for kind in SW_ICM:
+                for kind in kinds:
                     text = self.refused(errno.EPERM, self.sw_icm, kind)
                     self.assertIn(f'is for CAP_SYS_RAWIO and CAP_NET_RAW: this thread lacks {names[capability]}.', text)
                 # MEMIC and questions are for everybody.
@@ -189,7 +205,7 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
     def test_sw_icm_sizes_and_alignments(self):
         """Rounded up to blocks and to a power of two, aligned as asked, inside the range that the device tells; ENOMEM beyond."""
         caps = Mlx5DM.query_caps(self.ctx)
-        for kind in SW_ICM:
+        for kind in self.sw_icm_types():
             icm = caps.sw_icm[kind]
             for length, log_align in ((1, 0), (icm.block_size, 0), (icm.block_size + 1, 12), (5 * icm.block_size, 16), (64, 20)):
                 with self.subTest(kind=kind.name, length=length, log_align=log_align):
@@ -370,7 +386,7 @@ class Mlx5DMCopyTest(Mlx5DMTestCase):
 
     def test_d11_sw_icm_is_not_copied(self):
         """D11: SW ICM has no mapping; libmlx5 leaves the functions NULL, which DM jumps through."""
-        for kind in SW_ICM:
+        for kind in self.sw_icm_types():
             with self.subTest(kind=kind.name), self.sw_icm(kind) as dm:
                 for call, args in ((dm.copy_to_dm, (0, b'abcd')), (dm.copy_from_dm, (0, 4)),
                                    (dm.copy_from_dm_into, (0, bytearray(4))), (dm.map_op_addr, (0,)),

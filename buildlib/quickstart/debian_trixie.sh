@@ -49,7 +49,8 @@ Acquire::Retries "3";
 EOF
   while read -r main security; do
     {
-      for suite in trixie trixie-updates trixie-backports; do
+      # Lower than trixie's by their versions: they are taken only where they are named.
+      for suite in trixie trixie-updates trixie-backports $([[ $KERNEL_KIND != oldstable ]] || echo bookworm); do
         echo "deb [signed-by=$DEBIAN_KEYRING] $main $suite main"
       done
       [[ $security == - ]] || echo "deb [signed-by=$DEBIAN_KEYRING] $security trixie-security main"

@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # shellcheck shell=bash
 #
-# build/kernel-stable or -backports: Debian's kernel as it is, all its modules, and from its headers the mlx5 interface.
+# build/kernel-stable, -backports or -oldstable: Debian's kernel as it is, all its modules, and from its headers the mlx5 interface.
 
 make_kernel() {
-  local dir=$SCRATCH/kernel target=() packages=() release image package deb
+  local dir=$SCRATCH/kernel target=() packages=() release image package deb headers
   # Without a target the newest of trixie and its security archive wins.
-  [[ $KERNEL_KIND == stable ]] || target=(-t trixie-backports)
+  case $KERNEL_KIND in
+    backports) target=(-t trixie-backports) ;;
+    oldstable) target=(-t bookworm) ;;
+  esac
   mkdir -p "$dir"
   image=$(trixie_apt apt-cache "${target[@]}" --no-all-versions show linux-image-amd64 |
     sed -n 's/^Depends:.*\(linux-image-[0-9][^ ,]*-amd64\).*/\1/p' | head -n 1)
-  [[ -n $image ]] || stage_fails "the Debian archive names no $KERNEL_KIND kernel for trixie: try again in some minutes, or name another archive in /etc/apt/sources.list.d"
+  [[ -n $image ]] || stage_fails "the Debian archive names no $KERNEL_KIND kernel: try again in some minutes, or name another archive in /etc/apt/sources.list.d"
   release=${image#linux-image-}
   echo "kernel $release"
   # Later kernels come in parts.
   for package in "linux-image-$release" "linux-binary-$release" "linux-modules-$release"; do
     trixie_apt apt-cache show "$package" > /dev/null 2>&1 && packages+=("$package")
   done
-  packages+=("linux-headers-${release%-amd64}-common")
+  headers=linux-headers-${release%-amd64}-common
+  if [[ $KERNEL_KIND == oldstable ]]; then
+    # The card is newer than this kernel and has what it does not know: its layouts are those of the current one.
+    headers=$(trixie_apt apt-cache --no-all-versions show linux-headers-amd64 |
+      sed -n 's/^Depends:.*\(linux-headers-[0-9][^ ,]*\)-amd64.*/\1-common/p' | head -n 1)
+  fi
+  packages+=("$headers")
   (cd "$SCRATCH" && trixie_apt apt-get download "${packages[@]}") || archive_lacks kernel "${packages[@]}"
   for deb in "$SCRATCH"/linux-*.deb; do
     echo "unpacking $(basename "$deb")"
@@ -27,6 +36,9 @@ make_kernel() {
     esac
     rm "$deb"
   done
+  mv -T "$dir/usr/src/$headers" "$dir/usr/src/linux-headers-${release%-amd64}-common" 2> /dev/null || true
+  # Until Debian 12 modules were outside of /usr.
+  [[ ! -d $dir/lib ]] || cp -a --link "$dir/lib" "$dir/usr/" && rm -rf "$dir/lib"
   if [[ -e $dir/usr/lib/modules/$release/vmlinuz ]]; then
     mkdir -p "$dir/boot"
     mv "$dir/usr/lib/modules/$release/vmlinuz" "$dir/boot/vmlinuz-$release"

@@ -3,6 +3,11 @@
 #
 # Sets RDMA_CORE_SOURCE, RDMA_CORE_BUILD and RDMA_CORE_VERSION for --rdma-core VERSION|DIR.
 
+# All versions that have a number here, on one line.
+rdma_core_versions() {
+  { sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt"; sed -n 's/^\([0-9][^ ]*\) .*/\1/p' "$PARTS/debian_origs.txt"; } | paste -sd ' '
+}
+
 fetch_sdist() {
   local version=$1 archive tree=$SCRATCH/rdma-core
   grep -F "pyverbs==$version " "$PARTS/pyverbs_sdists.txt" > "$SCRATCH/sdist.txt"
@@ -24,6 +29,24 @@ sdist_failed() {
   exit 1
 }
 
+# apt-helper asks by apt's own way, proxies and all, and keeps nothing whose hash is another.
+fetch_orig() {
+  local version=$1 sha256 sha1 main url archive=$SCRATCH/orig.tar.gz tree=$SCRATCH/rdma-core
+  local pool=pool/main/r/rdma-core/rdma-core_$version.orig.tar.gz urls=()
+  [[ -x /usr/lib/apt/apt-helper ]] || stage_fails "rdma-core $version comes from Debian's archive, by apt: on this system use --rdma-core DIR"
+  read -r _ sha256 sha1 <<< "$(grep "^$version " "$PARTS/debian_origs.txt")"
+  while read -r main _; do urls+=("${main%/}/$pool"); done < <("$VENV/bin/python" "$PARTS/debian_mirrors.py")
+  # The pool forgets a version once Debian has moved on; the snapshots never do.
+  urls+=("https://deb.debian.org/debian/$pool" "https://snapshot.debian.org/file/$sha1")
+  for url in "${urls[@]}"; do
+    /usr/lib/apt/apt-helper download-file "$url" "$archive" "SHA256:$sha256" && break
+  done
+  [[ -s $archive ]] || stage_fails "no Debian archive has rdma-core $version as debian_origs.txt names it: use --rdma-core DIR with a source tree of it"
+  mkdir "$tree"
+  tar -xzf "$archive" -C "$tree" --strip-components=1
+  mv -T "$tree" "$RDMA_CORE_SOURCE"
+}
+
 rdma_core_source() {
   if [[ -d $RDMA_CORE ]]; then
     RDMA_CORE_SOURCE=$(cd "$RDMA_CORE" && pwd -P)
@@ -34,10 +57,12 @@ rdma_core_source() {
     RDMA_CORE_VERSION=$(sed -n 's/^set(PACKAGE_VERSION "\(.*\)")$/\1/p' "$RDMA_CORE_SOURCE/CMakeLists.txt")
     return 0
   fi
-  grep -qF "pyverbs==$RDMA_CORE " "$PARTS/pyverbs_sdists.txt" ||
-    give_up "--rdma-core $RDMA_CORE is neither a directory nor one of $(sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt" | paste -sd ' ')"
+  [[ " $(rdma_core_versions) " == *" $RDMA_CORE "* ]] ||
+    give_up "--rdma-core $RDMA_CORE is neither a directory nor one of $(rdma_core_versions)"
   RDMA_CORE_SOURCE=$BUILD/rdma-core-$RDMA_CORE
   RDMA_CORE_BUILD=$BUILD/rdma-core-$RDMA_CORE-build
   RDMA_CORE_VERSION=$RDMA_CORE
-  [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" fetch_sdist "$RDMA_CORE"
+  local fetch=fetch_sdist
+  grep -qF "pyverbs==$RDMA_CORE " "$PARTS/pyverbs_sdists.txt" || fetch=fetch_orig
+  [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" "$fetch" "$RDMA_CORE"
 }

@@ -10,9 +10,12 @@ mkdir -p /dev/shm /dev/pts
 export PATH=/bin:/sbin
 
 port() {
-	for p in /sys/class/virtio-ports/*; do
-		read -r name <"$p/name"
-		[ "$name" = "$1" ] && echo "/dev/${p##*/}" && return
+	# Where the driver is a module, ports and their names come one by one.
+	for wait in $(busybox seq 50); do
+		for p in /sys/class/virtio-ports/*; do
+			read -r name <"$p/name" && [ "$name" = "$1" ] && echo "/dev/${p##*/}" && return
+		done 2>/dev/null
+		usleep 100000
 	done
 }
 say() {
@@ -24,10 +27,11 @@ die() {
 	poweroff -f
 }
 
+while read -r module; do insmod "$module"; done </load/virtio
 exec 3>"$(port events)"
 say init
+while read -r module; do insmod "$module" || die "insmod $module"; done <"/load/$fs"
 if [ "$fs" = 9p ]; then
-	while read -r module; do insmod "$module" || die "insmod $module"; done </load/9p
 	mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,cache=loose" host /host || die "mounting the host's files by 9p"
 else
 	mount -t virtiofs host /host || die "mounting the host's files by virtiofs"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 #: What the guest loads at power-on, in this order, each after what it depends on.
 LOADED = ("mlx5_core", "ib_uverbs", "mlx5_ib", "ib_umad", "rdma_ucm")
-#: What has to be there for the host's file system.
-LOADED_9P = ("9pnet_virtio", "9p")
+#: What has to be there for the ports and the host's file system; kernels since Debian 13's have it built in, but for 9p.
+LOADED_VIRTIO, LOADED_VIRTIOFS, LOADED_9P = ("virtio_pci", "virtio_console"), ("virtiofs",), ("9pnet_virtio", "9p")
 #: Applets that `init` and the tests use; each becomes a link to the one binary.
 APPLETS = ("sh", "mount", "umount", "mkdir", "cat", "echo", "ls", "sleep", "usleep", "poweroff", "insmod", "rmmod", "lsmod",
            "modprobe", "depmod", "dmesg", "ip", "chroot", "ln", "stty", "setsid", "env", "kill", "true", "grep")
@@ -141,10 +141,14 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
     where = f"lib/modules/{release}"
     deps: dict[str, list[str]] = {}
     order: dict[str, list[str]] = {}
-    for group, names in (("9p", LOADED_9P), ("mlx5", LOADED)):
+    for group, names in (("virtio", LOADED_VIRTIO), ("virtiofs", LOADED_VIRTIOFS), ("9p", LOADED_9P), ("mlx5", LOADED)):
         order[group] = []
-        for name, elf, needed in modules.closure(names):
-            order[group].append(name)
+        # Not every package lists what is built in; these two groups are built in where they are no files.
+        wanted = [n for n in names if n in modules.files] if group.startswith("virtio") else names
+        for name, elf, needed in modules.closure(wanted):
+            # The first group is loaded whatever follows.
+            if group == "virtio" or name not in order["virtio"]:
+                order[group].append(name)
             if name not in deps:
                 deps[name] = needed
                 a.file(f"{where}/{name}.ko", elf)
