@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import firmware_icm, header_rewrite, memic, prm, prm_ste, ste_v1, virtio_net_q
+from . import cqe_compression, firmware_icm, header_rewrite, memic, prm, prm_ste, ste_v1, virtio_net_q
 from .status import Status
 
 PAGE_SIZE = 4096
@@ -191,7 +191,7 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'sho': 1, 'sigerr_cqe': 1, 'sigerr_domain_and_sig_type': 1, 'drain_sigerr': 1, **_offloads(profile),
         # completion queues
         'log_max_cq': 16, 'log_max_cq_sz': 22, 'cqe_version': 1, 'cq_oi': 1, 'cqe_128_always': 1, 'cq_resize': 1, 'cq_moderation': 1,
-        'cq_period_start_from_cqe': 1, 'cq_period_mode_modify': 1,
+        **_compression(profile), 'cq_period_start_from_cqe': 1, 'cq_period_mode_modify': 1,
         # queue pairs and shared receive queues
         'log_max_qp': 17, 'log_max_qp_sz': 15, 'log_max_srq': 16, 'log_max_srq_sz': 15, 'rts2rts_qp_udp_sport': 1,
         'log_max_ra_req_qp': 4, 'log_max_ra_res_qp': 4,
@@ -259,6 +259,11 @@ def _offloads(profile: Profile) -> dict[str, int]:
     if not profile.steering_format:
         return {}
     return {'sig_block_4048': 1, 'sig_crc32c': 1, 'sig_crc64_xp10': 1, 'crypto': 1, 'aes_xts_multi_block_be_tweak': 1}
+
+
+def _compression(profile: Profile) -> dict[str, int]:
+    return {'cqe_compression': 1, 'cqe_compression_128': 1, 'cqe_compression_timeout': cqe_compression.TIMEOUT_US,
+            'cqe_compression_max_num': cqe_compression.MAX_SESSION, 'mini_cqe_resp_stride_index': int(profile.steering_format > 0)}
 
 
 def _crypto(profile: Profile) -> dict[str, int]:

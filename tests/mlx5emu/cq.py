@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from . import prm, prm_wqe  # noqa: F401  declares the umem fields of cqc
+from .cqe_compression import ARRAY, CHECKSUM_STRIDE_INDEX, FORMATS, Session
 from .dma import DmaError
 from .firmware import Command, Status, command
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
@@ -42,6 +43,8 @@ class Cq(Object):
         self.pending = 0
         self._timer = False
         self.context = bytearray(64)
+        #: Completions that are to be compressed, where the CQ asked for it.
+        self.session: Session | None = None
         self.lay_out(buf, log_size, cqe_size)
 
     def lay_out(self, buf: QueueBuffer, log_size: int, cqe_size: int) -> None:
@@ -68,6 +71,25 @@ class Cq(Object):
         :param solicited: whether it counts for a CQ armed for solicited completions only.
         :param inline: 64 bytes of data for the first half of a 128-byte CQE.
         """
+        if self.session is not None and self.session.take(body, op_own, inline):
+            return
+        self.write(body, op_own, solicited=solicited, inline=inline)
+
+    def room(self, n: int) -> bool:
+        """Whether ``n`` more CQEs fit."""
+        if self.status:
+            return False
+        if self.overrun_ignore:
+            return n <= self.size
+        if (self.producer + n - 1 - self.consumer) & 0xffffff >= self.size:
+            try:
+                self.consumer = self.card.dma.read_be32(self.dbr) & 0xffffff
+            except DmaError:
+                return False
+        return (self.producer + n - 1 - self.consumer) & 0xffffff < self.size
+
+    def write(self, body: bytes, op_own: int, minis: bytes = b'', solicited: bool = False, inline: bytes = b'') -> None:
+        """Write a CQE as :meth:`push` does, or a session of completions: the title, and eight bytes for each."""
         if self.status:
             return
         p = self.producer
@@ -81,13 +103,16 @@ class Cq(Object):
             pos = (p & (self.size - 1)) * self.cqe_size
             if inline and self._tail:
                 dma.write(self.buf.address(pos), inline)
+            for k in range(0, len(minis), 8 * ARRAY):
+                slot = (p + max(1, k >> 3)) & (self.size - 1)
+                dma.write(self.buf.address(slot * self.cqe_size + self._tail), minis[k:k + 8 * ARRAY])
             addr = self.buf.address(pos + self._tail)
             dma.write(addr, body)
             dma.write(addr + 62, bytes((0, op_own | p >> self.log_size & 1)))
         except DmaError:
             self.fail(STATUS_WRITE_FAILURE, ERROR_ACCESS)
             return
-        self.producer = p = (p + 1) & 0xffffff
+        self.producer = p = (p + (len(minis) >> 3 or 1)) & 0xffffff
         if solicited:
             self.solicited_end = p
         if self.armed and (solicited or self.armed == _ARMED_ANY):
@@ -162,6 +187,19 @@ def _size(card: 'Card', context: prm.View) -> tuple[int, int]:
     return log_size, 64 if code == CQE_64 else 128
 
 
+def _session(card: 'Card', cq: Cq, c: prm.View) -> Session | None:
+    if c['cqe_compression_layout']:
+        raise Status('BAD_PARAM', 'cqe_compression_layout')
+    if not c['cqe_comp_en']:
+        return None
+    form = c['mini_cqe_res_format']
+    if not card.caps.get('cqe_compression' if cq.cqe_size == 64 else 'cqe_compression_128'):
+        raise Status('BAD_PARAM', 'CQE compression is not supported for the size')
+    if form not in FORMATS or (form == CHECKSUM_STRIDE_INDEX and not card.caps.get('mini_cqe_resp_stride_index')):
+        raise Status('BAD_PARAM', 'mini_cqe_res_format')
+    return Session(cq, form)
+
+
 @command('CREATE_CQ')
 def create_cq(card: 'Card', cmd: Command) -> None:
     """Check sizes, EQ, UAR, buffer and doorbell record."""
@@ -173,6 +211,11 @@ def create_cq(card: 'Card', cmd: Command) -> None:
     dbr = doorbell_record(dbr_umem, c['dbr_addr'])
     buf, umem = _buffer(card, cmd, cmd.uid, c, cqe_size << log_size)
     cq = Cq(card, buf, log_size, cqe_size, dbr, eq.number)
+    try:
+        cq.session = _session(card, cq, c)
+    except Status:
+        card.memory.release(buf.cost)
+        raise
     cq.overrun_ignore = bool(c['oi'])
     cq.period_us, cq.max_count, cq.uar = c['cq_period'], c['cq_max_count'], c['uar_page']
     at = cmd.inp.offset('cq_context')

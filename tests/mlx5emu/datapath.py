@@ -22,6 +22,7 @@ from .wqe import CTRL_CQ_UPDATE, Op, Syndrome
 
 if TYPE_CHECKING:
     from .card import Card
+    from .cq import Cq
 
 #: Where SQ doorbells begin in a UAR page, and the size of one BlueFlame buffer.
 SEND_DOORBELL, BLUEFLAME = 0x800, 0x100
@@ -50,6 +51,8 @@ class DataPath:
         self.stray_doorbells = 0
         #: Errors that CQEs told of: {syndrome: n}.
         self.errors: dict[int, int] = {}
+        #: CQs with completions that wait for more to be compressed with, while work is done that may bring them.
+        self.open_cqs: list[Cq] | None = None
         self.page_faults = PageFaults(card)
         self.responder = Responder(self)
         self.requester = Requester(self)
@@ -137,6 +140,7 @@ class DataPath:
 
     def guarded(self, call: Callable[[Any], Any], queue: Any) -> None:
         """Run a piece of work; a defect of the emulator is counted and stops the queue, not the card."""
+        outermost = self._begin()
         try:
             call(queue)
         except Exception as e:  # the guest must not be able to end the server
@@ -146,6 +150,22 @@ class DataPath:
                 self.to_error(queue, 'WQ_CATAS_ERROR')
             except Exception:  # the same defect once more: the state is set, which is what counts
                 self.card.internal_errors += 1
+        self._done(outermost)
+
+    def _begin(self) -> bool:
+        """Work begins; whether it is not part of other work."""
+        if self.open_cqs is not None:
+            return False
+        self.open_cqs = []
+        return True
+
+    def _done(self, outermost: bool) -> None:
+        """Work is done: write the completions that waited for more."""
+        if outermost:
+            cqs, self.open_cqs = self.open_cqs, None
+            for cq in cqs or ():
+                if cq.session is not None:
+                    cq.session.end()
 
     def timestamp(self) -> int:
         """The free-running counter that CQEs show."""
@@ -300,7 +320,11 @@ class DataPath:
 
     def receive_frame(self, frame: bytes) -> None:
         """A frame arrives from another port."""
-        self._received(frame, 0, None)
+        outermost = self._begin()
+        try:
+            self._received(frame, 0, None)
+        finally:
+            self._done(outermost)
 
     def _received(self, frame: bytes, sqn: int, domain: int | None) -> None:
         for delivery in self.steering.walk(flow_namespace.NIC_RX, Packet(frame, sqn)):
