@@ -178,6 +178,21 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
                 self.assertEqual(umem.access, access)
         self.assert_live('umem', 0)
 
+    def test_context_without_devx(self):
+        """EINVAL whatever else is right or wrong, and the text says that it is the context, and how to open another."""
+        if not self.card:
+            raise unittest.SkipTest('libmlx5 opens with DEVX whatever is asked for: only a card that is told to can refuse it')
+        # The library asks three times, with less and less of the request, before it goes on without.
+        control.call('fault', opcode='CREATE_UCTX', status='EXCEED_LIM', count=3)
+        with Context(name=self.dev_name) as ctx:
+            for kwargs in ({'size': LENGTH}, {'size': 0}, {'size': LENGTH, 'pgsz_bitmap': 4096}, {'buffer': bytearray(LENGTH)}):
+                with self.subTest(**kwargs):
+                    text = self.refused(errno.EINVAL, Mlx5DevxUmem, ctx, **kwargs)
+                    self.assertIn('not opened with DEVX', text)
+                    self.assertIn('MLX5DV_CONTEXT_FLAGS_DEVX', text)
+        # With DEVX it is something else, and that is said.
+        self.assertNotIn('opened with DEVX', self.refused(errno.EINVAL, self.umem, 0))
+
     def test_refused_here(self):
         """What does not fit, or contradicts itself, never reaches the library. G3: a bad alignment is no KeyError."""
         for kwargs in ({}, {'size': -1}, {'size': 2**64}, {'size': 64, 'addr': -1}, {'size': 64, 'addr': 2**64},
@@ -249,14 +264,20 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         self.in_child(register)
 
     def test_card_refuses(self):
-        """What the card answers reaches Python as errno, and nothing stays."""
-        if self.card:
-            for status, code in (('BAD_PARAM', errno.EINVAL), ('LIM_ERR', errno.ENOMEM), ('BAD_RES', errno.EINVAL)):
-                try:
-                    control.call('fault', opcode='CREATE_UMEM', status=status)
-                except control.ControlError:
-                    continue
-                self.refused(code, self.umem, LENGTH)
+        """
+        What the card answers reaches Python as errno, and nothing stays. The kernel gives every status of a DEVX command that it
+        has an errno for: EAGAIN, EBUSY and EIO too.
+        """
+        data = bytearray(LENGTH)
+        for status, code in (('INT_ERR', errno.EIO), ('BAD_OP', errno.EINVAL), ('BAD_PARAM', errno.EINVAL),
+                             ('BAD_SYS_STATE', errno.EIO), ('BAD_RES', errno.EINVAL), ('RES_BUSY', errno.EBUSY),
+                             ('EXCEED_LIM', errno.ENOMEM), ('BAD_RES_STATE', errno.EINVAL), ('NO_RES', errno.EAGAIN),
+                             ('BAD_INP_LEN', errno.EIO), ('BAD_OUTP_LEN', errno.EIO)) if self.card else ():
+            with self.subTest(status=status):
+                control.call('fault', opcode='CREATE_UMEM', status=status)
+                self.refused(code, self.umem, buffer=data, access=WRITE)
+                data.append(1)
+                self.assert_live('umem', 0)
         self.umem(LENGTH).close()
 
 

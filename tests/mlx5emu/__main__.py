@@ -29,6 +29,8 @@ def arguments() -> argparse.ArgumentParser:
     common.add_argument("--log", action="store_true", help="log every firmware command")
     common.add_argument("--times", action="store_true", help="print when the guest reached each stage")
     common.add_argument("--kernel-args", default="", help="more arguments for the guest's kernel")
+    common.add_argument("--beside", action="append", default=[], metavar="DEVICE",
+                        help="give the guest another device beside the card, as QEMU names it, for example bochs-display")
     p = argparse.ArgumentParser(prog="mlx5emu", description=__doc__)
     sub = p.add_subparsers(dest="do", required=True)
     run = sub.add_parser("run", parents=[common], help="run a command in the guest; its exit status is ours")
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         machine = Machine.load()
         options = bench.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault, caps=a.cap, memory=a.memory << 20, cpus=a.cpus,
-                                accel=a.accel, fs=a.fs, log=a.log, kernel_args=a.kernel_args)
+                                accel=a.accel, fs=a.fs, log=a.log, kernel_args=a.kernel_args, devices=a.beside)
         if a.do == "suite":
             return suite.main(machine, options, a.pattern)
         if a.do == "shell":

@@ -28,6 +28,7 @@ class Options:
     fs: str | None = None
     log: bool = False
     kernel_args: str = ""
+    devices: list[str] = field(default_factory=list)
 
 
 class CardError(ValueError):
@@ -127,7 +128,7 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
                 command = Command(argv, os.getcwd(), machine.environment() | (env or {}), tty)
                 service = control.Service(card, server.call)
                 with Vm(machine, path, command, logs, memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
-                        control=service.serve, kernel_args=options.kernel_args) as vm:
+                        control=service.serve, kernel_args=options.kernel_args, devices=options.devices) as vm:
                     status = vm.wait(watch)
                     return Result(status, vm.stages, vm.console, vm.failure, card.internal_errors)
             finally:

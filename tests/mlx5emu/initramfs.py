@@ -19,6 +19,8 @@ from pathlib import Path
 LOADED = ("mlx5_core", "ib_uverbs", "mlx5_ib", "ib_umad", "rdma_ucm")
 #: What has to be there for the ports and the host's file system; kernels since Debian 13's have it built in, but for 9p.
 LOADED_VIRTIO, LOADED_VIRTIOFS, LOADED_9P = ("virtio_pci", "virtio_console"), ("virtiofs",), ("9pnet_virtio", "9p")
+#: What a test loads with modprobe, where the kernel has it.
+AT_HAND = ("bochs", "vgem")
 #: Applets that `init` and the tests use; each becomes a link to the one binary.
 APPLETS = ("sh", "mount", "umount", "mkdir", "cat", "echo", "ls", "sleep", "usleep", "poweroff", "insmod", "rmmod", "lsmod",
            "modprobe", "depmod", "dmesg", "ip", "chroot", "ln", "stty", "setsid", "env", "kill", "true", "grep")
@@ -141,10 +143,11 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
     where = f"lib/modules/{release}"
     deps: dict[str, list[str]] = {}
     order: dict[str, list[str]] = {}
-    for group, names in (("virtio", LOADED_VIRTIO), ("virtiofs", LOADED_VIRTIOFS), ("9p", LOADED_9P), ("mlx5", LOADED)):
+    groups = (("virtio", LOADED_VIRTIO), ("virtiofs", LOADED_VIRTIOFS), ("9p", LOADED_9P), ("mlx5", LOADED), ("at_hand", AT_HAND))
+    for group, names in groups:
         order[group] = []
-        # Not every package lists what is built in; these two groups are built in where they are no files.
-        wanted = [n for n in names if n in modules.files] if group.startswith("virtio") else names
+        # Not every package lists what is built in; the virtio groups are built in where they are no files.
+        wanted = [n for n in names if n in modules.files] if group.startswith(("virtio", "at_hand")) else names
         for name, elf, needed in modules.closure(wanted):
             # The first group is loaded whatever follows.
             if group == "virtio" or name not in order["virtio"]:
@@ -153,11 +156,17 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
                 deps[name] = needed
                 a.file(f"{where}/{name}.ko", elf)
 
+    before = list(deps)
+
     def chain(name: str) -> list[str]:
-        out: list[str] = []
-        for d in deps[name]:
-            out += [x for x in [d, *chain(d)] if x not in out]
-        return out
+        # What is needed last comes first: modprobe loads from the end.
+        needed: set[str] = set()
+        wanted = list(deps[name])
+        while wanted:
+            if (d := wanted.pop()) not in needed:
+                needed.add(d)
+                wanted += deps[d]
+        return sorted(needed, key=before.index, reverse=True)
 
     lines = [f"{n}.ko:" + "".join(f" {d}.ko" for d in chain(n)) for n in deps]
     a.file(f"{where}/modules.dep", ("\n".join(lines) + "\n").encode())

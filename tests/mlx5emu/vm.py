@@ -79,7 +79,7 @@ class Vm:
 
     def __init__(self, machine: Machine, vfio_socket: Path, command: Command, log_dir: Path, *, memory: int = 1 << 30, cpus: int = 1,
                  accel: str | None = None, fs: str | None = None, control: Callable[[socket.socket], None] | None = None,
-                 kernel_args: str = "") -> None:
+                 kernel_args: str = "", devices: list[str] | None = None) -> None:
         """Describe a virtual machine; nothing is started.
 
         :param machine: what the set-up left
@@ -92,12 +92,13 @@ class Vm:
         :param fs: "virtiofs" or "9p"; by default virtiofs where its daemon is there
         :param control: serves the control channel on the socket given, in a thread of its own, until it is closed
         :param kernel_args: more arguments for the kernel
+        :param devices: what else the guest has, each as QEMU's -device names it
         """
         self.machine, self.command, self.log_dir = machine, command, log_dir
         self.vfio_socket, self.memory, self.cpus = vfio_socket, memory, cpus
         self.accel = accel or ("kvm" if kvm_usable() else "tcg")
         self.fs = fs or ("virtiofs" if machine.virtiofsd else "9p")
-        self.control, self.kernel_args = control, kernel_args
+        self.control, self.kernel_args, self.devices = control, kernel_args, devices or []
         #: Seconds since power-on at which the guest reached a stage, by the host's clock.
         self.stages: dict[str, float] = {}
         self.status: int | None = None
@@ -167,6 +168,7 @@ class Vm:
         else:
             argv += ["-fsdev", "local,id=fs,path=/,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=fs,mount_tag=host"]
         argv += ["-device", json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(self.vfio_socket)}})]
+        argv += [word for device in self.devices for word in ("-device", device)]
         argv += ["-kernel", str(m.kernel), "-initrd", str(self._initrd(tmp)), "-append", f"{KERNEL_ARGS} {self.kernel_args}"]
         for target, name in ((self._events, "events"), (self._serve_control, "control")):
             self._thread(target, ours[name])

@@ -40,14 +40,17 @@ cdef class Mlx5DevxUmem(PyverbsCM):
     cdef size_t registered
     cdef uint64_t start
     cdef uint32_t access_flags
-    cdef uint64_t page_sizes
+    cdef uint64_t bitmap
+    cdef bint closed_early
     cdef bint imported
     cdef bint is_dmabuf
     cpdef close(self)
     cdef bint _context_gone(self)
     cdef _check_open(self)
     cdef _track(self, Context context)
-    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended)
-    cdef _raise_refused(self, dv.mlx5dv_devx_umem_in *umem_in, int err)
+    cdef _untrack(self, Context context)
+    cdef bint _begin_create(self, Context context, v.ibv_context *owner) except -1
+    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended, UmemMemory memory)
+    cdef _raise_refused(self, dv.mlx5dv_devx_umem_in *umem_in, int err, bint no_devx)
     cdef _import(self, Context context, bytes data)
     cdef int _release(self)

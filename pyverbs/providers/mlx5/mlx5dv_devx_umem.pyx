@@ -16,9 +16,10 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES,
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_SetName
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, errno
+from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memset
 from posix.mman cimport MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
@@ -88,15 +89,32 @@ cdef uint64_t _page_size_bits(sizes) except? 0:
     return bits
 
 
+cdef bint _lacks_devx(v.ibv_context *context) noexcept nogil:
+    """
+    Whether a refusal is due to the context: asked by QUERY_ISSI, a command that changes nothing and that the kernel, unlike
+    QUERY_HCA_CAP, only takes from a context with DEVX.
+    """
+    cdef uint8_t box[16]
+    cdef uint8_t out[112]
+    memset(box, 0, sizeof(box))
+    box[0], box[1] = 1, 0x0a
+    return mem.mlx5dv_devx_general_cmd(context, box, sizeof(box), out, sizeof(out)) != 0 and errno == EINVAL
+
+
 cdef str _contiguous_bytes(mlx5_dlpack_tensor *tensor, size_t *size):
     """
     :param size: Out: bytes of a tensor of DLPack; 0 beforehand
     :return: Why it cannot be registered: not C-contiguous, or it describes more than there can be. Else None
     """
-    cdef size_t element = (<size_t> tensor.type_bits * tensor.type_lanes + 7) // 8
+    cdef size_t bits = <size_t> tensor.type_bits * tensor.type_lanes
+    cdef size_t element = bits // 8
     cdef size_t count = 1
     cdef int64_t dim
     cdef int i
+    if tensor.ndim < 0 or tensor.ndim > 0 and tensor.shape == NULL:
+        return 'The tensor has no shape'
+    if bits % 8:
+        return 'The tensor has elements that are no whole bytes: view it as bytes first'
     for i in range(tensor.ndim):
         if tensor.shape[i] == 0:
             return None
@@ -184,7 +202,10 @@ cdef class UmemMemory:
         cdef bint readonly = False
         cdef size_t size = 0
         # Asked first: for a tensor in another memory, __dlpack__ might copy or wait for the device.
-        kind = exporter.__dlpack_device__()[0]
+        device = exporter.__dlpack_device__()
+        if not isinstance(device, tuple) or len(device) != 2:
+            raise TypeError(f'buffer: __dlpack_device__() of {type(exporter).__name__} gave no pair')
+        kind = device[0]
         if kind not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
             raise PyverbsUserError(f'The tensor is not in host memory (DLPack device {int(kind)}): export it as a dma-buf, and '
                                    f'give its fd as dmabuf_fd')
@@ -358,16 +379,11 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             where = <uintptr_t> (<UmemMemory> memory).start
         umem_in.addr = <void *> <uintptr_t> where
         umem_in.size = length
-        self.memory = memory
-        try:
-            self._register(context, &umem_in, extended)
-        except BaseException:
-            if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW:
-                self.memory = None
-            raise
+        self._register(context, &umem_in, extended, memory)
 
     cdef _track(self, Context context):
         # Known to the context before the GIL is released: a close() of the context meanwhile waits for us.
+        self.closed_early = False
         umems = devx_umems_of(context)
         if umems is not None:
             umems.add(self)
@@ -376,23 +392,42 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             # them it also finds what another thread adds while the context closes.
             context.dr_domains.add(self)
 
-    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended):
+    cdef _untrack(self, Context context):
+        # Another context may be tried next, and this one must not close what that one made.
+        umems = devx_umems_of(context)
+        if umems is not None:
+            umems.discard(self)
+        if context.dr_domains is not None:
+            context.dr_domains.discard(self)
+
+    cdef bint _begin_create(self, Context context, v.ibv_context *owner) except -1:
+        # All of it without giving up the GIL. Arguments, and tracking, may have run any Python: another registration of this
+        # object, or a close() of the context, which takes what it closes from its sets and found nothing to close here yet.
+        if owner == NULL or context.context != owner or self.closed_early or mlx5_gate_begin_create(&self.gate):
+            raise PyverbsUserError('The context or this object was used meanwhile, by another thread or an argument')
+        return True
+
+    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended, UmemMemory memory):
         cdef v.ibv_context *owner = context.context
         cdef dv.mlx5dv_devx_umem *umem
+        cdef bint no_devx = False
         cdef int err
         retry()
         self._track(context)
-        if owner == NULL or context.context != owner or mlx5_gate_begin_create(&self.gate):
-            raise PyverbsUserError('The context or this object was used by another thread meanwhile')
+        self._begin_create(context, owner)
         with nogil:
             if extended:
                 umem = mem.mlx5dv_devx_umem_reg_ex(owner, umem_in)
             else:
                 umem = mem.mlx5dv_devx_umem_reg(owner, umem_in.addr, umem_in.size, umem_in.access)
             err = errno
+            if umem == NULL and err == EINVAL:
+                no_devx = _lacks_devx(owner)
         if umem == NULL:
             mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
-            self._raise_refused(umem_in, err)
+            self._untrack(context)
+            self._raise_refused(umem_in, err, no_devx)
+        self.memory = memory
         self.umem = umem
         self.owner = owner
         self.context = context
@@ -400,17 +435,21 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         self.registered = umem_in.size
         self.start = <uintptr_t> umem_in.addr
         self.access_flags = umem_in.access
-        self.page_sizes = umem_in.pgsz_bitmap
+        self.bitmap = umem_in.pgsz_bitmap
         self.is_dmabuf = umem_in.comp_mask & mem.MLX5DV_UMEM_MASK_DMABUF != 0
         mlx5_gate_end(&self.gate, MLX5_GATE_OPEN)
         self.logger.debug('Mlx5DevxUmem: %r', self)
 
-    cdef _raise_refused(self, dv.mlx5dv_devx_umem_in *umem_in, int err):
+    cdef _raise_refused(self, dv.mlx5dv_devx_umem_in *umem_in, int err, bint no_devx):
         cdef bint dmabuf = umem_in.comp_mask & mem.MLX5DV_UMEM_MASK_DMABUF != 0
         what = f'dma-buf {umem_in.dmabuf_fd} at offset {<uintptr_t> umem_in.addr}' if dmabuf else \
                f'address {<uintptr_t> umem_in.addr:#x}'
         text = f'Failed to register a UMEM of {umem_in.size} bytes, {what}, access {umem_in.access:#x}'
-        if dmabuf and mem.ibv_is_fork_initialized() == mem.IBV_FORK_ENABLED:
+        if err == EPROTONOSUPPORT:
+            text += '. The device has no DEVX: its firmware offers no user contexts (log_max_uctx is 0), or the driver is too old'
+        elif no_devx:
+            text += '. The context was not opened with DEVX: use Mlx5Context with MLX5DV_CONTEXT_FLAGS_DEVX'
+        elif dmabuf and mem.ibv_is_fork_initialized() == mem.IBV_FORK_ENABLED:
             text += ('. Fork support is on, and libmlx5 then takes the offset in a dma-buf for an address in this process: '
                      'unset RDMAV_FORK_SAFE and IBV_FORK_SAFE, and do not call ibv_fork_init()')
         elif err == ENOMEM:
@@ -420,13 +459,14 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                      if not dmabuf else '. The range does not fit in the dma-buf')
         elif err == EBADF:
             text += '. It is not an open file descriptor'
+        elif dmabuf and err in (EOPNOTSUPP, ENOSYS):
+            text += ('. The exporter does not let a device have its memory, or not pinned: ask it for a buffer in system memory; or '
+                     'the kernel has no such dma-buf support')
         elif err == EOPNOTSUPP:
-            text += ('. The exporter cannot pin its memory, or the kernel has no such dma-buf support' if dmabuf else
-                     f'. comp_mask {umem_in.comp_mask:#x} is not supported, or this is not an mlx5 device')
+            text += f'. comp_mask {umem_in.comp_mask:#x} is not supported, or this is not an mlx5 device'
         elif err == EINVAL:
-            text += ('. Check that the context was opened with DEVX (MLX5DV_CONTEXT_FLAGS_DEVX; the device may lack it), that '
-                     'access has no other bits than LOCAL_WRITE, REMOTE_READ, RELAXED_ORDERING, and REMOTE_WRITE only with '
-                     'LOCAL_WRITE, and that the size is not 0')
+            text += ('. Check that access has no other bits than LOCAL_WRITE, REMOTE_READ, RELAXED_ORDERING, and REMOTE_WRITE only '
+                     'with LOCAL_WRITE, and that the size is not 0')
             if umem_in.pgsz_bitmap and umem_in.pgsz_bitmap != ALL_PAGE_SIZES:
                 text += f'; that a page size of {umem_in.pgsz_bitmap:#x} fits the memory: it is contiguous and aligned to it'
             if dmabuf:
@@ -494,9 +534,9 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             raise PyverbsUserError(f'Failed to import a UMEM: export() makes {size} bytes, these are {len(blob)}')
         if _checksum(blob[:-CHECKSUM_LENGTH]) != blob[-CHECKSUM_LENGTH:]:
             raise PyverbsUserError('Failed to import a UMEM: export() did not make these bytes, the checksum is wrong')
-        umem = cls.__new__(cls)
+        cdef Mlx5DevxUmem umem = <Mlx5DevxUmem?> cls.__new__(cls)
         PyverbsCM.__init__(umem)
-        (<Mlx5DevxUmem> umem)._import(context, blob)
+        umem._import(context, blob)
         return umem
 
     cdef _import(self, Context context, bytes data):
@@ -507,13 +547,13 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         if owner == NULL:
             raise PyverbsUserError('The context is closed: open one to import a UMEM into it')
         self._track(context)
-        if context.context != owner or mlx5_gate_begin_create(&self.gate):
-            raise PyverbsUserError('The context was used by another thread meanwhile')
+        self._begin_create(context, owner)
         with nogil:
             umem = mem.mlx5dv_devx_umem_import(owner, buf)
             err = errno
         if umem == NULL:
             mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
+            self._untrack(context)
             raise PyverbsRDMAError('Failed to import UMEM', err)
         self.umem = umem
         self.owner = owner
@@ -563,6 +603,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         """
         cdef int rc
         if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW or mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
+            self.closed_early = True
             return
         if mlx5_gate_forked(&self.gate):
             # The registration is shared with the parent. The memory here is a copy, part of which fork() may have left
@@ -646,7 +687,13 @@ cdef class Mlx5DevxUmem(PyverbsCM):
     def pgsz_bitmap(self):
         """Page sizes that were allowed, bit n for 2**n bytes; 0 if the kernel chose freely."""
         self._check_open()
-        return self.page_sizes
+        return self.bitmap
+
+    @property
+    def page_sizes(self):
+        """The same as a list of sizes in bytes, smallest first; empty if the kernel chose freely."""
+        self._check_open()
+        return [1 << bit for bit in range(64) if self.bitmap >> bit & 1]
 
     @property
     def is_imported(self):
@@ -668,7 +715,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             return f'<{name} umem_id={self.number} imported>'
         source = 'dma-buf offset' if self.is_dmabuf else 'addr'
         return f'<{name} umem_id={self.number} size={self.registered} {source}={self.start:#x} ' \
-               f'access={self.access_flags:#x} pgsz_bitmap={self.page_sizes:#x} open>'
+               f'access={self.access_flags:#x} pgsz_bitmap={self.bitmap:#x} open>'
 
     def __str__(self):
         if self.closed:

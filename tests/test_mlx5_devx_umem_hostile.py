@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""
+Callers that do what nobody should: arguments that run Python of their own, classes that lie, and calls at random. The interpreter
+does not crash, and what is registered is what the object says it is.
+"""
+import gc
+import os
+import subprocess
+import sys
+
+from pyverbs.pyverbs_error import PyverbsRDMAError
+
+from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem, UmemMemory
+from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
+
+FUZZ = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'mlx5_mem_umem_fuzz.py')
+SEEDS, STEPS = (1, 2, 3, 4), 2500
+
+
+class Number:
+    """An integer argument that does something when it is asked for its value."""
+
+    def __init__(self, value, then):
+        self.value, self.then = value, then
+
+    def __index__(self):
+        then, self.then = self.then, lambda: None
+        then()
+        return self.value
+
+
+class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
+    def test_argument_registers_the_object(self):
+        """The registration from within stays, memory and all; the one around it is refused."""
+        for names in (('size',), ('access',), ('comp_mask',), ('pgsz_bitmap', 'size')):
+            with self.subTest(argument=names[0]):
+                umem = Mlx5DevxUmem.__new__(Mlx5DevxUmem)
+
+                def register(umem=umem):
+                    umem.__init__(self.ctx, LENGTH, access=WRITE)
+                    with memoryview(umem) as view:
+                        view[:] = PATTERN
+                kwargs = {'size': 2 * LENGTH, names[0]: Number(2 * LENGTH if names[0] == 'size' else 0, register)}
+                self.wrong(umem.__init__, self.ctx, **kwargs)
+                gc.collect()
+                self.assertEqual((umem.size, umem.access), (LENGTH, WRITE))
+                with memoryview(umem) as view:
+                    self.assertEqual(bytes(view), PATTERN)
+                    self.assert_both_ways(umem, view)
+                umem.close()
+
+    def test_argument_closes_the_context(self):
+        ctx = self.open_context()
+        self.wrong(Mlx5DevxUmem, ctx, Number(LENGTH, ctx.close))
+        ctx = self.open_context()
+        data = bytearray(LENGTH)
+        self.wrong(Mlx5DevxUmem, ctx, buffer=data, pgsz_bitmap=[Number(4096, ctx.close)])
+        data.append(1)
+        self.assert_live('umem', 0)
+
+    def test_closed_before_it_is_registered(self):
+        """
+        A context that is closed by another thread takes the object from its sets before there is anything to close, and must not find
+        a registration afterwards. Here the object itself is that thread, when the sets ask for its hash.
+        """
+        class Hashed(Mlx5DevxUmem):
+            asked = 0
+
+            def __hash__(self):
+                type(self).asked += 1
+                self.close()
+                return id(self)
+        data = bytearray(LENGTH)
+        self.wrong(Hashed, self.ctx, buffer=data)
+        self.assertGreater(Hashed.asked, 0)
+        data.append(1)
+        self.assert_live('umem', 0)
+
+    def test_refused_by_one_context_made_by_another(self):
+        """A context that refused it does not close what another one registered."""
+        other = self.open_context()
+        umem = Mlx5DevxUmem.__new__(Mlx5DevxUmem)
+        self.assertRaises(PyverbsRDMAError, umem.__init__, other, 0)
+        umem.__init__(self.ctx, LENGTH, access=WRITE)
+        other.close()
+        self.assertFalse(umem.closed)
+        self.assert_live('umem', 1)
+        umem.close()
+
+    def test_classes_that_lie(self):
+        """An import into an object of another kind is a TypeError; where there is no import it is refused before that."""
+        def class_whose_new_gives(thing):
+            return type('Lying', (Mlx5DevxUmem,), {'__new__': lambda cls, *args: thing})
+        with self.umem(LENGTH) as umem:
+            try:
+                data = umem.export()
+            except PyverbsRDMAError:
+                data = None
+            for thing in (None, object(), self.ctx, UmemMemory.__new__(UmemMemory)):
+                with self.assertRaises(TypeError if data else PyverbsRDMAError):
+                    class_whose_new_gives(thing).import_umem(self.ctx, data or bytes(12))
+            self.assert_live('umem', 1)
+
+    def test_memory_alone(self):
+        """The object behind a view is of no use by itself, and outlives everything."""
+        umem = self.umem(LENGTH)
+        memory = memoryview(umem).obj
+        self.assertIsInstance(memory, UmemMemory)
+        self.assertRaises(TypeError, UmemMemory)
+        self.assertRaises(TypeError, memoryview, memory)
+        umem.close()
+        del umem
+        gc.collect()
+        self.assertRaises(TypeError, memory.__init__)
+        del memory
+
+    def test_at_random(self):
+        """Seeded sequences of calls with random arguments: no process dies, nothing is said, and nothing stays on the card."""
+        for seed in SEEDS:
+            with self.subTest(seed=seed):
+                done = subprocess.run([sys.executable, '-X', 'faulthandler', FUZZ, self.dev_name, str(seed), str(STEPS)],
+                                      env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}, capture_output=True, text=True,
+                                      timeout=240, check=False)
+                self.assertEqual((done.returncode, done.stderr[-2000:]), (0, ''))
+                # Most calls got somewhere, so it was not one refusal after another.
+                self.assertGreater(int(done.stdout), STEPS // 3)
+                self.assert_live('umem', 0)
