@@ -87,16 +87,17 @@ class Fuzzer:
         """For the constructor; every other time some that are right."""
         if self.random.random() < 0.5:
             size = self.random.choice((1, 64, PAGE, 3 * PAGE))
-            return self.random.choice(({'size': size}, {'buffer': bytearray(size)}, {'size': size, 'pgsz_bitmap': [PAGE]},
-                                       {'size': size, 'addr': self.base + self.random.randrange(PAGE)})) | {'access': self.random.choice((0, 1, 3))}
+            source = self.random.choice(({'size': size}, {'buffer': bytearray(size)}, {'size': size, 'pgsz_bitmap': [PAGE]},
+                                         {'size': size, 'addr': self.base + self.random.randrange(PAGE)}))
+            return source | {'access': self.random.choice((0, 1, 3))}
         found = {name: make() for name, make in (
             ('size', self.number), ('addr', self.number), ('alignment', self.number), ('access', self.small), ('pgsz_bitmap', self.number),
             ('comp_mask', self.small), ('dmabuf_fd', lambda: self.random.choice((0, 1, -1, 3, 10**6, 2**31, 'x', None))),
             ('buffer', self.exporter)) if self.random.random() < 0.4}
         # Anything between would be pinned: the machine's memory is not what is tried here.
-        if isinstance(found.get('size'), int) and 1 << 24 < found['size'] < 1 << 40 or isinstance(found.get('alignment'), int) and \
-                1 << 24 < found['alignment'] < 1 << 40:
-            found.pop('size', None), found.pop('alignment', None)
+        for name in ('size', 'alignment'):
+            if isinstance(found.get(name), int) and 1 << 24 < found[name] < 1 << 40:
+                del found[name]
         return found
 
     def create(self):
