@@ -11,6 +11,7 @@ PARTS=$TOP/buildlib/quickstart
 BUILD=$TOP/build
 VENV=$BUILD/venv
 QEMU=$BUILD/qemu
+PERFTEST=$BUILD/perftest
 TRIXIE=$BUILD/trixie-apt
 NEEDED_GIB=3
 RDMA_CORE=59.0
@@ -35,6 +36,8 @@ QUIET=
 . "$PARTS/qemu.sh"
 # shellcheck source=quickstart/kernel.sh
 . "$PARTS/kernel.sh"
+# shellcheck source=quickstart/perftest.sh
+. "$PARTS/perftest.sh"
 
 usage() {
   cat << EOF
@@ -120,7 +123,6 @@ parse() {
     stable | backports | oldstable) ;;
     *) wrong_usage "--kernel is stable, backports or oldstable" ;;
   esac
-  KERNEL=$BUILD/kernel-$KERNEL_KIND
 }
 
 # The device is there before minutes are spent on building for it.
@@ -132,24 +134,40 @@ check_device() {
 
 virtual_machine() {
   [[ -z $DEVICE ]] || return 0
-  if [[ ! -d $QEMU || ! -d $KERNEL ]]; then
-    [[ -n $(command -v apt-get) && -n $(command -v dpkg-deb) ]] ||
-      give_up "the virtual machine is made of Debian's packages: apt-get and dpkg-deb are needed. On this system only --device works"
-    run_stage trixie-lists "package lists of Debian 13" open_trixie trixie-lists
-  fi
+  local directory kind complete=1
+  KERNELS=("$KERNEL_KIND")
+  # What only tests need is fetched for them alone.
+  [[ $COMMAND != test ]] || KERNELS=(backports "$KERNEL_KIND")
+  for directory in "$QEMU" "${KERNELS[@]/#/$BUILD/kernel-}" $([[ $COMMAND != test ]] || echo "$PERFTEST"); do
+    [[ -d $directory ]] || complete=
+  done
+  [[ -z $complete ]] || return 0
+  [[ -n $(command -v apt-get) && -n $(command -v dpkg-deb) ]] ||
+    give_up "the virtual machine is made of Debian's packages: apt-get and dpkg-deb are needed. On this system only --device works"
+  run_stage trixie-lists "package lists of Debian 13" open_trixie trixie-lists
   [[ -d $QEMU ]] || run_stage qemu "QEMU with vfio-user" make_qemu
-  [[ -d $KERNEL ]] || run_stage kernel "Debian's kernel ($KERNEL_KIND)" make_kernel
+  for kind in "${KERNELS[@]}"; do
+    [[ -d $BUILD/kernel-$kind ]] || run_stage kernel "Debian's kernel ($kind)" make_kernel "$kind"
+  done
+  [[ $COMMAND != test || -d $PERFTEST ]] || run_stage perftest "Debian's perftest" make_perftest
   rm -rf "$TRIXIE"
+}
+
+# describe_kernel KIND: MACHINE is the file that tells the bench where everything is.
+describe_kernel() {
+  MACHINE=$BUILD/machine.json
+  # Another choice gets a file of its own, so that two runs with different ones do not meet.
+  [[ $RDMA_CORE_BUILD == "$BUILD/rdma-core-59.0-build" && $1 == stable ]] ||
+    MACHINE=$BUILD/machine-$(basename "$RDMA_CORE_BUILD" -build)-$1.json
+  "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" --kernel "$BUILD/kernel-$1" --python "$VENV/bin/python" \
+    --source "$RDMA_CORE_SOURCE" --build "$RDMA_CORE_BUILD" --version "$RDMA_CORE_VERSION"
 }
 
 describe_machine() {
   [[ -z $DEVICE ]] || return 0
-  MACHINE=$BUILD/machine.json
-  # Another choice gets a file of its own, so that two runs with different ones do not meet.
-  [[ $RDMA_CORE_BUILD == "$BUILD/rdma-core-59.0-build" && $KERNEL_KIND == stable ]] ||
-    MACHINE=$BUILD/machine-$(basename "$RDMA_CORE_BUILD" -build)-$KERNEL_KIND.json
-  "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" --kernel "$KERNEL" --python "$VENV/bin/python" \
-    --source "$RDMA_CORE_SOURCE" --build "$RDMA_CORE_BUILD" --version "$RDMA_CORE_VERSION"
+  local kind
+  # The one that was asked for is the last of them.
+  for kind in "${KERNELS[@]}"; do describe_kernel "$kind"; done
 }
 
 set_up() {

@@ -8,13 +8,16 @@ import subprocess
 import time
 import unittest
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlx5emu import control, kernel_log
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")
 
-DEVICE = "/dev/infiniband/uverbs0"
+#: The card's functions, each a device.
+FUNCTIONS = len(list(Path("/sys/class/infiniband").glob("mlx5_*")))
+DEVICES = [f"/dev/infiniband/uverbs{k}" for k in range(FUNCTIONS)]
 #: The driver unloads and loads from a guest's module directory; the tests that follow need it loaded.
 MODULES = ("rdma_ucm", "ib_umad", "mlx5_ib", "mlx5_core")
 
@@ -45,19 +48,26 @@ def load() -> None:
     for m in reversed(MODULES):
         options = ["prof_sel=0"] if m == "mlx5_core" else []
         subprocess.run(["/run/mlx5emu/bin/modprobe", m, *options], check=True, capture_output=True)
-    wait_for(DEVICE)
     use_port()
 
 
 def use_port() -> None:
-    """Bring the port up again, as it is at power-on: the tests that follow send over it."""
+    """Wait for the devices and bring their ports up, as at power-on: the tests that follow send over them."""
+    for device in DEVICES:
+        wait_for(device)
     subprocess.run(["/run/mlx5emu/bin/netdevs-up"], check=True, capture_output=True)
-    state = Path("/sys/class/infiniband/mlx5_0/ports/1/state")
     end = time.monotonic() + 20
-    while "ACTIVE" not in state.read_text():
-        if time.monotonic() > end:
-            raise AssertionError(f"port 1 is {state.read_text()}")
-        time.sleep(0.1)
+    for k in range(FUNCTIONS):
+        state = Path(f"/sys/class/infiniband/mlx5_{k}/ports/1/state")
+        while "ACTIVE" not in state.read_text():
+            if time.monotonic() > end:
+                raise AssertionError(f"port 1 of mlx5_{k} is {state.read_text()}")
+            time.sleep(0.1)
+
+
+def each(request: str) -> list[Any]:
+    """Return every function's answer to a request."""
+    return [control.call(request, function=k) for k in range(FUNCTIONS)]
 
 
 def pci_device() -> Path:
@@ -74,13 +84,13 @@ class DriverTest(unittest.TestCase):
 
     def tearDown(self) -> None:
         """Leave a loaded driver, whatever happened."""
-        if not os.path.exists(DEVICE):
+        if not all(os.path.exists(device) for device in DEVICES):
             load()
 
     def assert_silent(self, since: int) -> None:
         """Fail when the kernel complained, or the card met an error of its own."""
         self.assertEqual(kernel_log.complaints(since), [])
-        self.assertEqual(control.call("summary")["internal_errors"], 0)
+        self.assertEqual([summary["internal_errors"] for summary in each("summary")], [0] * FUNCTIONS)
 
     def test_probe(self) -> None:
         """Since power-on, nothing but information."""
@@ -88,31 +98,29 @@ class DriverTest(unittest.TestCase):
 
     def test_nothing_failed(self) -> None:
         """The commands that the driver issues at probe all succeed, but for those by which it asks whether they exist."""
-        self.assertEqual(control.call("summary")["failures"], {})
+        self.assertEqual([summary["failures"] for summary in each("summary")], [{}] * FUNCTIONS)
 
     def test_reload(self) -> None:
         """After rmmod the card holds no object and no page; after modprobe the device is back. Three times."""
-        before = control.call("objects")
-        self.assertTrue(before["eq"])
+        before = [len(objects["eq"]) for objects in each("objects")]
         for _ in range(3):
             unload()
-            self.assertEqual(control.call("objects"), {})
-            self.assertEqual(control.call("pages"), 0)
+            self.assertEqual(each("objects"), [{}] * FUNCTIONS)
+            self.assertEqual(each("pages"), [0] * FUNCTIONS)
             load()
-            self.assertEqual({k: len(v) for k, v in control.call("objects").items() if k == "eq"}, {"eq": len(before["eq"])})
+            self.assertEqual([len(objects["eq"]) for objects in each("objects")], before)
         self.assert_silent(self.since)
 
     def test_function_level_reset(self) -> None:
         """A reset of the function, between two drivers as mlx5_core has no handler for one under it, leaves nothing behind."""
         device = pci_device()
         driver = Path(os.path.realpath(device / "driver"))
-        resets = control.call("summary")["resets"]
+        resets = [summary["resets"] for summary in each("summary")]
         (driver / "unbind").write_text(device.name)
         (device / "reset").write_text("1")
-        self.assertEqual(control.call("summary")["resets"], resets + 1)
+        self.assertEqual([summary["resets"] for summary in each("summary")], [resets[0] + 1, *resets[1:]])
         self.assertEqual(control.call("objects"), {})
         (driver / "bind").write_text(device.name)
-        wait_for(DEVICE)
         use_port()
         self.assert_silent(self.since)
 
@@ -121,10 +129,9 @@ class DriverTest(unittest.TestCase):
         device = pci_device()
         driver = Path(os.path.realpath(device / "driver"))
         (driver / "unbind").write_text(device.name)
-        self.assertFalse(os.path.exists(DEVICE))
+        self.assertFalse(os.path.exists(DEVICES[0]))
         self.assertEqual(control.call("objects"), {})
         self.assertEqual(control.call("pages"), 0)
         (driver / "bind").write_text(device.name)
-        wait_for(DEVICE)
         use_port()
         self.assert_silent(self.since)

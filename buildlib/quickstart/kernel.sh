@@ -3,17 +3,18 @@
 #
 # build/kernel-stable, -backports or -oldstable: Debian's kernel as it is, all its modules, and from its headers the mlx5 interface.
 
+# make_kernel stable|backports|oldstable
 make_kernel() {
-  local dir=$SCRATCH/kernel target=() packages=() release image package deb headers
+  local kind=$1 dir=$SCRATCH/kernel target=() packages=() release image package deb headers
   # Without a target the newest of trixie and its security archive wins.
-  case $KERNEL_KIND in
+  case $kind in
     backports) target=(-t trixie-backports) ;;
     oldstable) target=(-t bookworm) ;;
   esac
   mkdir -p "$dir"
   image=$(trixie_apt apt-cache "${target[@]}" --no-all-versions show linux-image-amd64 |
     sed -n 's/^Depends:.*\(linux-image-[0-9][^ ,]*-amd64\).*/\1/p' | head -n 1)
-  [[ -n $image ]] || stage_fails "the Debian archive names no $KERNEL_KIND kernel: try again in some minutes, or name another archive in /etc/apt/sources.list.d"
+  [[ -n $image ]] || stage_fails "the Debian archive names no $kind kernel: try again in some minutes, or name another archive in /etc/apt/sources.list.d"
   release=${image#linux-image-}
   echo "kernel $release"
   # Later kernels come in parts.
@@ -21,7 +22,7 @@ make_kernel() {
     trixie_apt apt-cache show "$package" > /dev/null 2>&1 && packages+=("$package")
   done
   headers=linux-headers-${release%-amd64}-common
-  if [[ $KERNEL_KIND == oldstable ]]; then
+  if [[ $kind == oldstable ]]; then
     # The card is newer than this kernel and has what it does not know: its layouts are those of the current one.
     headers=$(trixie_apt apt-cache --no-all-versions show linux-headers-amd64 |
       sed -n 's/^Depends:.*\(linux-headers-[0-9][^ ,]*\)-amd64.*/\1-common/p' | head -n 1)
@@ -47,5 +48,5 @@ make_kernel() {
     -s $dir/usr/src/linux-headers-${release%-amd64}-common/include/linux/mlx5/mlx5_ifc.h ]] ||
     stage_fails "the packages of kernel $release hold no vmlinuz, modules or mlx5_ifc.h where they were expected"
   echo "$release" > "$dir/release"
-  mv -T "$dir" "$KERNEL"
+  mv -T "$dir" "$BUILD/kernel-$kind"
 }

@@ -3,6 +3,9 @@
 #
 # rdma-core with our modules in it, for use from the build directory.
 
+# What the tests run on the card besides: rdma-core's own programs, and the libraries that perftest was linked with.
+CLIENTS=(ibv_{rc,uc,ud,srq,xsrq}_pingpong rping ucmatose udaddy efa hns)
+
 build_key() { printf '%s %s' "$RDMA_CORE_SOURCE" "$(venv_key)"; }
 
 configure_and_build() {
@@ -16,7 +19,9 @@ configure_and_build() {
       -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O1 -g0" || cmake_failed
     build_key > "$RDMA_CORE_BUILD/.configured"
   fi
-  ninja -C "$RDMA_CORE_BUILD" pyverbs-mlx5
+  local targets=(pyverbs-mlx5)
+  [[ $COMMAND != test || -n $DEVICE ]] || targets+=("${CLIENTS[@]}")
+  ninja -C "$RDMA_CORE_BUILD" "${targets[@]}"
 }
 
 cmake_failed() {

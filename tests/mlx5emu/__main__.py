@@ -22,6 +22,7 @@ def arguments() -> argparse.ArgumentParser:
                         help="have a firmware command fail or answer late, as in CREATE_UMEM:BAD_PARAM:2")
     common.add_argument("--cap", action="append", default=[], metavar="PAGE.FIELD=VALUE",
                         help="give the card another capability than the profile has, as in device_memory.memic=0")
+    common.add_argument("--functions", type=int, default=1, help="the card's functions: devices on one fabric (default 1)")
     common.add_argument("--memory", type=int, default=1024, metavar="MIB", help="the guest's memory (default 1024)")
     common.add_argument("--cpus", type=int, default=1, help="the guest's CPUs (default 1)")
     common.add_argument("--accel", choices=("kvm", "tcg"), help="default: KVM where it works")
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         machine = Machine.load()
         options = bench.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault, caps=a.cap, memory=a.memory << 20, cpus=a.cpus,
-                                accel=a.accel, fs=a.fs, log=a.log, kernel_args=a.kernel_args, devices=a.beside)
+                                accel=a.accel, fs=a.fs, log=a.log, kernel_args=a.kernel_args, functions=a.functions, devices=a.beside)
         if a.do == "suite":
             return suite.main(machine, options, a.pattern)
         if a.do == "shell":

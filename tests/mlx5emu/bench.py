@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""One card, one virtual machine, one command: what `mlx5emu run` does."""
+"""One card of one or more functions, one virtual machine, one command: what `mlx5emu run` does."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from . import control
 from .machine import PROJECT, Machine
 from .vm import Command, Vm
+
+if TYPE_CHECKING:
+    from .card import Card
+    from .server import Server
+
+#: Functions of one PCI device.
+MAX_FUNCTIONS = 8
 
 
 @dataclass
@@ -28,6 +37,7 @@ class Options:
     fs: str | None = None
     log: bool = False
     kernel_args: str = ""
+    functions: int = 1
     devices: list[str] = field(default_factory=list)
 
 
@@ -105,34 +115,62 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
     :raises FaultError: a fault that cannot be read
     """
     os.environ["MLX5_INCLUDE"] = str(machine.mlx5_include)
-    from .card import Card
-    from .server import Server
     layer = link_layer(options)
     logs = log_directory()
     logs.mkdir(parents=True, exist_ok=True)
-    command_log = open(logs / "commands.log", "w") if options.log else None
-    try:
-        log = (lambda line: print(line, file=command_log)) if command_log else None
+    with contextlib.ExitStack() as stack:
+        command_log = stack.enter_context(open(logs / "commands.log", "w")) if options.log else None
+        cards = make_cards(options, layer, command_log)
+        tmp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlx5emu-")))
+        servers = serve(cards, tmp, stack)
+        command = Command(argv, os.getcwd(), machine.environment() | (env or {}), tty)
+        services = [control.Service(server.card, server.call) for server in servers[1:]]
+        service = control.Service(cards[0], servers[0].call, services)
+        vm = stack.enter_context(Vm(
+            machine, [Path(server.path) for server in servers], command, logs, memory=options.memory, cpus=options.cpus,
+            accel=options.accel, fs=options.fs, control=service.serve, kernel_args=options.kernel_args,
+            devices=options.devices))
+        status = vm.wait(watch)
+        return Result(status, vm.stages, vm.console, vm.failure, sum(card.internal_errors for card in cards))
+
+
+def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
+    """Return the functions of the card, on one fabric.
+
+    :param options: the card's properties
+    :param layer: its link layer
+    :param log: where each firmware command is to be written, or None
+    :raises CardError: too many functions, or no such capability
+    :raises FaultError: a fault that cannot be read
+    """
+    from .card import Card
+    from .fabric import Fabric
+    if not 1 <= options.functions <= MAX_FUNCTIONS:
+        raise CardError(f"--functions {options.functions}: a card has 1 to {MAX_FUNCTIONS}")
+    fabric, cards = Fabric(), []
+    for index in range(options.functions):
+        name = f"{index}: " if options.functions > 1 else ""
+        write = (lambda line, name=name: print(name + line, file=log)) if log else None
         try:
-            card = Card(options.profile, layer, log=log, cap_overrides=options.caps)
+            card = Card(options.profile, layer, log=write, index=index, cap_overrides=options.caps)
         except ValueError as e:
             raise CardError(f"--cap {e}") from None
+        card.datapath.connect(fabric)
         for text in options.faults:
             opcode, status, count, delay = parse_fault(text)
             card.faults.add(opcode, int(status, 0) if status[:1].isdigit() else status, count, delay / 1000)
-        with tempfile.TemporaryDirectory(prefix="mlx5emu-") as tmp:
-            path = Path(tmp) / "card"
-            server = Server(str(path), card)
-            server.start()
-            try:
-                command = Command(argv, os.getcwd(), machine.environment() | (env or {}), tty)
-                service = control.Service(card, server.call)
-                with Vm(machine, path, command, logs, memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
-                        control=service.serve, kernel_args=options.kernel_args, devices=options.devices) as vm:
-                    status = vm.wait(watch)
-                    return Result(status, vm.stages, vm.console, vm.failure, card.internal_errors)
-            finally:
-                server.stop()
-    finally:
-        if command_log:
-            command_log.close()
+        cards.append(card)
+    return cards
+
+
+def serve(cards: list[Card], directory: Path, stack: contextlib.ExitStack) -> list[Server]:
+    """Serve each card on a socket of its own until the stack is left."""
+    from .server import Server
+    from .turn import Turn
+    turn, servers = Turn(), []
+    for card in cards:
+        server = Server(str(directory / f"card{card.index}"), card, turn)
+        stack.callback(server.stop)
+        server.start()
+        servers.append(server)
+    return servers

@@ -48,7 +48,7 @@ LATER_GENERAL_OBJECTS = (0x18, 0x23, 0x3a)
 CRYPTO_OBJECTS = (0xc, 0x1f)
 #: Of functions with an Ethernet port: VIRTIO_NET_Q.
 ETHERNET_OBJECTS = (0xd,)
-#: Function that ICM addresses of firmware's objects name.
+#: The first function of the card, as ICM addresses of firmware's objects name it; the others follow.
 VHCA_ID = 1
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
@@ -99,10 +99,11 @@ class Capabilities:
     """Maximal and current values of every page.
 
     :param overrides: PAGE.FIELD=VALUE each, put in place of the profile's value
+    :param index: number of the function on the card
     :raises ValueError: an override that names no field of the header at hand, or a value that does not fit it
     """
 
-    def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = ()) -> None:
+    def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = (), index: int = 0) -> None:
         # In the PRM, not in the kernel's header.
         prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension': (0x122, 1),
                                    'dp_ordering_ooo_all_xrc': (0x332, 1), 'dp_ordering_ooo_all_dc': (0x333, 1),
@@ -124,7 +125,7 @@ class Capabilities:
                                       'indirect_encap_icm_base': (0x280, 64)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
-        values = _values(profile, link_layer)
+        values = _values(profile, link_layer, VHCA_ID + index)
         for name, (_, layout) in PAGES.items():
             # Fields beyond the layout exist in the page; the layout of an older header may lack fields of ours.
             view = self.maximal[name] = prm.View(layout, bytearray(PAGE_SIZE))
@@ -175,7 +176,7 @@ class Capabilities:
 def _general(profile: Profile, eth: bool) -> dict[str, int]:
     out = {
         # identity and ports
-        'vhca_id': VHCA_ID, 'port_type': int(eth), 'num_ports': 1, 'native_port_num': 1, 'vport_group_manager': 1, 'driver_version': 1,
+        'port_type': int(eth), 'num_ports': 1, 'native_port_num': 1, 'vport_group_manager': 1, 'driver_version': 1,
         'ib_virt': int(not eth), 'eth_virt': int(eth), 'gid_table_size': 0, 'pkey_table_size': 0, 'nic_vport_change_event': int(eth),
         'disable_local_lb_uc': 1, 'disable_local_lb_mc': 1, 'block_lb_mc': 1, 'vport_counters': 1, 'local_ca_ack_delay': 16,
         # pages, doorbells, time
@@ -274,7 +275,7 @@ def _crypto(profile: Profile) -> dict[str, int]:
             'num_nv_credentials': 1}
 
 
-def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
+def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
     steering = {'sw_owner': int(profile.steering_format == 0), 'sw_owner_v2': int(profile.steering_format > 0)}
     table = dict(steering)
     if eth:
@@ -301,7 +302,7 @@ def _flow_table(profile: Profile, eth: bool) -> dict[str, int]:
     # Where software steering sends what it drops or lets through.
     for what, kind in (('rx_action_drop', firmware_icm.DROP_RX), ('tx_action_drop', firmware_icm.DROP_TX),
                        ('tx_action_allow', firmware_icm.ALLOW_TX)):
-        out[f'sw_steering_nic_{what}_icm_address'] = firmware_icm.address_of(VHCA_ID, kind)
+        out[f'sw_steering_nic_{what}_icm_address'] = firmware_icm.address_of(vhca_id, kind)
     return out
 
 
@@ -351,13 +352,13 @@ def _device_memory(profile: Profile) -> dict[str, int]:
     return out
 
 
-def _values(profile: Profile, link_layer: str) -> dict[str, dict[str, int]]:
+def _values(profile: Profile, link_layer: str, vhca_id: int = VHCA_ID) -> dict[str, dict[str, int]]:
     eth = link_layer == 'eth'
     out = {
-        'general': _general(profile, eth),
+        'general': _general(profile, eth) | {'vhca_id': vhca_id},
         'atomic': {'supported_atomic_req_8B_endianness_mode_1': 1, 'atomic_operations': 3, 'atomic_size_qp': 1 << 3,
                    'atomic_size_dc': 1 << 3},
-        'flow_table': _flow_table(profile, eth),
+        'flow_table': _flow_table(profile, eth, vhca_id),
         'odp': _odp(profile),
         'qos': _qos(eth),
         'virtio_emulation': {

@@ -54,10 +54,14 @@ class Card:
         self.profile = caps.PROFILES[profile]
         self.link_layer, self.log, self.index = link_layer, log, index
         self.cap_overrides = tuple(cap_overrides)
-        self.guid = 0x506b4b0300c0de00 + (index << 4)
+        #: Of the board, which all its functions share, and of the function's node and port.
+        self.system_image_guid = 0x506b4b0300c0de00
+        self.guid = self.system_image_guid + (index << 4)
         self.dma = Dma()
         self.faults = Faults()
         self.raise_irq: Callable[[int], Any] = lambda vector: None
+        #: Told that the next timer is earlier than the one before.
+        self.wake: Callable[[], Any] = lambda: None
         self.command_counts: dict[str, int] = {}
         self.failure_counts: dict[str, int] = {}
         self.internal_errors = 0
@@ -118,7 +122,7 @@ class Card:
         self.state = self.RESET
         self.issi = 0
         self.driver_version = ''
-        self.caps = caps.Capabilities(self.profile, self.link_layer, self.cap_overrides)
+        self.caps = caps.Capabilities(self.profile, self.link_layer, self.cap_overrides, self.index)
         self.pages = pages.Pages()
         self._drop_objects()
 
@@ -170,6 +174,8 @@ class Card:
         """Run ``call`` from the server's loop ``delay_ns`` from now, unless the card is reset before."""
         self._timer_count += 1
         heapq.heappush(self._timers, (self.now() + delay_ns, self._timer_count, call))
+        if self._timers[0][1] == self._timer_count:
+            self.wake()
 
     def run_timers(self) -> int | None:
         """Run what is due.

@@ -20,7 +20,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .dma import DmaError
@@ -60,7 +60,7 @@ def call(method: str, /, **arguments: Any) -> Any:
     """Ask the card.
 
     :param method: a name of :class:`Service`
-    :param arguments: its arguments
+    :param arguments: its arguments, and ``function``: which function of the card is asked, 0 when left out
     :return: its answer
     :raises ControlError: the card's side refused
     :raises OSError: no channel (ENOENT), or another process holds it for 60 s (EBUSY)
@@ -90,13 +90,14 @@ def call(method: str, /, **arguments: Any) -> Any:
 class Service:
     """Answers for one card. Public methods are what :func:`call` can name."""
 
-    def __init__(self, card: Any, submit: Callable[[Callable[[], Any]], Any]) -> None:
+    def __init__(self, card: Any, submit: Callable[[Callable[[], Any]], Any], others: Sequence[Service] = ()) -> None:
         """Answer for a card.
 
         :param card: the :class:`~mlx5emu.card.Card`
         :param submit: runs a function in the thread that owns the card, and returns its result
+        :param others: those who answer for the card's functions 1 and up
         """
-        self._card, self._submit = card, submit
+        self._card, self._submit, self._functions = card, submit, (self, *others)
 
     def serve(self, s: socket.socket) -> None:
         """Answer requests until the socket is closed."""
@@ -110,11 +111,12 @@ class Service:
             name, arguments = json.loads(line)
             if not isinstance(name, str) or name.startswith("_") or name in ("serve", "answer"):
                 raise ControlError(f"no control request {name!r}")
-            method = getattr(self, name, None)
+            service = self._functions[arguments.pop("function", 0)]
+            method = getattr(service, name, None)
             if method is None:
                 raise ControlError(f"no control request {name!r}")
-            return True, self._submit(lambda: method(**arguments))
-        except (ControlError, Status, DmaError, ValueError, TypeError, KeyError, LookupError) as e:
+            return True, service._submit(lambda: method(**arguments))
+        except (ControlError, Status, DmaError, ValueError, TypeError, AttributeError, LookupError) as e:
             return False, f"{type(e).__name__}: {e}"
 
     def objects(self) -> dict[str, list[int]]:

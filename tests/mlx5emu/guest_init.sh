@@ -66,9 +66,10 @@ while read -r module; do
 done </load/mlx5
 say loaded
 tries=0
-until [ -e /dev/infiniband/uverbs0 ]; do
+last=uverbs$((functions - 1))
+until [ -e /dev/infiniband/$last ]; do
 	tries=$((tries + 1))
-	[ $tries -gt 100 ] && die "no /dev/infiniband/uverbs0 10 s after the driver was loaded: see the kernel log"
+	[ $tries -gt 100 ] && die "no /dev/infiniband/$last 10 s after the driver was loaded: see the kernel log"
 	usleep 100000
 done
 busybox chmod 666 /dev/infiniband/uverbs* /dev/infiniband/rdma_cm 2>/dev/null

@@ -14,7 +14,7 @@ WARNING = 4
 #: What is a complaint whatever its level says.
 TRACE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|general protection|leaked|unable to handle|soft lockup|hung task|refcount_t|KASAN")
 #: Whose warnings count.
-OURS = re.compile(r"mlx5|infiniband|\bib_|rdma|0000:00:\d\d\.0: .*(AER|reset|BAR|vfio)", re.IGNORECASE)
+OURS = re.compile(r"mlx5|infiniband|\bib_|rdma|0000:\d\d:\d\d\.\d: .*(AER|reset|BAR|vfio)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

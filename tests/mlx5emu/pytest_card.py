@@ -47,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make this build's pyverbs importable, and rdma-core's `tests` without its __init__, which would import every test there is."""
     directory = os.environ.get("MLX5_RUN_TESTS")
+    if control.available():
+        # The card's first function, whichever device the kernel lists first: a function that was bound anew is the last.
+        os.environ.setdefault("MLX5_DEVICE", "mlx5_0")
     with contextlib.suppress(MachineError):
         build = Machine.load().rdma_core_build
         sys.path.insert(0, str(build / "python"))
@@ -58,7 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.path.append(directory)
         with contextlib.suppress(ImportError):
             import args_parser
-            saved, sys.argv = sys.argv, [sys.argv[0]]
+            device = os.environ.get("MLX5_DEVICE")
+            saved, sys.argv = sys.argv, [sys.argv[0], *(["--dev", device] if device else [])]
             args_parser.parser.parse_args()
             sys.argv = saved
             # Its modules import each other in a circle, which can be entered here alone.
@@ -134,7 +138,7 @@ class Guest:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         (self.directory / "selected").write_text("\n".join(nodeids) + "\n")
-        argv = [sys.executable, "-m", "mlx5emu", "run", *self.config.getoption("--card-args").split(), "--",
+        argv = [sys.executable, "-m", "mlx5emu", "run", "--functions", "2", *self.config.getoption("--card-args").split(), "--",
                 sys.executable, "-m", "pytest", "-q", "--rootdir", str(self.config.rootpath), "-p", "no:cacheprovider",
                 "--report-to", str(self.path), f"@{self.directory / 'selected'}"]
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")]),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .pci import Function
+from .turn import Turn
 from .vfio_user import Connection, Disconnected
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ class Server:
 
     :param socket_path: where to listen; a stale socket there is replaced.
     :param card: the card; only the server's thread touches it from :meth:`start` to :meth:`stop`.  Others go through :meth:`call`.
+    :param turn: shared by the servers of all cards on a fabric, which reach each other.
     :raises OSError: the socket cannot be made (path too long, directory missing, in use by another server).
     """
 
-    def __init__(self, socket_path: str, card: 'Card') -> None:
+    def __init__(self, socket_path: str, card: 'Card', turn: Turn | None = None) -> None:
         self.path, self.card = socket_path, card
+        self.turn = turn or Turn()
         self.function = Function(card)
         self.connections = 0
         self.connected = False
@@ -40,6 +43,7 @@ class Server:
         self._thread: threading.Thread | None = None
         self._listener = self._listen(socket_path)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        card.wake = self._wake_up
 
     @staticmethod
     def _listen(path: str) -> socket.socket:
@@ -86,6 +90,11 @@ class Server:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
+    def _wake_up(self) -> None:
+        """Another card's thread gave this one's something to do at a certain time."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._signal()
+
     def _close(self) -> None:
         if self._wake < 0:
             return
@@ -124,6 +133,7 @@ class Server:
 
     def serve(self) -> None:
         """Accept clients and serve them until :meth:`stop`."""
+        self.turn.take()
         try:
             while True:
                 self._wait(self._listener, select.POLLIN, -1)
@@ -136,6 +146,7 @@ class Server:
             pass
         finally:
             self.card.dma.unmap_all()
+            self.turn.give()
 
     def _client(self, sock: socket.socket) -> None:
         connection = Connection(sock, self.function, self.card.dma, self._wait)
@@ -149,6 +160,7 @@ class Server:
                 if not self._calls.empty() or self._stop:
                     self._run_calls()
                 self.card.run_timers()
+                self.turn.share()
         except Disconnected:
             pass
         except _Stopped:
@@ -187,7 +199,11 @@ class Server:
                 if left <= 0:
                     raise Disconnected('the client does not read')
                 limit = left if timer is None else min(left, timer)
-            ready = poller.poll(None if limit is None else -(-limit // 1000000))
+            self.turn.give()
+            try:
+                ready = poller.poll(None if limit is None else -(-limit // 1000000))
+            finally:
+                self.turn.take()
             for fd, _ in ready:
                 if fd == self._wake:
                     try:

@@ -20,7 +20,7 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -77,13 +77,13 @@ def kvm_usable() -> bool:
 class Vm:
     """One virtual machine. A context manager: leaving it leaves no process, no socket and no file but the log."""
 
-    def __init__(self, machine: Machine, vfio_socket: Path, command: Command, log_dir: Path, *, memory: int = 1 << 30, cpus: int = 1,
-                 accel: str | None = None, fs: str | None = None, control: Callable[[socket.socket], None] | None = None,
+    def __init__(self, machine: Machine, vfio_sockets: Sequence[Path], command: Command, log_dir: Path, *, memory: int = 1 << 30,
+                 cpus: int = 1, accel: str | None = None, fs: str | None = None, control: Callable[[socket.socket], None] | None = None,
                  kernel_args: str = "", devices: list[str] | None = None) -> None:
         """Describe a virtual machine; nothing is started.
 
         :param machine: what the set-up left
-        :param vfio_socket: where the emulated card listens
+        :param vfio_sockets: where the emulated card's functions listen
         :param command: what to run when the device is there
         :param log_dir: where the kernel's and QEMU's logs go
         :param memory: the guest's memory in bytes
@@ -95,7 +95,7 @@ class Vm:
         :param devices: what else the guest has, each as QEMU's -device names it
         """
         self.machine, self.command, self.log_dir = machine, command, log_dir
-        self.vfio_socket, self.memory, self.cpus = vfio_socket, memory, cpus
+        self.vfio_sockets, self.memory, self.cpus = vfio_sockets, memory, cpus
         self.accel = accel or ("kvm" if kvm_usable() else "tcg")
         self.fs = fs or ("virtiofs" if machine.virtiofsd else "9p")
         self.control, self.kernel_args, self.devices = control, kernel_args, devices or []
@@ -167,7 +167,12 @@ class Vm:
             argv += ["-chardev", f"socket,id=fs,path={fs_socket}", "-device", "vhost-user-fs-pci,chardev=fs,tag=host,queue-size=512"]
         else:
             argv += ["-fsdev", "local,id=fs,path=/,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=fs,mount_tag=host"]
-        argv += ["-device", json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(self.vfio_socket)}})]
+        # Below a root port, as in a computer: without one the driver finds no link and says so.
+        argv += ["-device", "pcie-root-port,id=card,chassis=1,slot=1,hotplug=off"]
+        for k, path in enumerate(self.vfio_sockets):
+            argv += ["-device", json.dumps({"driver": "vfio-user-pci", "bus": "card", "addr": f"0.{k}",
+                                            "multifunction": len(self.vfio_sockets) > 1,
+                                            "socket": {"type": "unix", "path": str(path)}})]
         argv += [word for device in self.devices for word in ("-device", device)]
         argv += ["-kernel", str(m.kernel), "-initrd", str(self._initrd(tmp)), "-append", f"{KERNEL_ARGS} {self.kernel_args}"]
         for target, name in ((self._events, "events"), (self._serve_control, "control")):
@@ -197,7 +202,8 @@ class Vm:
         a = initramfs.Archive()
         a.directory("spec")
         size = shutil.get_terminal_size()
-        settings = {"fs": self.fs, "tty": int(self.command.tty), "rows": size.lines, "cols": size.columns}
+        settings = {"fs": self.fs, "tty": int(self.command.tty), "functions": len(self.vfio_sockets),
+                    "rows": size.lines, "cols": size.columns}
         a.file("spec/settings", "".join(f"{k}={v}\n" for k, v in settings.items()).encode())
         a.file("spec/command", self.command.script().encode(), 0o755)
         path = tmp / "initrd"

@@ -62,7 +62,7 @@ def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
     _own_port(cmd)
     v, c = card.vport, cmd.out.sub('hca_vport_context')
     c.set(vport_state=ACTIVE if v.up else 1, port_state=ACTIVE if v.up else 1, port_physical_state=PHYSICAL_UP if v.up else 3,
-          system_image_guid=card.guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=v.cap_mask1,
+          system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=v.cap_mask1,
           cap_mask1_field_select=SETTABLE_CAP_MASK1, lid=v.lid, sm_lid=v.sm_lid,
           subnet_timeout=18)
 
@@ -119,7 +119,7 @@ def query_nic_vport_context(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'allowed_list_type')
     addresses = v.address_lists[list_type]
     room = max(0, cmd.out_len - c.offset('current_uc_mac_address')) // 8
-    c.set(system_image_guid=card.guid, port_guid=card.guid, node_guid=v.flags.get('node_guid', card.guid), mtu=v.mtu,
+    c.set(system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=v.flags.get('node_guid', card.guid), mtu=v.mtu,
           roce_en=int(v.roce_enabled), allowed_list_type=list_type)
     for flag, value in v.flags.items():
         c[flag] = value
@@ -228,8 +228,8 @@ def mad_ifc(card: 'Card', cmd: Command) -> None:
             data[:] = v.node_description
         elif attribute == NODE_INFO:
             data[0:4] = bytes([1, 1, 1, 1])
-            for at in (4, 12, 20):
-                data[at:at + 8] = card.guid.to_bytes(8, 'big')
+            for at, guid in ((4, card.system_image_guid), (12, card.guid), (20, card.guid)):
+                data[at:at + 8] = guid.to_bytes(8, 'big')
             data[28:30] = (PKEYS).to_bytes(2, 'big')
             data[30:32] = card.profile.device_id.to_bytes(2, 'big')
             data[36:40] = (1 << 24 | 0x2c9).to_bytes(4, 'big')
