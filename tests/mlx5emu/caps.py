@@ -114,6 +114,7 @@ class Capabilities:
             'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
         prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
         prm.extend('cmd_hca_cap', {
+            'dma_mmo_sq': (0x153, 1), 'dma_mmo_qp': (0x748, 1), 'log_dma_mmo_max_size': (0x6b, 5),
             'sig_crc64_xp10': (0x147, 1), 'sig_crc32c': (0x148, 1), 'sig_block_4048': (0x1f0, 1), 'sigerr_domain_and_sig_type': (0x480, 1),
             'aes_xts_single_block_le_tweak': (0x3f1, 1), 'aes_xts_multi_block_be_tweak': (0x3f2, 1)})
         prm.extend('crypto_cap', {

@@ -2,7 +2,7 @@
 """Queue pairs: CREATE_QP, the state machine, QUERY_QP, DESTROY_QP, and multicast attachment."""
 from typing import TYPE_CHECKING, Any
 
-from . import prm, prm_wqe, scheduling  # noqa: F401  prm_wqe declares the umem fields of qpc
+from . import mmo, prm, prm_wqe, scheduling  # noqa: F401  prm_wqe declares the umem fields of qpc
 from .cq import Cq
 from .dci_stream import reset_stream, streams_of
 from .dma import DmaError
@@ -91,6 +91,8 @@ class Qp(Object):
         #: Grows with every change of state: a timer that began before is void.
         self.epoch = 0
         self.multicast: set[bytes] = set()
+        #: Memory to memory operations are enabled.
+        self.mmo = False
         self.decode()
 
     def decode(self) -> None:
@@ -241,6 +243,7 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
     if more & _UDP_SPORT and (cmd.name != 'RTS2RTS_QP' or qp.st not in (RC, UC)):
         raise Status('BAD_PARAM', 'UDP source port is for RC and UC')
     groups = _queue_groups(card, cmd, qp) if more & _QUEUE_GROUP else None
+    engine = mmo.asked_for(card, cmd, qp.st in (RC, DCI)) if more & mmo.ENABLE else None
     check_affinity(card, new['lag_tx_port_affinity'])
     if enters == RTR:
         check_ordering(card, new, _ORDERING_CAPABILITY.get(qp.st))
@@ -261,6 +264,8 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         if mask & bit:
             for path in paths:
                 old[path] = new[path]
+    if engine is not None:
+        qp.mmo = engine
     if groups is not None:
         scheduling.join(qp, 'queue_group', groups[0])
         scheduling.join(qp, 'responder_group', groups[1])
@@ -303,6 +308,7 @@ def qp_2rst(card: 'Card', cmd: Command) -> None:
     for ring in (qp.sq, qp.rq):
         if ring is not None:
             ring.reset()
+    qp.mmo = False
     scheduling.join(qp, 'queue_group', None)
     scheduling.join(qp, 'responder_group', None)
 
@@ -332,6 +338,7 @@ def query_qp(card: 'Card', cmd: Command) -> None:
         if cmd.out_len < _QPC_EXT + (prm.layout_bits('qpc_ext') >> 3):
             raise Status('BAD_OUTP_LEN', 'no room for the extended context')
         prm.View('qpc_ext', cmd.out.buf, _QPC_EXT).set(
+            mmo=int(qp.mmo),
             qos_queue_group_id_requester=qp.queue_group.number if qp.queue_group else 0,
             qos_queue_group_id_responder=qp.responder_group.number if qp.responder_group else 0)
 

@@ -10,6 +10,7 @@ from .fabric import Address, address_of
 from .flow_table_access import flow_table_access
 from .headers import grh
 from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
+from .mmo import MmoError, copy_memory
 from .page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
 from .psv import set_psv
 from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
@@ -95,7 +96,8 @@ class Requester:
         ethernet = EthernetSender(self)
         frames: dict[int, Handler] = {**both, Op.SEND: ethernet.frame, Op.LSO: ethernet.frame, Op.ENHANCED_MPSW: ethernet.frames}
         self.handlers: dict[int, dict[int, Handler]] = {
-            RC: {**reliable, Op.FLOW_TBL_ACCESS: self._flow_table_access}, XRC: reliable, DCI: reliable, REG_UMR: both, RAW: frames,
+            RC: {**reliable, Op.FLOW_TBL_ACCESS: self._flow_table_access, Op.MMO: self._mmo}, XRC: reliable,
+            DCI: {**reliable, Op.MMO: self._mmo}, REG_UMR: both, RAW: frames,
             UC: {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write},
             UD: datagram, QP0: datagram, QP1: datagram}
 
@@ -184,6 +186,9 @@ class Requester:
             return 0
         except BindError as e:
             self._fail(qp, ring, index, op, blocks, Syndrome.MW_BIND, str(e))
+            return 0
+        except MmoError as e:
+            self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_LENGTH if e.length else Syndrome.LOCAL_QP_OP, str(e))
             return 0
         except (AccessError, ReadFault, WriteFault) as e:
             self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_PROT, str(e))
@@ -413,6 +418,9 @@ class Requester:
     def _umr(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         update(self, qp, wqe, imm)
         return 0
+
+    def _mmo(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+        return copy_memory(self, qp, wqe)
 
     def _set_psv(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         set_psv(self.card, qp, wqe)

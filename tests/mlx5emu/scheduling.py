@@ -26,7 +26,7 @@ MAX_DEPTH = 4
 
 prm.declare('sched_elem', [('modify_field_select', 64), ('scheduling_hierarchy', 8), ('@', 0x100), ('sched_context', 8, 0x40)], size=0x400)
 # The rest of a QP's context, which commands carry behind the queue pair context when their qpc_ext is set.
-prm.declare('qpc_ext', [('', 16), ('dci_stream_channel_id', 16), ('qos_queue_group_id_requester', 32),
+prm.declare('qpc_ext', [('', 2), ('mmo', 1), ('', 13), ('dci_stream_channel_id', 16), ('qos_queue_group_id_requester', 32),
                         ('qos_queue_group_id_responder', 32)], size=0x600)
 
 

@@ -15,7 +15,7 @@ MAX_SEND_WQE = 63 * SEGMENT
 class Op:
     """Send WQE opcodes."""
     NOP, SEND_INVAL, WRITE, WRITE_IMM, SEND, SEND_IMM, LSO = 0x00, 0x01, 0x08, 0x09, 0x0a, 0x0b, 0x0e
-    READ, CS, FA, MASKED_CS, MASKED_FA, SET_PSV, UMR, ENHANCED_MPSW = 0x10, 0x11, 0x12, 0x14, 0x15, 0x20, 0x25, 0x29
+    READ, CS, FA, MASKED_CS, MASKED_FA, SET_PSV, UMR, ENHANCED_MPSW, MMO = 0x10, 0x11, 0x12, 0x14, 0x15, 0x20, 0x25, 0x29, 0x2f
     TAG_MATCHING = 0x28
     FLOW_TBL_ACCESS = 0x2c
 
@@ -75,6 +75,8 @@ AV_GRH_PART = struct.Struct('>4x6sBBI16s')
 UMR_CTRL = struct.Struct('>B3xHHQI28x')
 #: SET_PSV segment: number of the PSV, syndrome, transient signature.
 SET_PSV = struct.Struct('>IH2xQ')
+#: Metadata of a memory to memory operation: control, key and address of its result; the result: syndrome, bytes written and read.
+MMO_METADATA, MMO_RESULT = struct.Struct('>IIQ'), struct.Struct('>I4xII')
 #: SRQ next segment: index of the next WQE.
 SRQ_NEXT = struct.Struct('>2xH12x')
 #: XRC segment: number of the SRQ.
