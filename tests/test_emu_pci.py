@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The PCI function: configuration space, initialization segment, doorbells, MEMIC window and operation addresses."""
 import os
-import struct
 
 import pytest
 from emu_driver import run, status
@@ -208,9 +207,18 @@ def test_memic_operations(function) -> None:
     function.write(0, inc, b'\x01')
     function.write(0, inc, b'\x01')
     assert function.read(0, tas, 1) == b'\x02' and function.read(0, tas, 1) == b'\x01' and function.read(0, start, 1) == b'\x01'
-    function.write(0, inc + 8, struct.pack('<Q', (1 << 64) - 1))
-    function.write(0, inc + 8, struct.pack('<Q', 5))
-    assert struct.unpack('<Q', function.read(0, start + 8, 8)) == (4,)
+    # Big-endian, with a carry, wrapping at the width and nowhere else, in each width.
+    for n in (1, 2, 4, 8):
+        function.write(0, inc + 8, ((1 << 8 * n) - 3).to_bytes(n, 'big'))
+        function.write(0, inc + 8, (5).to_bytes(n, 'big'))
+        assert function.read(0, start, 24) == b'\x01' + bytes(7) + (2).to_bytes(n, 'big') + bytes(16 - n)
+        assert function.read(0, tas + 8, n) == (2).to_bytes(n, 'big') and function.read(0, start + 8, n) == (1).to_bytes(n, 'big')
+        assert function.read(0, inc + 8, n) == (1).to_bytes(n, 'big'), 'reading an increment address changes nothing'
+        function.write(0, start + 8, bytes(8))
+    function.write(0, inc + 16, b'\x00\xff')
+    function.write(0, inc + 16, b'\x00\x01')
+    assert function.read(0, start + 16, 2) == b'\x01\x00'
+    function.write(0, start + 16, bytes(2))
     function.write(0, tas, b'\x09')
     function.write(0, inc + 1, b'\x01\x01')     # not aligned
     function.write(0, inc + (other - start), b'\x01')       # the other allocation has no such address
@@ -224,6 +232,23 @@ def test_memic_operations(function) -> None:
     function.write(0, inc, b'\x01')
     assert function.read(0, start, 1) == b'\x01'
     assert status(card, 'MODIFY_MEMIC', {'memic_operation_type': 0, 'memic_start_addr': start}, op_mod=1) == 'BAD_RES'
+
+
+def test_memic_operation_widths() -> None:
+    """A width that the card does not offer is no operation."""
+    caps = ['device_memory.memic_increment_size=5', 'device_memory.memic_test_and_set_size=1']
+    function = Function(Card('connectx7', 'eth', cap_overrides=caps))
+    function.card.boot()
+    start = alloc(function.card, 64)
+    inc, tas = (run(function.card, 'MODIFY_MEMIC', {'memic_operation_type': op, 'memic_start_addr': start})['memic_operation_addr']
+                for op in (0, 1))
+    for n, does in ((1, True), (2, False), (4, True), (8, False)):
+        function.write(0, start, bytes(8))
+        function.write(0, inc, (1).to_bytes(n, 'big'))
+        assert (function.read(0, start, 8) != bytes(8)) == does
+        function.write(0, start, bytes(8))
+        assert (function.read(0, tas, n) != b'\xff' * n) == (n == 1)
+        assert function.read(0, start, 8) == (b'\x01' if n == 1 else b'\0') + bytes(7)
 
 
 def test_memic_by_dma(function) -> None:

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 BAR_START, BAR_SIZE = 16 << 20, 1 << 20
 #: Greatest allocation in bytes; least unit as log2 bytes; greatest alignment as the command has it, log2 of a multiple of 64 bytes.
 MAX_ALLOC, LOG_MIN_ALLOC, LOG_MAX_ALIGN = 256 << 10, 6, 12
-#: Operation types of an operation address, the bits of memic_operations, and the access sizes in bytes as a bit mask.
+#: Operation types of an operation address, the bits of memic_operations, and the access sizes in bytes as a bit mask: all that
+#: NVIDIA's published interface names but for accesses of 16 bytes, which no CPU instruction of the driver's makes as one.
 INCREMENT, TEST_AND_SET = 0, 1
 OPERATIONS, OPERATION_SIZES = 1 << INCREMENT | 1 << TEST_AND_SET, 1 | 2 | 4 | 8
+OPERATION_SIZE_FIELDS = ('memic_increment_size', 'memic_test_and_set_size')
 #: Operation addresses in BAR0: for each type an alias of the whole window.
 OP_START, OP_END = 24 << 20, (24 << 20) + 2 * BAR_SIZE
 
@@ -45,6 +47,7 @@ class Memic:
         # The VM maps the file at the window's offset in BAR0; what is before that stays a hole.
         os.ftruncate(self.fd, BAR_START + BAR_SIZE)
         self.mem = mmap.mmap(self.fd, BAR_SIZE, offset=BAR_START)
+        self.card = weakref.proxy(card)
         self._close_fd = weakref.finalize(self, os.close, self.fd)
         self.ranges: dict[int, MemicRange] = {}
 
@@ -95,28 +98,33 @@ class Memic:
         r = self.find(BAR_START + at, n)
         if r is None or operation not in r.operations or n not in (1, 2, 4, 8) or at % n:
             return None
+        if not self.card.caps.page('device_memory')[OPERATION_SIZE_FIELDS[operation]] & n:
+            return None
         return operation, at
 
     def operate_read(self, bar_offset: int, n: int) -> bytes:
-        """Read an operation address: test-and-set gives the old value and leaves 1; increment gives the value."""
+        """Read an operation address: test-and-set gives the old value and leaves 1; increment gives the value.
+
+        Values are big-endian, as in cards up to ConnectX-7; what those return where no operation is, is not published: all ones here.
+        """
         found = self._operand(bar_offset, n)
         if found is None:
             return b'\xff' * n
         operation, at = found
         old = self.mem[at:at + n]
         if operation == TEST_AND_SET:
-            self.mem[at:at + n] = (1).to_bytes(n, 'little')
+            self.mem[at:at + n] = (1).to_bytes(n, 'big')
         return old
 
     def operate_write(self, bar_offset: int, data: bytes) -> None:
-        """Write an operation address: increment adds the little-endian value; test-and-set ignores writes."""
+        """Write an operation address: increment adds the big-endian value to the big-endian one; test-and-set ignores writes."""
         n = len(data)
         found = self._operand(bar_offset, n)
         if found is None or found[0] != INCREMENT:
             return
         at = found[1]
-        total = int.from_bytes(self.mem[at:at + n], 'little') + int.from_bytes(data, 'little')
-        self.mem[at:at + n] = (total & (1 << 8 * n) - 1).to_bytes(n, 'little')
+        total = int.from_bytes(self.mem[at:at + n], 'big') + int.from_bytes(data, 'big')
+        self.mem[at:at + n] = (total & (1 << 8 * n) - 1).to_bytes(n, 'big')
 
     def place(self, size: int, align: int, low: int, high: int) -> int:
         """First free offset of ``size`` bytes in [low, high), a multiple of ``align``.

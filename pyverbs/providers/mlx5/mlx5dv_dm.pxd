@@ -30,12 +30,13 @@ cdef class Mlx5DM(DM):
     cpdef close(self)
     cdef bint _context_gone(self)
     cdef _check_open(self)
-    cdef _check_mapped(self, str action)
+    cdef bint _usable(self)
+    cdef int _check_mapped(self, str action) except -1
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle)
     cdef _raise_refused(self, Context context, size_t length, unsigned int log_align, unsigned int dm_type, int err)
     cdef _what_is_missing(self, Context context, unsigned int dm_type)
-    cdef _check_range(self, str action, object dm_offset, object length)
+    cdef int _check_range(self, str action, uint64_t dm_offset, uint64_t length) except -1
     cdef _release_children(self)
     cdef int _release(self)
     cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1
@@ -48,6 +49,8 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     cdef size_t mapping_length
     cdef size_t reachable
     cdef unsigned int operation
+    cdef unsigned int width_bits
     cpdef close(self)
-    cdef _check_open(self)
-    cdef _access(self, void *host, size_t length, object offset, bint store)
+    cdef bint _usable(self)
+    cdef int _check_open(self) except -1
+    cdef int _access(self, void *host, size_t length, object offset, bint store) except -1

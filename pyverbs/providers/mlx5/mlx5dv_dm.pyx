@@ -14,7 +14,8 @@ import weakref
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, EREMOTEIO, errno
+from cpython.exc cimport PyErr_Clear, PyErr_Occurred
+from libc.errno cimport EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, EREMOTEIO, errno
 from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 from posix.mman cimport munmap
@@ -25,16 +26,22 @@ cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM, PyverbsObject
 from pyverbs.device cimport AllocDmAttr, Context, DM
 from pyverbs.providers.mlx5.object_gate cimport MLX5_GATE_CLOSED, MLX5_GATE_NEW, MLX5_GATE_OPEN, \
-    mlx5_gate_abandon, mlx5_gate_begin_close, mlx5_gate_begin_create, mlx5_gate_end, mlx5_gate_enter, \
-    mlx5_gate_forked, mlx5_gate_init, mlx5_gate_leave, mlx5_gate_state
+    mlx5_gate_abandon, mlx5_gate_begin_create, mlx5_gate_drain, mlx5_gate_end, mlx5_gate_enter, mlx5_gate_forked, \
+    mlx5_gate_init, mlx5_gate_leave, mlx5_gate_settle, mlx5_gate_state, mlx5_gate_try_close
 
 from pyverbs.mr import DMMR
 from pyverbs.providers.mlx5.still_in_use import keep, retry
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
 
 
+cdef extern from 'Python.h':
+    # Checked by hand: the errors are ours.
+    unsigned long long PyLong_AsUnsignedLongLong(object number)
+
 cdef extern from *:
     """
+    #include <stdlib.h>
+
     static int mlx5_dm_refuse_to(struct ibv_dm *dm, uint64_t offset, const void *host, size_t length)
     {
         (void)dm; (void)offset; (void)host; (void)length;
@@ -104,7 +111,23 @@ cdef extern from *:
             else *(uint64_t *)host = *(volatile uint64_t *)dm;
         }
     }
+
+    /* Widths in bytes, one bit each, that an operation takes; 0 where the device does not tell or cannot be asked. Where they
+     * are in the device memory capabilities is in mlx5dv_dm_caps.py, too. */
+    static inline uint8_t mlx5_dm_op_widths(struct ibv_context *context, uint8_t op)
+    {
+        const uint8_t in[16] = { 0x01, 0x00, [7] = 0xf << 1 | 1 };
+        const size_t length = 16 + 4096;
+        uint8_t *out = op > 1 ? NULL : calloc(1, length);
+        uint8_t widths = 0;
+
+        if (out && !mlx5dv_devx_general_cmd(context, in, sizeof(in), out, length) && !out[0])
+            widths = out[16 + (op ? 6 : 4)];
+        free(out);
+        return widths;
+    }
     """
+    uint8_t mlx5_dm_op_widths(v.ibv_context *context, uint8_t op) nogil
     v.ibv_dm *mlx5_dm_closed() nogil
     int mlx5_dm_describe(v.ibv_dm *dm, void **buf, uint64_t *length, uint64_t *remote_va) nogil
     void mlx5_dm_access(void *dm, void *host, size_t width, bint store) nogil
@@ -120,7 +143,7 @@ cdef size_t RELEASE_GIL_WRITING = 16384
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
 
-QUERY_HCA_CAP = 0x100
+_QUERY_HCA_CAP = 0x100
 cdef size_t HCA_CAP_PAGE = 4096
 
 
@@ -150,6 +173,7 @@ class Mlx5DMError(PyverbsUserError, PyverbsRDMAError):
     """
     def __init__(self, msg, error_code):
         """
+        Make one; the classes of this module do.
         :param msg: What was refused and why
         :param error_code: The errno that the C library has for it
         """
@@ -163,18 +187,21 @@ def _type_name(value):
         return f'type {value}'
 
 
-cdef object _byte_count(value, str action, str name):
+cdef uint64_t _byte_count(object value, str action, str name) except? 0xffffffffffffffff:
     """
-    Check an offset or a length before it is narrowed to a C type.
+    Narrow an offset or a length to the C type, whatever it is.
     :param value: Anything with __index__
     :param action: What is being done, for the error text
     :param name: The argument's name, for the error text
-    :return: It, as an int that fits 64 bits without a sign
+    :return: It, if it fits 64 bits without a sign
     """
+    cdef uint64_t count
     number = value if type(value) is int else operator.index(value)
-    if number < 0 or number > UINT64_MAX:
+    count = PyLong_AsUnsignedLongLong(number)
+    if count == UINT64_MAX and PyErr_Occurred():
+        PyErr_Clear()
         raise Mlx5DMError(f'Failed to {action}: {name} {number} is not a number of bytes', EINVAL)
-    return number
+    return count
 
 
 cdef _get_buffer(obj, Py_buffer *view, bint writable, str action):
@@ -209,7 +236,7 @@ def query_hca_cap(Context context not None, page):
     if owner == NULL:
         raise PyverbsUserError('The context is closed: open one to query its device')
     # The opcode in the first two bytes; in the last two of the header the page, and bit 0 for current values.
-    memcpy(cmd_in, PyBytes_AS_STRING(QUERY_HCA_CAP.to_bytes(2, 'big') + bytes(4) + (number << 1 | 1).to_bytes(2, 'big') +
+    memcpy(cmd_in, PyBytes_AS_STRING(_QUERY_HCA_CAP.to_bytes(2, 'big') + bytes(4) + (number << 1 | 1).to_bytes(2, 'big') +
                                      bytes(8)), 16)
     answer = bytearray(out_length)
     out = answer
@@ -241,6 +268,7 @@ cdef class Mlx5AllocDmAttr(PyverbsObject):
     """
     def __init__(self, type=mem.MLX5DV_DM_TYPE_MEMIC, comp_mask=0):
         """
+        Describe an allocation.
         :param type: What to allocate, one of mlx5dv_alloc_dm_type; the library refuses others with EOPNOTSUPP
         :param comp_mask: Reserved: the library refuses anything but 0 with EINVAL
         :raises PyverbsUserError: A value does not fit the C field
@@ -472,11 +500,16 @@ cdef class Mlx5DM(DM):
         if mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
             raise PyverbsUserError('This Mlx5DM is closed')
 
-    cdef _check_mapped(self, str action):
+    cdef bint _usable(self):
+        # With the GIL held it stays so: close() begins with the GIL.
+        return mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate) and not self._context_gone()
+
+    cdef int _check_mapped(self, str action) except -1:
+        if self.mapped != NULL and self._usable():
+            return 0
         self._check_open()
-        if self.mapped == NULL:
-            raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is reached by its '
-                              'remote_va through the device', EOPNOTSUPP)
+        raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is reached by its '
+                          'remote_va through the device', EOPNOTSUPP)
 
     cdef add_ref(self, obj):
         if isinstance(obj, (DMMR, Mlx5DMOpAddr)):
@@ -551,10 +584,15 @@ cdef class Mlx5DM(DM):
             self.logger.debug('Closing Mlx5DM')
         if not self._context_gone():
             self._release_children()
-        with nogil:
-            rc = mlx5_gate_begin_close(&self.gate)
+        rc = mlx5_gate_try_close(&self.gate)
+        while rc == EBUSY:
+            with nogil:
+                mlx5_gate_settle(&self.gate)
+            rc = mlx5_gate_try_close(&self.gate)
         if rc:
             return
+        with nogil:
+            mlx5_gate_drain(&self.gate)
         rc = self._release()
         mlx5_gate_end(&self.gate, MLX5_GATE_OPEN if rc else MLX5_GATE_CLOSED)
         if rc:
@@ -592,37 +630,36 @@ cdef class Mlx5DM(DM):
 
     cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1:
         cdef int rc
-        rc = mlx5_gate_enter(&self.gate, False)
-        if rc == EBUSY:
-            with nogil:
-                rc = mlx5_gate_enter(&self.gate, True)
-        if rc:
-            self._check_open()
-            raise PyverbsUserError('This Mlx5DM is closed')
-        if length < (RELEASE_GIL_WRITING if to_dm else RELEASE_GIL_READING):
+        if length < (RELEASE_GIL_WRITING if to_dm else RELEASE_GIL_READING) and self._usable():
+            # The GIL keeps close() out, and nothing up to the end of the copy gives it up.
             if to_dm:
                 rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
             else:
                 rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
-            mlx5_gate_leave(&self.gate)
         else:
             with nogil:
-                if to_dm:
-                    rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
-                else:
-                    rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
-                mlx5_gate_leave(&self.gate)
+                rc = mlx5_gate_enter(&self.gate, True)
+                if not rc:
+                    if to_dm:
+                        rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
+                    else:
+                        rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
+                    mlx5_gate_leave(&self.gate)
+            if rc == EBADF:
+                self._check_open()
+                raise PyverbsUserError('This Mlx5DM is closed')
         if rc:
             raise PyverbsRDMAError('Failed to copy to dm' if to_dm else 'Failed to copy from dm', rc)
         return 0
 
-    cdef _check_range(self, str action, dm_offset, length):
-        if dm_offset & 3 or length & 3:
+    cdef int _check_range(self, str action, uint64_t dm_offset, uint64_t length) except -1:
+        if (dm_offset | length) & 3:
             raise Mlx5DMError(f'Failed to {action}: offset {dm_offset} and length {length} must be multiples of 4 bytes',
                               EINVAL)
         if dm_offset > self.reachable or length > self.reachable - dm_offset:
             raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {dm_offset} do not fit in '
                               f'{self.reachable} bytes', EFAULT)
+        return 0
 
     def copy_to_dm(self, dm_offset, data, length=None):
         """
@@ -638,14 +675,16 @@ cdef class Mlx5DM(DM):
         See ibv_memcpy_to_dm(3).
         """
         cdef Py_buffer view
+        cdef uint64_t offset, count = 0
         self._check_mapped('copy to dm')
         offset = _byte_count(dm_offset, 'copy to dm', 'offset')
-        count = None if length is None else _byte_count(length, 'copy to dm', 'length')
+        if length is not None:
+            count = _byte_count(length, 'copy to dm', 'length')
         _get_buffer(data, &view, False, 'copy to dm')
         try:
-            if count is None:
+            if length is None:
                 count = view.len
-            elif count > view.len:
+            elif count > <uint64_t> view.len:
                 raise Mlx5DMError(f'Failed to copy to dm: length {count} is more than the {view.len} bytes given', EFAULT)
             self._check_range('copy to dm', offset, count)
             self._copy(offset, view.buf, count, True)
@@ -664,6 +703,7 @@ cdef class Mlx5DM(DM):
 
         See ibv_memcpy_from_dm(3).
         """
+        cdef uint64_t offset, count
         self._check_mapped('copy from dm')
         offset = _byte_count(dm_offset, 'copy from dm', 'offset')
         count = _byte_count(length, 'copy from dm', 'length')
@@ -688,6 +728,7 @@ cdef class Mlx5DM(DM):
         See ibv_memcpy_from_dm(3).
         """
         cdef Py_buffer view
+        cdef uint64_t offset
         self._check_mapped('copy from dm')
         offset = _byte_count(dm_offset, 'copy from dm', 'offset')
         _get_buffer(buffer, &view, True, 'copy from dm')
@@ -834,6 +875,8 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         cdef uint8_t operation
         cdef void *address
         cdef v.ibv_dm *handle
+        cdef v.ibv_context *owner
+        cdef uint8_t widths = 0
         cdef size_t in_page
         cdef int err
         super().__init__()
@@ -854,9 +897,12 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
             mlx5_gate_leave(&dm.gate)
             raise PyverbsUserError('This Mlx5DMOpAddr was initialized by another thread meanwhile')
         handle = dm.dm
+        owner = dm.owner
         with nogil:
             address = mem.mlx5dv_dm_map_op_addr(handle, operation)
             err = errno
+            if address != NULL:
+                widths = mlx5_dm_op_widths(owner, operation)
             mlx5_gate_leave(&dm.gate)
         if address == NULL:
             mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
@@ -869,30 +915,45 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         self.mapping_length = _whole_pages(dm.dm_length)
         self.reachable = min(dm.dm_length, self.mapping_length - in_page)
         self.operation = operation
+        self.width_bits = widths
         self.dm = dm
         mlx5_gate_end(&self.gate, MLX5_GATE_OPEN)
 
-    cdef _check_open(self):
+    cdef bint _usable(self):
+        # As of a DM: with the GIL held it stays so.
+        return mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate) and \
+            self.dm is not None and self.dm._usable()
+
+    cdef int _check_open(self) except -1:
+        if self._usable():
+            return 0
         if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate):
-            if not self.dm.closed:
-                return
+            if self.dm is not None and not self.dm.closed:
+                # A close() of the DM is under way, and may be refused.
+                return 0
             self.close()
         raise PyverbsUserError('This Mlx5DMOpAddr is closed' if mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED else
                                'This Mlx5DMOpAddr is not mapped in this process')
 
-    cdef _access(self, void *host, size_t length, object offset, bint store):
-        cdef size_t where
+    cdef int _access(self, void *host, size_t length, object offset, bint store) except -1:
+        cdef uint64_t where
         cdef int rc
         action = 'write to the operation address' if store else 'read from the operation address'
-        where_ = _byte_count(offset, action, 'offset')
+        where = _byte_count(offset, action, 'offset')
         if length not in (1, 2, 4, 8):
             raise Mlx5DMError(f'Failed to {action}: one access is of 1, 2, 4 or 8 bytes, not {length}', EINVAL)
-        if where_ % length:
-            raise Mlx5DMError(f'Failed to {action}: offset {where_} is not a multiple of the width {length}', EINVAL)
-        if where_ > self.reachable or length > self.reachable - where_:
-            raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {where_} do not fit in '
+        if self.width_bits and not self.width_bits & length:
+            raise Mlx5DMError(f'Failed to {action}: operation {self.operation} of this device takes widths of '
+                              f'{", ".join(map(str, self.widths))} bytes, not {length}', EOPNOTSUPP)
+        if where % length:
+            raise Mlx5DMError(f'Failed to {action}: offset {where} is not a multiple of the width {length}', EINVAL)
+        if where > self.reachable or length > self.reachable - where:
+            raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {where} do not fit in '
                               f'{self.reachable} bytes', EFAULT)
-        where = where_
+        if self._usable():
+            # One access takes no longer than giving up the GIL, which keeps close() out.
+            mlx5_dm_access(<char *> self.address + where, host, length, store)
+            return 0
         with nogil:
             rc = mlx5_gate_enter(&self.gate, True)
             if not rc:
@@ -900,6 +961,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
                 mlx5_gate_leave(&self.gate)
         if rc:
             raise PyverbsUserError('This Mlx5DMOpAddr is closed')
+        return 0
 
     def read(self, length, offset=0):
         """
@@ -907,10 +969,11 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         :param length: Width of the access: 1, 2, 4 or 8 bytes
         :param offset: Where in the DM, in bytes, a multiple of length
         :return: The bytes loaded, as they are in memory
-        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), outside of the DM (EFAULT)
+        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), a width that the device does not offer (EOPNOTSUPP),
+                             outside of the DM (EFAULT)
         :raises PyverbsUserError: It is closed
         """
-        cdef uint64_t value = 0
+        cdef uint64_t value = 0, width
         self._check_open()
         width = _byte_count(length, 'read from the operation address', 'length')
         self._access(&value, width, offset, False)
@@ -921,7 +984,8 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         Store to the operation address, which carries out the operation.
         :param data: The operand: 1, 2, 4 or 8 bytes, any C-contiguous object with the buffer protocol
         :param offset: Where in the DM, in bytes, a multiple of the operand's size
-        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), outside of the DM (EFAULT)
+        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), a width that the device does not offer (EOPNOTSUPP),
+                             outside of the DM (EFAULT)
         :raises PyverbsUserError: It is closed
         :raises TypeError: data has no buffer protocol
         """
@@ -960,10 +1024,15 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
             mlx5_gate_abandon(&self.gate)
             self.dm = None
             return
-        with nogil:
-            rc = mlx5_gate_begin_close(&self.gate)
+        rc = mlx5_gate_try_close(&self.gate)
+        while rc == EBUSY:
+            with nogil:
+                mlx5_gate_settle(&self.gate)
+            rc = mlx5_gate_try_close(&self.gate)
         if rc:
             return
+        with nogil:
+            mlx5_gate_drain(&self.gate)
         mapping = self.mapping
         length = self.mapping_length
         self.address = NULL
@@ -990,6 +1059,12 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         """Number of the operation."""
         self._check_open()
         return self.operation
+
+    @property
+    def widths(self):
+        """Widths in bytes that the device offers for the operation; 1, 2, 4 and 8 where it does not tell."""
+        self._check_open()
+        return tuple([width for width in (1, 2, 4, 8) if not self.width_bits or self.width_bits & width])
 
     @property
     def length(self):

@@ -12,7 +12,7 @@ from pyverbs.providers.mlx5.mlx5dv_dm import mlx5dv_alloc_dm_type, query_hca_cap
 GENERAL, FLOW_TABLE, DEVICE_MEMORY = 0x0, 0x7, 0xf
 #: Object type of SW ICM, a bit of general_obj_types.
 OBJ_TYPE_SW_ICM = 8
-#: Names of the bits of memic_operations.
+#: Names of the bits of memic_operations; NVIDIA's published interface knows these two.
 OPERATIONS = {0: 'increment', 1: 'test and set'}
 
 
@@ -175,7 +175,7 @@ def _memic(context, memory):
     for op in range(_MEMIC_OPERATIONS.width):
         if _MEMIC_OPERATIONS.of(memory) >> op & 1:
             sizes = _MEMIC_OPERATION_SIZES[op].of(memory) if op in _MEMIC_OPERATION_SIZES else 0
-            operations[op] = tuple(width for width in (1, 2, 4, 8) if sizes & width)
+            operations[op] = tuple(width for width in (1, 2, 4, 8, 16) if sizes & width)
     return Mlx5MemicCaps(_MEMIC_BAR_SIZE.of(memory), context.query_device_ex().max_dm_size, 1 << _LOG_MIN_MEMIC_ALLOC_SIZE.of(memory),
                          _LOG_MAX_MEMIC_ADDR_ALIGNMENT.of(memory) + _LOG_BASE_ALIGNMENT, operations, None)
 

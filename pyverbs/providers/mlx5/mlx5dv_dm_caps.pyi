@@ -7,6 +7,12 @@ from pyverbs.device import Context
 
 from pyverbs.providers.mlx5.mlx5dv_dm import mlx5dv_alloc_dm_type
 
+GENERAL: int
+FLOW_TABLE: int
+DEVICE_MEMORY: int
+OBJ_TYPE_SW_ICM: int
+OPERATIONS: dict[int, str]
+
 @dataclasses.dataclass(frozen=True)
 class Mlx5MemicCaps:
     size: int

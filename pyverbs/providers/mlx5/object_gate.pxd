@@ -106,6 +106,42 @@ cdef extern from *:
         return rc;
     }
 
+    /* The same in steps, for objects that are also used with the GIL held and outside of the gate: whoever has the GIL and
+     * sees the gate open has the object until it gives up the GIL, as the first step is taken with the GIL. Then, without
+     * it, mlx5_gate_drain. EBUSY: another thread creates or closes; mlx5_gate_settle, without the GIL, and try again. */
+    static inline int mlx5_gate_try_close(struct mlx5_gate *g)
+    {
+        int rc = EBADF;
+
+        if (mlx5_gate_forked(g))
+            return EBADF;
+        pthread_mutex_lock(&g->lock);
+        if (g->state == MLX5_GATE_OPEN) {
+            __atomic_store_n(&g->state, MLX5_GATE_BUSY, __ATOMIC_RELEASE);
+            rc = 0;
+        } else if (g->state == MLX5_GATE_BUSY) {
+            rc = EBUSY;
+        }
+        pthread_mutex_unlock(&g->lock);
+        return rc;
+    }
+
+    static inline void mlx5_gate_drain(struct mlx5_gate *g)
+    {
+        pthread_mutex_lock(&g->lock);
+        while (g->users)
+            pthread_cond_wait(&g->changed, &g->lock);
+        pthread_mutex_unlock(&g->lock);
+    }
+
+    static inline void mlx5_gate_settle(struct mlx5_gate *g)
+    {
+        pthread_mutex_lock(&g->lock);
+        while (g->state == MLX5_GATE_BUSY)
+            pthread_cond_wait(&g->changed, &g->lock);
+        pthread_mutex_unlock(&g->lock);
+    }
+
     /* Ends either of the above. */
     static inline void mlx5_gate_end(struct mlx5_gate *g, int state)
     {
@@ -162,6 +198,9 @@ cdef extern from *:
     int mlx5_gate_state(const mlx5_gate *gate) nogil
     int mlx5_gate_begin_create(mlx5_gate *gate) nogil
     int mlx5_gate_begin_close(mlx5_gate *gate) nogil
+    int mlx5_gate_try_close(mlx5_gate *gate) nogil
+    void mlx5_gate_drain(mlx5_gate *gate) nogil
+    void mlx5_gate_settle(mlx5_gate *gate) nogil
     void mlx5_gate_end(mlx5_gate *gate, int state) nogil
     int mlx5_gate_enter(mlx5_gate *gate, bint wait) nogil
     void mlx5_gate_leave(mlx5_gate *gate) nogil
