@@ -28,6 +28,10 @@ OTHER_CARDS = {
     # A card takes keys either wrapped or as they are.
     "The device does not support plaintext DEK": ("crypto.wrapped_import_method=0", "crypto.wrapped_crypto_operational=0"),
 }
+#: The same for tests that want the guest to be set up otherwise, and the script that does so there and then runs them.
+OTHER_SETTINGS = {
+    "ROCE must be disabled": "guest_roce_off.sh",
+}
 
 
 @dataclass
@@ -86,10 +90,12 @@ def crypto_details() -> Path | None:
     return path
 
 
-def run(machine: Machine, options: bench.Options, patterns: list[str], name: str = "suite") -> tuple[list[str], dict[str, Outcome]]:
+def run(machine: Machine, options: bench.Options, patterns: list[str], name: str = "suite",
+        before: str | None = None) -> tuple[list[str], dict[str, Outcome]]:
     """Run the tests, in as many guests as it takes.
 
     :param name: of the file of results
+    :param before: script of this directory that sets the guest up and runs its arguments
     :return: the ids of the tests that match, and their outcomes
     :raises VmError: guests keep dying
     """
@@ -99,6 +105,8 @@ def run(machine: Machine, options: bench.Options, patterns: list[str], name: str
     words = [w for p in patterns for w in ("-k", p)]
     argv = [machine.python, str(Path(__file__).with_name("suite_runner.py")), str(machine.rdma_core_source), str(results),
             str(TEST_SECONDS), *words]
+    if before:
+        argv = ["sh", str(Path(__file__).with_name(before)), *argv]
     details = crypto_details()
     env = {"MLX5_CRYPTO_TEST_INFO": str(details)} if details is not None else {}
     deaths = 0
@@ -122,17 +130,20 @@ def run(machine: Machine, options: bench.Options, patterns: list[str], name: str
 
 
 def run_on_other_cards(machine: Machine, options: bench.Options, outcomes: dict[str, Outcome]) -> list[str]:
-    """Run what wants the card to be otherwise, on such a card; the outcomes are put in place of the former.
+    """Run what wants the card or the guest to be otherwise, there; the outcomes are put in place of the former.
 
-    :return: a line for each such card
+    :return: a line for each such card or guest
     """
     lines = []
-    for number, (part, caps) in enumerate(OTHER_CARDS.items(), 1):
+    others: list[tuple[str, tuple[str, ...], str | None, str]] = [
+        (part, caps, None, " ".join(f"--cap {c}" for c in caps)) for part, caps in OTHER_CARDS.items()]
+    others += [(part, (), script, script) for part, script in OTHER_SETTINGS.items()]
+    for number, (part, caps, script, what) in enumerate(others, 1):
         wanting = [i for i, o in outcomes.items() if o.how == "skipped" and part in f"{i} {o.reason}"]
         if wanting:
             other = replace(options, caps=[*options.caps, *caps])
-            outcomes.update(run(machine, other, wanting, f"suite-{number}")[1])
-            lines.append(f"with {' '.join(f'--cap {c}' for c in caps)}: " + ", ".join(i.removeprefix("tests.") for i in wanting))
+            outcomes.update(run(machine, other, wanting, f"suite-{number}", script)[1])
+            lines.append(f"with {what}: " + ", ".join(i.removeprefix("tests.") for i in wanting))
     return lines
 
 
