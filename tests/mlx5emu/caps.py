@@ -210,7 +210,7 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'hca_cap_2': 1,
         'general_obj_types': sum(1 << n for n in _general_objects(profile, eth)),
         # steering
-        'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
+        'max_flow_counter_15_0': 0xffff, 'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
         # quality of service
         'qos': 1, 'qpc_extension': 1,
     }
@@ -223,7 +223,7 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
     if eth:
         out |= {
             'roce': 1, 'roce_rw_supported': 1, 'eth_net_offloads': 1, 'pcam_reg': 1, 'mcam_reg': 1, 'qcam_reg': 1, 'log_max_vlan_list': 12,
-            'log_max_current_mc_list': 14, 'log_max_current_uc_list': 7, 'max_flow_counter_15_0': 0xffff,
+            'log_max_current_mc_list': 14, 'log_max_current_uc_list': 7,
             # A switch with no other port on it: no virtual functions, no tables of its own.
             'eswitch_manager': 1,
             'fl_rc_qp_when_roce_disabled': 1, **_flex_parsers(profile),
@@ -278,27 +278,25 @@ def _crypto(profile: Profile) -> dict[str, int]:
 
 def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
     steering = {'sw_owner': int(profile.steering_format == 0), 'sw_owner_v2': int(profile.steering_format > 0)}
-    table = dict(steering)
-    if eth:
-        table |= {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
-                  'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
-                  'log_max_destination': 9, 'log_max_flow_counter': 16}
+    firmware = {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
+                'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
+                'log_max_destination': 9, 'log_max_flow_counter': 16}
     change = {'reformat': 1, 'decap': 1, 'reformat_l3_tunnel_to_l2': 1, 'reformat_l2_to_l3_tunnel': 1, 'reformat_and_modify_action': 1,
               'reformat_and_vlan_action': 1, 'pop_vlan': 1, 'push_vlan': 1, 'pop_vlan_2': 1, 'push_vlan_2': 1,
               'log_max_modify_header_context': 12, 'max_modify_header_actions': header_rewrite.MAX_ACTIONS} if eth else {}
     out: dict[str, int] = {}
     for direction in ('nic_receive', 'nic_transmit'):
         prefix = f'flow_table_properties_{direction}'
-        out |= {f'{prefix}.{k}': v for k, v in (table | change).items()}
+        # InfiniBand ports have receive tables, which only IPoIB's frames would come to.
+        table = firmware if eth or direction == 'nic_receive' else {}
+        out |= {f'{prefix}.{k}': v for k, v in (steering | table | change).items()}
         if eth:
             for field in _match_fields():
                 out[f'{prefix}.ft_field_support.{field}'] = 1
+    # RDMA traffic has tables on both link layers.
+    out['flow_table_properties_nic_receive_rdma.table_miss_action_domain'] = 1
+    out |= {f'flow_table_properties_nic_{way}_rdma.{k}': v for way in ('receive', 'transmit') for k, v in firmware.items()}
     if eth:
-        out['flow_table_properties_nic_receive_rdma.table_miss_action_domain'] = 1
-        out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
-    if eth:
-        out |= {f'flow_table_properties_nic_{way}_rdma.{k}': v for way in ('receive', 'transmit') for k, v in table.items()
-                if not k.startswith('sw_owner')}
         out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
     # Where software steering sends what it drops or lets through.
     for what, kind in (('rx_action_drop', firmware_icm.DROP_RX), ('tx_action_drop', firmware_icm.DROP_TX),

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""RoCE packets in the RDMA flow tables: whether the sender's let them out and the receiver's let them in."""
+"""RDMA packets in the RDMA flow tables: whether the sender's let them out and the receiver's let them in."""
 import struct
 from typing import TYPE_CHECKING
 
+from . import prm
 from .fabric import Address
 from .flow_namespace import RDMA_RX, RDMA_TX
 from .headers import ROCE_V2_IPV4, ROCE_V2_IPV6, grh
-from .packet import IPV4, IPV6, ROCE_PORT, Packet
+from .packet import IPV4, IPV6, ROCE_PORT, Headers, Packet
 
 if TYPE_CHECKING:
     from .datapath import DataPath
@@ -32,11 +33,27 @@ def frame(source: 'DataPath', address: Address, sgid_index: int, qpn: int, sport
     return ethernet + struct.pack('>H', IPV6) + header.data + udp + bth
 
 
+def infiniband_packet(qpn: int, sqn: int) -> Packet:
+    """A packet of an InfiniBand port: there are no Ethernet or IP headers in it to match, but its transport header."""
+    packet = Packet(bytes(_BTH), sqn)
+    packet._headers = Headers()
+    view = prm.new('fte_match_param')
+    misc = view.sub('misc_parameters')
+    misc['source_sqn'] = sqn
+    if misc.has('bth_dst_qp'):
+        misc['bth_dst_qp'] = qpn
+    packet._key = int.from_bytes(view.buf, 'big')
+    return packet
+
+
 def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int, sport: int = 0) -> bool:
-    """Whether a RoCE packet gets from one port to the other."""
+    """Whether an RDMA packet gets from one port to the other."""
     leaves, enters = RDMA_TX in source.card.flow_roots, RDMA_RX in target.card.flow_roots
     if not leaves and not enters:
         return True
+    if source.card.link_layer == 'ib':
+        return (not leaves or bool(source.steering.walk(RDMA_TX, infiniband_packet(qpn, qpn)))) and (
+            not enters or bool(target.steering.walk(RDMA_RX, infiniband_packet(qpn, 0))))
     data = frame(source, address, sgid_index, qpn, sport)
     return (not leaves or bool(source.steering.walk(RDMA_TX, Packet(data, qpn)))) and (
         not enters or bool(target.steering.walk(RDMA_RX, Packet(data))))

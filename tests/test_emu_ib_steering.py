@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Flow tables of InfiniBand ports: those of RDMA traffic at work, and which others there are."""
+import pytest
+from emu_dp_guest import UD, Guest, GuestCq, GuestQp, av, connected, raddr, sge
+from mlx5emu import flow
+from mlx5emu.flow_namespace import NIC_RX, NIC_TX, RDMA_RX, RDMA_TX
+from mlx5emu.wqe import Op, Syndrome
+
+MISC = 2
+
+
+def rule(g: Guest, kind: int, action: int, enable: int = 0, **match: int) -> None:
+    """A root table with one rule; ``match`` names miscellaneous parameters."""
+    t = g.cmd('CREATE_FLOW_TABLE', table_type=kind, **{'flow_table_context.log_size': 4, 'flow_table_context.level': 10})['table_id']
+    group = g.cmd('CREATE_FLOW_GROUP', table_type=kind, table_id=t, start_flow_index=0, end_flow_index=15, match_criteria_enable=enable,
+                  **{f'match_criteria.misc_parameters.{k}': 0xffffff for k in match})['group_id']
+    g.cmd('SET_FLOW_TABLE_ENTRY', table_type=kind, table_id=t, flow_index=0, **{
+        'flow_context.group_id': group, 'flow_context.action': action,
+        **{f'flow_context.match_value.misc_parameters.{k}': v for k, v in match.items()}})
+    g.cmd('SET_FLOW_TABLE_ROOT', table_type=kind, table_id=t)
+
+
+@pytest.mark.parametrize('kind', [RDMA_RX, RDMA_TX])
+def test_a_rule_for_everything_drops(kind: int) -> None:
+    """Nothing is acknowledged any more."""
+    g = Guest(profile='connectx7')
+    memory = g.alloc(4096)
+    key = g.mkey(memory, 4096)
+    a, _ = connected(g)
+    rule(g, kind, flow.DROP)
+    a.post_send(Op.WRITE, raddr(memory, key), sge(memory + 64, 8, key))
+    g.run(300)
+    assert a.scq.poll()[0]['syndrome'] == Syndrome.RETRY_EXCEEDED
+    assert g.card.internal_errors == 0
+
+
+def test_a_rule_for_one_queue() -> None:
+    """The transport header tells which queue a packet is for; datagrams are matched too."""
+    g = Guest(profile='connectx7')
+    memory = g.alloc(4096)
+    key = g.mkey(memory, 4096)
+    qps = [GuestQp(g, UD, rcq=GuestCq(g)) for _ in range(3)]
+    for qp in qps:
+        qp.connect(0)
+        qp.post_recv((memory, 400, key))
+    rule(g, RDMA_RX, flow.DROP, MISC, bth_dst_qp=qps[1].number)
+    for qp in qps[1:]:
+        qps[0].post_send(Op.SEND, av(qp.number), sge(memory + 1024, 8, key))
+    assert [len(qp.rcq.poll()) for qp in qps] == [0, 0, 1]
+    assert g.card.internal_errors == 0
+
+
+def test_which_tables_there_are() -> None:
+    """Receive tables for IPoIB, none for frames that are sent."""
+    g = Guest(profile='connectx7')
+    table = {'flow_table_context.log_size': 4}
+    assert [g.fails('CREATE_FLOW_TABLE', table_type=kind, **table) for kind in (NIC_RX, NIC_TX, RDMA_RX, RDMA_TX)] == [
+        'OK', 'BAD_PARAM', 'OK', 'OK']
