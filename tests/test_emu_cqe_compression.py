@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """CQE compression: sessions as the driver takes them apart, what ends one, and what a CQ may ask for."""
 import pytest
-from emu_dp_guest import PAGE, CommandError, Guest, GuestCq, GuestQp, connected, inline, sge
+from emu_dp_guest import PAGE, CommandError, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
 from mlx5emu import prm
 from mlx5emu.cqe_compression import CHECKSUM, CHECKSUM_STRIDE_INDEX, HASH, MAX_SESSION, mini
 from mlx5emu.wqe import ETH_CQE, Op
@@ -164,6 +164,20 @@ def test_two_queues(guest: Guest) -> None:
     burst(c, 3)
     assert [x['qpn'] for x in scq.poll()] == [a.number] * 3 + [c.number] * 3
     assert scq.sessions == [3, 3]
+
+
+def test_shared_queue_out_of_order(guest: Guest) -> None:
+    """Receive completions of a session are of one WQE after the other: where a shared queue's are not, it ends."""
+    rmp, rcq = GuestRmp(guest), CompressedCq(guest)
+    for at, following in ((0, 1), (1, 4), (4, 5), (5, 2)):
+        guest.write(rmp.buf + at * rmp.stride + 2, following.to_bytes(2, 'big'))
+    base = guest.alloc(PAGE)
+    key = guest.mkey(base, PAGE)
+    for at in (0, 1, 4, 5, 2):
+        rmp.post((base, 512, key), index=at)
+    a, b = connected(guest, scq=GuestCq(guest), rcq=rcq, srqn=rmp.number)
+    burst(a, 5)
+    assert [c['wqe_counter'] for c in rcq.poll()] == [0, 1, 4, 5, 2] and rcq.sessions == [2, 2, 1]
 
 
 def test_round_and_round(guest: Guest) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The crypto engine: logins, encryption keys, and what is encrypted between memory and wire."""
 import importlib
+import json
 import random
 import struct
 
@@ -88,6 +89,20 @@ def test_ciphers() -> None:
     assert aes.unwrap(kek, aes.wrap(kek, key)) == key
     with pytest.raises(aes.WrapError):
         aes.unwrap(kek, bytes(24))
+
+
+def test_details_of_the_tests(guest: Guest) -> None:
+    """What rdma-core's tests are given opens a session, is a key, and is what that key encrypts."""
+    details = json.loads(commissioning.test_details())[0]
+    credential, wrapped, wide = (struct.pack(f'!{n}Q', *details[name]) for name, n in (
+        ('credential', 6), ('wrapped_key', 5), ('wrapped_256_bits_key', 9)))
+    assert create(guest, CRYPTO_LOGIN, 'crypto_login_obj', credential=credential)[0] == 'OK'
+    numbers = [create(guest, DEK, 'data_encryption_key', key=raw.ljust(128, b'\0'), key_size=size, key_purpose=3, pd=guest.pd)[1]
+               for size, raw in enumerate((wrapped, wide))]
+    keys = [guest.card.general_objects.find(n).key for n in numbers]
+    assert keys == [struct.pack('8I', *details['plaintext_key']), struct.pack('16I', *details['plaintext_256_bits_key'])]
+    for n in (512, 1024):
+        assert struct.pack(f'!{n // 8}Q', *details[f'encrypted_data_for_{n}_c']) == enc(b'c' * n, key=keys[0])
 
 
 @pytest.mark.parametrize(('fields', 'status'), [
@@ -336,10 +351,25 @@ def test_not_configured(guest: Guest) -> None:
     t.out(data_of(512), 512)
     assert t.failed() == Syndrome.LOCAL_PROT
     t = Traffic(Guest())
+    t.set(512, signature_bsf(wire=domain_dif(psv(t.a, 1))))
+    t.out(data_of(512), 512)
+    assert t.failed() == Syndrome.LOCAL_PROT
+    t = Traffic(Guest())
     t.set(512, crypto_bsf(t.dek))
     assert destroy(t.g, DEK, t.dek) == 0
     assert t.out(data_of(512), 512) == bytes(512)
     assert t.failed() == Syndrome.LOCAL_PROT
+
+
+def test_begins_at_a_unit(guest: Guest) -> None:
+    """An offset has the tweak of its unit; one inside a unit is refused."""
+    t = Traffic(guest)
+    t.set(1024, crypto_bsf(t.dek))
+    guest.write(t.memory, data_of(1024))
+    t.b.post_send(Op.READ, raddr(512, t.key), sge(t.far, 512, t.far_key))
+    assert guest.read(t.far, 512) == enc(data_of(1024))[512:]
+    t.b.post_send(Op.READ, raddr(16, t.key), sge(t.far, 512, t.far_key))
+    assert t.b.scq.poll()[-1]['syndrome'] == Syndrome.REMOTE_ACCESS
 
 
 @pytest.mark.parametrize(('given', 'works'), [(b'\1' * 8, True), (b'\2' * 8, False)])

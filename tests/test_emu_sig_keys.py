@@ -2,7 +2,6 @@
 """Making keys with byte stream formats and PSVs: what is refused, whose they are, and formats of noise."""
 import random
 import struct
-from array import array
 
 import pytest
 from emu_dp_guest import PAGE, Guest, GuestCq, connected, raddr, sge
@@ -166,13 +165,8 @@ def test_below_another_key(guest: Guest) -> None:
     base = guest.alloc(PAGE)
     plain, key, upper = guest.mkey(base, PAGE), indirect_key(guest), indirect_key(guest, bsf_octowords=0)
     configure(a, key, [(base, 512, plain)], signature_bsf(wire=domain_dif(psv(a, 1 << 60))))
-    klm = struct.pack('>IIQ', 512, key, 0).ljust(64, b'\0')
-    mkey = guest.card.mkeys.find(upper >> 8)
-    entries = array('Q', klm)
-    entries.byteswap()
-    mkey.store(0, entries)
-    mkey.mkc[0], mkey.mkc[2] = 0, 0x1c
-    mkey.length = 512
+    configure(a, upper, [(0, 512, key)], on=False)
+    assert [c['opcode'] for c in a.scq.poll()] == [0, 0, 0]
     a.post_send(Op.WRITE, raddr(base, plain), sge(0, 512, upper))
     assert a.scq.poll()[-1]['syndrome'] == Syndrome.LOCAL_PROT
 

@@ -272,6 +272,8 @@ def test_access_from_the_middle(guest: Guest) -> None:
     wire = protect(data, 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567 + k))
     p.b.post_send(Op.READ, raddr(520, p.key), sge(p.far, 1040, p.far_key))
     assert guest.read(p.far, 1040) == wire[520:]
+    p.b.post_send(Op.WRITE, raddr(520, p.key), sge(p.far, 1040, p.far_key))
+    assert not signature_errors(p.a.rcq.poll()) and guest.read(p.memory, 1536) == data
     p.a.post_send(Op.WRITE, raddr(p.far, p.far_key), sge(8, 520, p.key))
     assert [c for c in p.a.scq.poll() if c['opcode'] == 13][0]['syndrome'] == Syndrome.LOCAL_PROT
 
@@ -306,6 +308,22 @@ def test_switched_off(guest: Guest) -> None:
     assert p.out(520) == data_of(512) + bytes(8)
     configure(p.a, p.key, [(p.memory, 520, p.plain)])
     assert p.out(520)[512:] == dif_bytes(data_of(512), 0xabcd, 0x01234567)
+
+
+@pytest.mark.parametrize('kind', [0, CRC32])
+def test_first_block_starts_from_the_psv(guest: Guest, kind: int) -> None:
+    """As the driver does it, who gives the guard's seed to the PSV alone; later blocks start from the format's."""
+    p = Pair(guest)
+    number = psv(p.a, DIF)
+    p.set(signature_bsf(wire=domain_crc(number, CRC32, seed=0) if kind else domain_dif(number, seed=0)), 1024)
+    data = data_of(1024)
+    guest.write(p.memory, data)
+    if kind:
+        set_psv(p.a, number, ONES32)
+        wire = protect(data, 512, lambda part, k: crc_bytes(CRC32, part, ones=not k))
+    else:
+        wire = protect(data, 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567 + k, 0 if k else 0xffff))
+    assert p.out(len(wire)) == wire
 
 
 def test_pieces_of_memory(guest: Guest) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from mlx5emu import control, initramfs, kernel_log, suite
+from mlx5emu import bench, control, initramfs, kernel_log, suite
 from mlx5emu.bench import FaultError, parse_fault
 from mlx5emu.machine import Machine, MachineError
 from mlx5emu.status import Status
@@ -191,3 +191,20 @@ def test_control_outside_a_guest() -> None:
         assert not control.available()
         with pytest.raises(FileNotFoundError):
             control.call("objects")
+
+
+def test_suite_on_other_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that want another card run on it after the others, and only they; what they do there counts."""
+    plaintext = "The device does not support plaintext DEK"
+    outcomes = {"tests.a.A.x": suite.Outcome("skipped", plaintext, 1), "tests.a.A.y": suite.Outcome("ok", "", 1),
+                "tests.b.B.z": suite.Outcome("skipped", "no card", 1)}
+    asked = []
+
+    def run(machine: object, options: bench.Options, patterns: list[str], name: str) -> tuple[list[str], dict[str, suite.Outcome]]:
+        asked.append((options.caps, patterns))
+        return patterns, {i: suite.Outcome("ok", "", 2) for i in patterns}
+    monkeypatch.setattr(suite, "run", run)
+    lines = suite.run_on_other_cards(None, bench.Options(caps=["a.b=1"]), outcomes)  # type: ignore[arg-type]
+    assert asked == [(["a.b=1", *suite.OTHER_CARDS[plaintext]], ["tests.a.A.x"])]
+    assert [o.how for o in outcomes.values()] == ["ok", "ok", "skipped"]
+    assert len(lines) == 1 and "--cap crypto.wrapped_import_method=0" in lines[0] and "a.A.x" in lines[0]
