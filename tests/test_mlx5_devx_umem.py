@@ -392,35 +392,6 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
                 umem.close()
                 umem.close()
 
-    def test_u9_u10_export_and_import(self):
-        """U9, U10: short, long and garbage data is refused; an import closes without touching the owner's umem."""
-        with self.umem(LENGTH) as umem:
-            try:
-                data = umem.export()
-            except PyverbsRDMAError as ex:
-                # rdma-core before 65 has no such call.
-                self.assertEqual(ex.error_code, errno.EOPNOTSUPP)
-                self.refused(errno.EOPNOTSUPP, Mlx5DevxUmem.get_export_size)
-                self.refused(errno.EOPNOTSUPP, Mlx5DevxUmem.import_umem, self.ctx, bytes(8))
-                return
-            self.assertEqual(len(data), Mlx5DevxUmem.get_export_size())
-            # Four zero bytes are a right checksum of nothing: only the length tells.
-            for wrong in (b'', bytes(4), data[:-1], data + b'\0', bytes(len(data)), os.urandom(len(data)), b'\xff' * len(data)):
-                self.wrong(Mlx5DevxUmem.import_umem, self.ctx, wrong)
-            for thing in (None, 7, 'text'):
-                self.assertRaises(TypeError, Mlx5DevxUmem.import_umem, self.ctx, thing)
-            ctx = Context(cmd_fd=os.dup(self.ctx.cmd_fd))
-            twin = Mlx5DevxUmem.import_umem(ctx, data)
-            self.assertEqual((twin.umem_id, twin.is_imported, twin.size, twin.addr), (umem.umem_id, True, 0, 0))
-            str(twin), repr(twin)
-            self.assertRaises(BufferError, memoryview, twin)
-            self.assertFalse(hasattr(twin, 'dereg'))
-            twin.close()
-            again = Mlx5DevxUmem.import_umem(ctx, data)
-            ctx.close()
-            self.assertTrue(again.closed)
-            self.assert_live('umem', 1)
-
     def test_g1_context_closed_underneath(self):
         """G1: a context that forgot its umems when one refused, and was closed then: only what is ours is released."""
         class Stubborn(Mlx5DevxUmem):

@@ -120,7 +120,7 @@ def test_exporters_of_other_devices(tmp_path: Path) -> None:
     assert sorted(found) == ["bochs-drm", "vgem"]
     for code, said in found["bochs-drm"]:
         assert code == errno.ENOSYS
-        assert "exporter does not let a device have its memory" in said
+        assert "exporter cannot pin its memory" in said
     assert found["vgem"] == [[0, ""], [0, ["Python", "card"]], [0, ""], [0, ""]]
 
 

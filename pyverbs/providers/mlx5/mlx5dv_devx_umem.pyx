@@ -460,7 +460,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         elif err == EBADF:
             text += '. It is not an open file descriptor'
         elif dmabuf and err in (EOPNOTSUPP, ENOSYS):
-            text += ('. The exporter does not let a device have its memory, or not pinned: ask it for a buffer in system memory; or '
+            text += ('. The exporter cannot pin its memory, or keeps it from other devices: ask it for a buffer in system memory; or '
                      'the kernel has no such dma-buf support')
         elif err == EOPNOTSUPP:
             text += f'. comp_mask {umem_in.comp_mask:#x} is not supported, or this is not an mlx5 device'
