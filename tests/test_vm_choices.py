@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Device memory on other kernels, another rdma-core and another card than the default, each set up and run as a user would.
+"""Device memory, and umems that two processes share, on other kernels, another rdma-core and another card than the default, each
+set up and run as a user would.
 
 What one combination alone shows: an old kernel that does not know a type which the card has, dma-bufs of MEMIC, which take a new
 kernel and a new library, and a card that lacks types.
@@ -31,8 +32,9 @@ DM, CAPS = "tests/test_mlx5_dm.py", "tests/test_mlx5_dm_caps.py"
     # Linux 6.1: ENCAP_SW_ICM is refused by the kernel, and the text says that the kernel is too old.
     pytest.param(["--kernel", "oldstable"], [f"{DM}::Mlx5DMAllocTest", CAPS], 17, id="Linux of Debian 12"),
     pytest.param(["--rdma-core", "65.0", "--kernel", "backports"],
-                 ["tests/test_mlx5_dm_dmabuf.py", f"{DM}::Mlx5DMOpAddrTest", f"{DM}::Mlx5DMImportTest", "tests/test_mlx5_dm_drop_in.py"],
-                 25, id="rdma-core 65.0 and the newest Linux"),
+                 ["tests/test_mlx5_dm_dmabuf.py", f"{DM}::Mlx5DMOpAddrTest", f"{DM}::Mlx5DMImportTest", "tests/test_mlx5_dm_drop_in.py",
+                  "tests/test_mlx5_devx_umem_share.py"],
+                 29, id="rdma-core 65.0 and the newest Linux"),
     pytest.param(["--profile", "connectx5"], [f"{DM}::Mlx5DMAllocTest", f"{DM}::Mlx5DMCopyTest", CAPS], 25, id="ConnectX-5"),
 ])
 def test_device_memory(words: list[str], files: list[str], least: int) -> None:
