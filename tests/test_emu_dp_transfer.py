@@ -216,6 +216,30 @@ def test_scatter_to_cqe_checks_the_room(guest: Guest) -> None:
     assert only(b.rcq.poll())['syndrome'] == Syndrome.LOCAL_LENGTH
 
 
+@pytest.mark.parametrize(('cs_req', 'cqe_sz', 'n', 'where'), [
+    (0, 0, 8, 'buffer'), (0x11, 0, 32, 32), (0x11, 0, 33, 'buffer'), (0x22, 1, 33, 64), (0x22, 1, 65, 'buffer'), (0x22, 0, 33, 'buffer')])
+def test_scatter_to_the_requesters_cqe(guest: Guest, cs_req: int, cqe_sz: int, n: int, where: int | str) -> None:
+    """What reads and atomics fetch goes into the CQE likewise, when one is asked for; else to the buffer."""
+    src, dst, key = buffers(guest)
+    cq = GuestCq(guest, cqe_sz=cqe_sz)
+    a, b = GuestQp(guest, scq=cq, cs_req=cs_req), GuestQp(guest)
+    a.connect(b.number)
+    b.connect(a.number)
+    a.post_send(Op.READ, raddr(src, key), sge(dst, n, key))
+    got = only(cq.poll())
+    assert (got['opcode'], got['byte_cnt'], got['format']) == (0, n, {32: 1, 64: 2}.get(where, 0))
+    assert guest.read(dst, 80) == (PATTERN[:n].ljust(80, b'\0') if where == 'buffer' else bytes(80))
+    assert where != 32 or got.buf[:n] == PATTERN[:n]
+    assert where != 64 or guest.read(cq.buf, n) == PATTERN[:n]
+    a.post_send(Op.READ, raddr(src, key), sge(dst + 128, n, key), flags=0)
+    assert guest.read(dst + 128, n) == PATTERN[:n] and cq.poll() == []
+    a.post_send(Op.FA, raddr(dst + 256, key), atomic(5), sge(dst + 264, 8, key))
+    got = only(cq.poll())
+    assert got['format'] == int(bool(cs_req)) and guest.read(dst + 256, 8) == (5).to_bytes(8, 'little')
+    a.post_send(Op.READ, raddr(src, 0x666), sge(dst, 8, key))
+    assert only(cq.poll())['syndrome'] == Syndrome.REMOTE_ACCESS
+
+
 # ---- what goes wrong
 
 def test_receiver_not_ready(guest: Guest) -> None:

@@ -117,7 +117,7 @@ class Qp(Object):
         self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path['src_addr_index'], path['pkey_index']
         self.port = path['vhca_port_num'] or 1
         self.block_lb_mc = bool(c['block_lb_mc'])
-        self.cs_res = c['cs_res']
+        self.cs_res, self.cs_req = c['cs_res'], c['cs_req']
         self.q_counter = c['counter_set_id']
         self.drain_sigerr = bool(c['drain_sigerr'])
 

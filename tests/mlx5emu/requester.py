@@ -17,6 +17,7 @@ from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, U
 from .rate_limit import spend, wait
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
 from .roce_steering import passes
+from .scatter_cqe import CqeData, fits, place
 from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
 from .umr import BindError, update
 from .wqe import (
@@ -85,6 +86,8 @@ class Requester:
         self.datapath = datapath
         self.card: Card = datapath.card
         self.responder = datapath.responder
+        #: What the WQE at hand fetched for its CQE.
+        self._fetched: bytes | bytearray = b''
         #: Work of the WQE at hand beyond copying, in bytes.
         self.work = 0
         both: dict[int, Handler] = {Op.NOP: self._nop, Op.UMR: self._umr, Op.SET_PSV: self._set_psv}
@@ -204,8 +207,13 @@ class Requester:
         if tries[0] or tries[1] or ring.faults:
             ring.fresh()
         if flags & CTRL_CQ_UPDATE and ring.cq is not None:
-            ring.cq.push(CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index),
-                         CqeOp.REQ << 4, False)
+            body = CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index)
+            if self._fetched:
+                body, op_own, wide = place(body, CqeOp.REQ << 4, bytes(self._fetched))
+                self._fetched = b''
+                ring.cq.push(body, op_own, False, wide)
+            else:
+                ring.cq.push(body, CqeOp.REQ << 4, False)
         return n
 
     def complete_nop(self, qp: Any, index: int) -> None:
@@ -490,9 +498,20 @@ class Requester:
         sink, n = self.gather(qp, wqe, pos + 16, LOCAL_WRITE)
         if n > qp.max_message:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
-        target.responder.read(peer, rkey, raddr, sink, n, srqn)
+        if n and self._into_cqe(qp, n, flags):
+            room = CqeData(n)
+            target.responder.read(peer, rkey, raddr, [(room, 0, n)], n, srqn)
+            self._fetched = room.data
+        else:
+            target.responder.read(peer, rkey, raddr, sink, n, srqn)
         self._sent(qp, peer, n)
         return n
+
+    @staticmethod
+    def _into_cqe(qp: Any, n: int, flags: int) -> bool:
+        """Whether what a WQE fetches goes into its CQE."""
+        cq = qp.sq.cq
+        return bool(qp.cs_req and flags & CTRL_CQ_UPDATE and cq is not None and fits(qp.cs_req, cq.cqe_size, n))
 
     def _atomic(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         peer, target, pos, srqn = self._peer(qp, wqe)
@@ -520,7 +539,10 @@ class Requester:
         if n != 8:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'atomic operand is 8 bytes')
         old = target.responder.atomic(peer, rkey, raddr, change, srqn)
-        copy([(InlineData(old), 0, 8)], sink, 8)
+        if self._into_cqe(qp, 8, flags):
+            self._fetched = old
+        else:
+            copy([(InlineData(old), 0, 8)], sink, 8)
         self._sent(qp, peer, 8)
         return 8
 

@@ -7,9 +7,10 @@ from .dma import DmaError
 from .mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
 from .page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, Place, RemoteFault
 from .qp import DCT, RC, RECEIVING, XRC
+from .scatter_cqe import fits, place
 from .transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_all
 from .umr import invalidate
-from .wqe import CQE, DATA, ERROR_CQE, INLINE_32, INLINE_64, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
+from .wqe import CQE, DATA, ERROR_CQE, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
 
 if TYPE_CHECKING:
     from .card import Card
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from .datapath import DataPath
     from .srq import Srq
     from .work_queue import ReceiveRing
-
-#: cs_res of the context: which receive data go into the CQE.
-SCATTER_64 = 0x2
 
 #: Transports whose requester waits while a page of the receiving side is brought in.
 PAGING = (RC, XRC, DCT)
@@ -176,8 +174,7 @@ class Responder:
 
     def scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run], n: int) -> bytes:
         """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the context says so."""
-        into_cqe = qp.cs_res and cq is not None and (
-            n <= 32 or (n <= 64 and qp.cs_res & SCATTER_64 and cq.cqe_size == 128))
+        into_cqe = qp.cs_res and cq is not None and fits(qp.cs_res, cq.cqe_size, n)
         sink: list[Run] = []
         left, pos, end = n, ring.skip, len(wqe)
         while left and pos < end:
@@ -223,14 +220,7 @@ class Responder:
                 imm = d.pkey
             body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn, user_index, imm, 0, 0, 0, n,
                             self.datapath.timestamp(), qp.number, index)
-        wide = b''
-        if inline:
-            if len(inline) <= 32:
-                body = inline.ljust(32, b'\0') + body[32:]
-                op_own |= INLINE_32
-            else:
-                wide = inline.ljust(64, b'\0')
-                op_own |= INLINE_64
+        body, op_own, wide = place(body, op_own, inline)
         cq.push(body, op_own, solicited, wide)
 
     def _refuse(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int, local: int, remote: int,
