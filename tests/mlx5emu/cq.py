@@ -206,7 +206,7 @@ def create_cq(card: 'Card', cmd: Command) -> None:
     c = cmd.inp.sub('cq_context')
     log_size, cqe_size = _size(card, c)
     eq = card.eqs.get(c['c_eqn_or_apu_element'])
-    card.uars.get(c['uar_page'])
+    card.uars.get(c['uar_page'], cmd.uid)
     dbr_umem = card.umems.get(c['dbr_umem_id'], cmd.uid) if c['dbr_umem_valid'] else None
     dbr = doorbell_record(dbr_umem, c['dbr_addr'])
     buf, umem = _buffer(card, cmd, cmd.uid, c, cqe_size << log_size)

@@ -193,7 +193,7 @@ def create_qp(card: 'Card', cmd: Command) -> None:
             raise Status('BAD_PARAM', 'tag matching is for RC')
         qp.srq = srq
     if has_sq:
-        card.uars.get(c['uar_page'])
+        card.uars.get(c['uar_page'], cmd.uid)
     rq_bytes = 1 << (rq_log + rq_stride) if has_rq and rq_type == RQ_RING else 0
     sq_bytes = 64 << sq_log if has_sq else 0
     umem = dbr_umem = None

@@ -142,7 +142,7 @@ def create_sq(card: 'Card', cmd: Command) -> None:
     cq = card.cqs.get(c['cqn'], cmd.uid)
     pd = card.pds.get(wq['pd'], cmd.uid) if wq['pd'] else None
     tis = card.tises.get(c['tis_num_0'], cmd.uid) if c['tis_lst_sz'] else None
-    card.uars.get(wq['uar_page'])
+    card.uars.get(wq['uar_page'], cmd.uid)
     pacing = card.packet_pacing.limits(c['packet_pacing_rate_limit_index'], cmd.uid)
     group = scheduling.group(card, c['qos_queue_group_id'], cmd.uid)
     sq = Sq(card, _context(cmd))
