@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Builds and runs bench/verbs_messages.c on whatever device is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pyverbs
+
+SOURCE = Path(__file__).parent / "bench" / "verbs_messages.c"
+
+
+class Rate(NamedTuple):
+    """One row: what was posted, how many at a time, and messages a second."""
+
+    operation: str
+    size: int
+    batch: int
+    rate: float
+
+
+def measure(seconds: float) -> list[Rate]:
+    """Run each kind of message for some seconds.
+
+    :raises subprocess.CalledProcessError: the program cannot be built, or a message failed; what it said is on standard error
+    """
+    # What the library in use was built with: .../python/pyverbs/__init__.py
+    build = Path(pyverbs.__path__[0]).parents[1]
+    with tempfile.TemporaryDirectory() as directory:
+        program = os.path.join(directory, "verbs_messages")
+        subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-o", program, SOURCE, f"-I{build}/include", f"-L{build}/lib", "-libverbs"],
+                       check=True)
+        lines = subprocess.run([program, str(seconds)], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    rows = [line.split() for line in lines]
+    return [Rate(op, int(size), int(batch), int(done) / float(took)) for op, size, batch, done, took in rows]
