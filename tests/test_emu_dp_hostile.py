@@ -167,3 +167,35 @@ def test_many_queues_are_given_back(guest: Guest) -> None:
         state = (guest.card.memory.used, guest.card.objects())
         assert start in (None, state), k
         start = state
+
+
+def test_timers_of_queues_that_are_gone(guest: Guest) -> None:
+    """A queue that waits for hours for an answer, reset and made to wait again and again, leaves no heap of timers."""
+    clock = [0]
+    guest.card.now = lambda: clock[0]
+    a = GuestQp(guest)
+    for _ in range(200):
+        a.to_init()
+        a.to_rtr(0xfff0)
+        a.to_rts(**{'retry_count': 7, 'primary_address_path.ack_timeout': 31})
+        a.post_send(Op.SEND, inline(b'is anybody there?'))
+        guest.cmd('2RST_QP', qpn=a.number)
+        a.posted = 0
+        clock[0] += 10_000_000
+        guest.card.run_timers()
+    assert len(guest.card._timers) < 50
+
+
+def test_a_long_wait_is_as_long(guest: Guest) -> None:
+    """An answer that may take 4.3 seconds is not missed before, though no timer runs so long."""
+    clock = [0]
+    guest.card.now = lambda: clock[0]
+    a = GuestQp(guest)
+    a.to_init()
+    a.to_rtr(0xfff0)
+    a.to_rts(**{'retry_count': 1, 'primary_address_path.ack_timeout': 20})
+    a.post_send(Op.SEND, inline(b'is anybody there?'))
+    while not (found := a.scq.poll()):
+        clock[0] += guest.card.run_timers() or 1_000_000
+    assert found[0]['syndrome'] == Syndrome.RETRY_EXCEEDED
+    assert 0 <= clock[0] - (4096 << 20) < 10_000_000

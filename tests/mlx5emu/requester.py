@@ -61,6 +61,7 @@ RNR_TIMER_US = (655360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 96
                 20480, 30720, 40960, 61440, 81920, 122880, 163840, 245760, 327680, 491520)
 #: Bounds of the waiting times, in ns: Python has no use for ten microseconds, and a test none for minutes of "for ever".
 MIN_WAIT_NS, FOREVER_WAIT_NS = 200_000, 20_000_000
+LONGEST_SLEEP_NS = 250_000_000
 _FETCHING = frozenset((Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA))
 #: What may wait for a page; a UMR's own list may not.
 PAGED_OPS = _FETCHING | {Op.SEND, Op.SEND_IMM, Op.SEND_INVAL, Op.WRITE, Op.WRITE_IMM}
@@ -149,12 +150,18 @@ class Requester:
 
     def _later(self, qp: Any, delay_ns: int) -> None:
         epoch = qp.epoch
+        # In steps: a timer whose queue was reset meanwhile must not stay for hours, or resets would pile them up.
+        left = delay_ns - LONGEST_SLEEP_NS
 
         def again() -> None:
-            if qp.epoch == epoch:
+            if qp.epoch != epoch:
+                return
+            if left > 0:
+                self._later(qp, left)
+            else:
                 qp.sq.waiting = qp.sq.scheduled = False
                 self.datapath.guarded(self.run, qp)
-        self.card.call_later(delay_ns, again)
+        self.card.call_later(min(delay_ns, LONGEST_SLEEP_NS), again)
 
     def _one(self, qp: Any, ring: 'SendRing') -> int:
         """The WQE at the head; bytes moved."""
