@@ -473,9 +473,11 @@ def test_udp_source_port() -> None:
 
 
 def test_switch_without_ports(bench: Bench) -> None:
-    """The function manages its switch, which offers no tables; so the driver can tell its mode."""
-    for kind in (8, 9):
-        out = bench.g.cmd('QUERY_HCA_CAP', op_mod=kind << 1 | 1, out_len=16 + 4096)
-        assert not any(out.buf[16:])
+    """The function manages its switch, which has tables but neither virtual functions nor access lists; so the driver can tell its mode."""
+    out = bench.g.cmd('QUERY_HCA_CAP', op_mod=9 << 1 | 1, out_len=16 + 4096)
+    assert not any(out.buf[16:])
+    out = prm.view('flow_table_eswitch_cap', bench.g.cmd('QUERY_HCA_CAP', op_mod=8 << 1 | 1, out_len=16 + 4096).buf, 16)
+    assert [out[f'flow_table_properties_{t}.ft_support'] for t in ('nic_esw_fdb', 'esw_acl_ingress', 'esw_acl_egress')] == [1, 0, 0]
+    assert not out['flow_table_properties_nic_esw_fdb.reformat']
     assert bench.card.caps.get('eswitch_manager') == 1
-    assert bench.g.fails('CREATE_FLOW_TABLE', table_type=4) == 'BAD_PARAM'
+    assert bench.g.fails('CREATE_FLOW_TABLE', table_type=3) == 'BAD_PARAM'

@@ -261,7 +261,7 @@ def test_flow_entries(eth) -> None:
 
 def test_flow_tables_and_groups_refused(eth, ib) -> None:
     assert status(ib, 'CREATE_FLOW_TABLE', {'table_type': 1}) == 'BAD_PARAM', 'InfiniBand ports send no frames'
-    for fields in ({'table_type': 4}, {'vport_number': 1}, {'flow_table_context.log_size': 21}, {'flow_table_context.sw_owner': 1}):
+    for fields in ({'table_type': 3}, {'vport_number': 1}, {'flow_table_context.log_size': 21}, {'flow_table_context.sw_owner': 1}):
         assert status(eth, 'CREATE_FLOW_TABLE', fields) == 'BAD_PARAM'
     assert status(eth, 'CREATE_FLOW_TABLE', {'flow_table_context.table_miss_action': 1, 'flow_table_context.table_miss_id': 5}) == 'BAD_RES'
     t = table(eth)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import cqe_compression, firmware_icm, header_rewrite, memic, prm, prm_ste, ste_v1, virtio_net_q
+from .flow_namespace import UPLINK
 from .status import Status
 
 PAGE_SIZE = 4096
@@ -305,6 +306,18 @@ def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
     return out
 
 
+def _eswitch_flow_table(profile: Profile, vhca_id: int) -> dict[str, int]:
+    """The switch between the function and the wire: tables of firmware and of software, without tunnels."""
+    nic = _flow_table(profile, True, vhca_id)
+    prefix, able = 'flow_table_properties_nic_receive.', 'flow_table_properties_nic_esw_fdb.'
+    out = {able + k.removeprefix(prefix): v for k, v in nic.items()
+           if k.startswith(prefix) and 'reformat' not in k and not k.endswith('decap')}
+    for k, side, drop in ((0, 'rx', firmware_icm.DROP_RX), (1, 'tx', firmware_icm.DROP_TX)):
+        out[f'sw_steering_fdb_action_drop_icm_address_{side}'] = firmware_icm.address_of(vhca_id, drop)
+        out[f'sw_steering_uplink_icm_address_{side}'] = firmware_icm.address_of(vhca_id, firmware_icm.VPORT, UPLINK << 1 | k)
+    return out
+
+
 def _qos(eth: bool) -> dict[str, int]:
     """Scheduling elements of the NIC hierarchy: TSARs (bit 0) with DWRR, and queue groups (bit 4).  Pacing is for raw send queues."""
     out = {'nic_qp_scheduling': 1, 'nic_sq_scheduling': int(eth), 'nic_bw_share': 1, 'nic_rate_limit': 1, 'log_max_qos_nic_queue_group': 8,
@@ -370,6 +383,7 @@ def _values(profile: Profile, link_layer: str, vhca_id: int = VHCA_ID) -> dict[s
         'general_2': _general_2(profile),
     }
     if eth:
+        out['eswitch_flow_table'] = _eswitch_flow_table(profile, vhca_id)
         # RoCE version: bit 0 is v1, bit 2 is v2; l3_type: bit 1 IPv4, bit 2 IPv6.
         out['roce'] = {'fl_rc_qp_when_roce_enabled': 1, 'fl_rc_qp_when_roce_disabled': 1,
                        'l3_type': 6, 'roce_version': 5, 'r_roce_dest_udp_port': 4791, 'r_roce_min_src_udp_port': 0xc000,

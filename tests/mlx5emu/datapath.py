@@ -308,26 +308,48 @@ class DataPath:
     def transmit(self, queue: Any, frame: bytes) -> None:
         """A raw send queue's frame: through the transmit tables to the wire, and back to the function's own receive queues."""
         vport = self.card.vport
+        tis = queue.tis
+        domain = None if tis is None else tis.transport_domain
         for delivery in self.steering.walk(flow_namespace.NIC_TX, Packet(frame, queue.number)):
             data = delivery.packet.data
             multicast = bool(data and data[0] & 1)
             vport.count(f'transmitted_eth_{"multicast" if multicast else "unicast"}', len(data))
+            if flow_namespace.FDB in self.card.flow_roots:
+                self._switch(data, delivery.packet.sqn, domain, flow_namespace.OWN_PORT)
+                continue
             if len(self.fabric.members) > 1:
                 self.fabric.frame(self, data)
             if not vport.flags.get('disable_mc_local_lb' if multicast else 'disable_uc_local_lb'):
-                tis = queue.tis
-                self._received(data, delivery.packet.sqn, None if tis is None else tis.transport_domain)
+                self._received(data, delivery.packet.sqn, domain)
+
+    def _switch(self, frame: bytes, sqn: int, domain: int | None, port: int) -> None:
+        """A frame through the switch, whose tables say where it goes: to the wire, to the function, or nowhere.
+
+        :param port: virtual port that it comes from.
+        """
+        packet = Packet(frame, sqn)
+        packet.source_port = port
+        for delivery in self.steering.walk(flow_namespace.FDB, packet):
+            if delivery.vport == flow_namespace.OWN_PORT:
+                self._received(delivery.packet.data, sqn, domain, port)
+            elif delivery.vport == flow_namespace.UPLINK != port and len(self.fabric.members) > 1:
+                self.fabric.frame(self, delivery.packet.data)
 
     def receive_frame(self, frame: bytes) -> None:
         """A frame arrives from another port."""
         outermost = self._begin()
         try:
-            self._received(frame, 0, None)
+            if flow_namespace.FDB in self.card.flow_roots:
+                self._switch(frame, 0, None, flow_namespace.UPLINK)
+            else:
+                self._received(frame, 0, None)
         finally:
             self._done(outermost)
 
-    def _received(self, frame: bytes, sqn: int, domain: int | None) -> None:
-        for delivery in self.steering.walk(flow_namespace.NIC_RX, Packet(frame, sqn)):
+    def _received(self, frame: bytes, sqn: int, domain: int | None, port: int = flow_namespace.OWN_PORT) -> None:
+        packet = Packet(frame, sqn)
+        packet.source_port = port
+        for delivery in self.steering.walk(flow_namespace.NIC_RX, packet):
             if delivery.tir is not None:
                 self.card.vport.count(f'received_eth_{"multicast" if frame and frame[0] & 1 else "unicast"}', len(frame))
                 self.ethernet.deliver(delivery.tir, delivery.packet, domain)

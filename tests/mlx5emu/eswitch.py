@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The embedded switch, as far as there is one: the function's own virtual port and the uplink."""
+"""The embedded switch: the function's own virtual port and the uplink.
+
+As long as the driver has no root table in it (legacy mode without virtual functions), frames pass as if it were not there.
+"""
 from typing import TYPE_CHECKING
 
 from . import firmware_icm, sw_steering
 from .firmware import Command, Status, command
+from .flow_namespace import OWN_PORT, UPLINK
 
 if TYPE_CHECKING:
     from .card import Card
-
-#: Number of the uplink among virtual ports.
-UPLINK = 0xffff
 
 
 @command('QUERY_ESW_VPORT_CONTEXT')
@@ -18,7 +19,7 @@ def query_esw_vport_context(card: 'Card', cmd: Command) -> None:
     if not card.caps.get('eswitch_manager'):
         raise Status('BAD_OP', 'the function does not manage its switch')
     number = cmd.inp['vport_number']
-    if number not in (0, UPLINK) or (number and not cmd.inp['other_vport']):
+    if number not in (OWN_PORT, UPLINK) or (number and not cmd.inp['other_vport']):
         raise Status('BAD_PARAM', 'no such vport')
     c = cmd.out.sub('esw_vport_context')
     for k, side in enumerate(('rx', 'tx')):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import prm, sw_steering
 from .firmware import Command, Status, command
-from .flow_namespace import properties
+from .flow_namespace import FDB, OWN_PORT, UPLINK, properties
 from .packet import criteria_mask
 from .tables import Object
 
@@ -239,12 +239,12 @@ def query_flow_group(card: 'Card', cmd: Command) -> None:
     cmd.out.set(start_flow_index=group.start, end_flow_index=group.end, match_criteria_enable=group.enable, match_criteria=group.criteria)
 
 
-def _destination(card: 'Card', cmd: Command, kind: int, number: int) -> Object | None:
+def _destination(card: 'Card', cmd: Command, table: FlowTable, kind: int, number: int) -> Object | None:
     if kind == TO_TABLE:
         return card.flow_tables.get(number, cmd.uid)
     if kind == TO_TIR:
         return card.tirs.get(number, cmd.uid)
-    if kind in (TO_UPLINK, TO_PORT):
+    if kind in (TO_UPLINK, TO_PORT) or (kind == TO_VPORT and table.table_type == FDB and number in (OWN_PORT, UPLINK)):
         return None
     raise Status('BAD_PARAM', 'flow destination type')
 
@@ -284,7 +284,7 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
         if word[4] & 0x40:
             raise Status('BAD_PARAM', 'packet reformat of one destination is not supported')
         word = word[:4]
-        uses.append(_destination(card, cmd, word[0], int.from_bytes(word[1:], 'big')))
+        uses.append(_destination(card, cmd, table, word[0], int.from_bytes(word[1:], 'big')))
         destinations.append((word[0], int.from_bytes(word[1:], 'big')))
     for k in range(n_count):
         word = cmd.raw[at + step * n_dest + 8 * k:at + step * n_dest + 8 * k + 4]

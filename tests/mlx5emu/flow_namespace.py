@@ -8,8 +8,10 @@ from .status import Status
 if TYPE_CHECKING:
     from .card import Card
 
-#: NIC receive and transmit, and the same for RoCE packets.
-NIC_RX, NIC_TX, RDMA_RX, RDMA_TX = 0, 1, 7, 8
+#: NIC receive and transmit, the switch between virtual ports and the wire, and receive and transmit for RoCE packets.
+NIC_RX, NIC_TX, FDB, RDMA_RX, RDMA_TX = 0, 1, 4, 7, 8
+#: Virtual ports of the switch: the function's own, and the wire.
+OWN_PORT, UPLINK = 0, 0xffff
 #: Their names in the capability page.
 DIRECTIONS = {NIC_RX: 'nic_receive', NIC_TX: 'nic_transmit', RDMA_RX: 'nic_receive_rdma', RDMA_TX: 'nic_transmit_rdma'}
 
@@ -19,8 +21,11 @@ def properties(card: 'Card', table_type: int) -> prm.View:
 
     :raises Status: BAD_PARAM when the card has no such tables.
     """
-    name = DIRECTIONS.get(table_type)
-    view = card.caps.page('flow_table').sub(f'flow_table_properties_{name}') if name else None
+    if table_type == FDB and card.caps.get('eswitch_manager'):
+        view = card.caps.page('eswitch_flow_table').sub('flow_table_properties_nic_esw_fdb')
+    else:
+        name = DIRECTIONS.get(table_type)
+        view = card.caps.page('flow_table').sub(f'flow_table_properties_{name}') if name else None
     if view is None or not view['ft_support']:
         raise Status('BAD_PARAM', 'flow table type is not supported')
     return view

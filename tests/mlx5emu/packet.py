@@ -184,6 +184,8 @@ class Packet:
 
     def __init__(self, data: bytes, sqn: int = 0) -> None:
         self.sqn, self.tag = sqn, 0
+        #: Virtual port of the switch that it came from.
+        self.source_port = 0
         self.registers: dict[str, int] = {}
         self._data = data
         self._headers: Headers | None = None
@@ -201,7 +203,7 @@ class Packet:
     def copy(self) -> 'Packet':
         """The same frame for another way."""
         other = Packet(self._data, self.sqn)
-        other.tag, other.registers = self.tag, dict(self.registers)
+        other.tag, other.registers, other.source_port = self.tag, dict(self.registers), self.source_port
         other._headers, other._key = self._headers, self._key
         return other
 
@@ -224,7 +226,7 @@ class Packet:
             h, data = self.headers, self._data
             _lyr_2_4(view.sub('outer_headers'), data, h)
             misc = view.sub('misc_parameters')
-            misc['source_sqn'] = self.sqn
+            misc['source_sqn'], misc['source_port'] = self.sqn, self.source_port
             _misc(misc, data, h, 'outer')
             _tunnel(misc, data, h)
             inner = inner_headers(data, h)

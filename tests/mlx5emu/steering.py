@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import flow
-from .flow_namespace import NIC_TX, RDMA_RX, RDMA_TX
+from .flow_namespace import FDB, NIC_TX, RDMA_RX, RDMA_TX, UPLINK
 from .header_rewrite import decapsulate, modify, pop_vlan, push_vlan
 from .packet import Packet
 from .sw_steering import SoftwareSteering
@@ -18,9 +18,10 @@ _ALLOWED_BY_DEFAULT = (NIC_TX, RDMA_RX, RDMA_TX)
 
 
 class Delivery(NamedTuple):
-    """Where a packet goes: to a TIR, or out of the namespace when ``tir`` is None."""
+    """Where a packet goes: to a TIR, or out of the namespace when ``tir`` is None; out of the switch by the virtual port."""
     tir: Any
     packet: Packet
+    vport: int | None = None
 
 
 class _TooMuchError(Exception):
@@ -67,6 +68,7 @@ class Steering:
             todo += arrived.tables[::-1]
             out += [Delivery(tir, p) for tir, p in arrived.tirs]
             out += [Delivery(None, p) for p in arrived.allowed]
+            out += [Delivery(None, p, vport) for vport, p in arrived.vports]
             return
         entry = self._find(table, packet)
         if entry is None:
@@ -78,7 +80,7 @@ class Steering:
         self._apply(entry, packet)
         if entry.action & flow.DROP:
             return
-        ways = [d for d in entry.destinations if d[0] in (flow.TO_TABLE, flow.TO_TIR, flow.TO_UPLINK, flow.TO_PORT)]
+        ways = [d for d in entry.destinations if d[0] in (flow.TO_TABLE, flow.TO_TIR, flow.TO_UPLINK, flow.TO_PORT, flow.TO_VPORT)]
         if entry.action & flow.FORWARD and ways:
             # A copy for each; the first is taken up first, which a stack does last.
             for kind, number in reversed(ways):
@@ -91,8 +93,10 @@ class Steering:
                     tir = self.card.tirs.find(number)
                     if tir is not None:
                         out.append(Delivery(tir, mine))
+                elif kind == flow.TO_VPORT:
+                    out.append(Delivery(None, mine, number))
                 else:
-                    out.append(Delivery(None, mine))
+                    out.append(Delivery(None, mine, UPLINK if table.table_type == FDB else None))
         elif entry.action & flow.ALLOW or table.table_type in _ALLOWED_BY_DEFAULT:
             out.append(Delivery(None, packet))
 

@@ -31,6 +31,7 @@ OTHER_CARDS = {
 #: The same for tests that want the guest to be set up otherwise, and the script that does so there and then runs them.
 OTHER_SETTINGS = {
     "ROCE must be disabled": "guest_roce_off.sh",
+    "must be in switchdev mode": "guest_switchdev.sh",
 }
 
 

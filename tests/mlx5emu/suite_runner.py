@@ -96,7 +96,7 @@ def load(source: str) -> list[unittest.TestCase]:
     """Return rdma-core's tests, from the source tree at hand and in its own order."""
     where = os.path.join(source, "tests")
     sys.path.insert(0, where)
-    sys.argv = [sys.argv[0], "-v"]
+    sys.argv = [sys.argv[0], "-v", *os.environ.get("SUITE_ARGUMENTS", "").split()]
     spec = importlib.util.spec_from_file_location("tests", os.path.join(where, "__init__.py"), submodule_search_locations=[where])
     assert spec is not None and spec.loader is not None
     tests = importlib.util.module_from_spec(spec)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import firmware_icm, prm
 from .firmware import Command, command
-from .flow_namespace import NIC_RX, NIC_TX, properties
+from .flow_namespace import FDB, NIC_RX, NIC_TX, UPLINK, properties
 from .prm_ste import STE_SIZE
 from .status import Status
 from .ste_walk import SteWalker
@@ -88,6 +88,7 @@ class Ways:
         self.allowed: list[Packet] = []
         self.tirs: list[tuple[Any, Packet]] = []
         self.tables: list[tuple[Any, Packet]] = []
+        self.vports: list[tuple[int, Packet]] = []
 
 
 class SoftwareSteering:
@@ -104,7 +105,7 @@ class SoftwareSteering:
     def walk(self, table: Any, packet: 'Packet') -> Ways:
         """Take a packet through a software-owned table."""
         ways = Ways()
-        rx = table.table_type == NIC_RX
+        rx = table.table_type == NIC_RX or (table.table_type == FDB and packet.source_port == UPLINK)
         target = self.walker.walk(table.icm_roots[_RECEIVE if rx else _TRANSMIT], packet, rx)
         if target is not None:
             self._arrive(target, packet, rx, table.table_type, ways)
@@ -112,9 +113,11 @@ class SoftwareSteering:
 
     def _arrive(self, target: firmware_icm.Place, packet: 'Packet', rx: bool, table_type: int, ways: Ways) -> None:
         kind, number = target
-        if kind == firmware_icm.ALLOW_TX and not rx:
+        if kind == firmware_icm.ALLOW_TX and table_type == NIC_TX:
             ways.allowed.append(packet)
-        elif kind == firmware_icm.TIR and rx:
+        elif kind == firmware_icm.VPORT and table_type == FDB and number & 1 == (_RECEIVE if rx else _TRANSMIT):
+            ways.vports.append((number >> 1, packet))
+        elif kind == firmware_icm.TIR and rx and table_type == NIC_RX:
             tir = self.card.tirs.find(number)
             if tir is not None:
                 ways.tirs.append((tir, packet))
