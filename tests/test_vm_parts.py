@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from mlx5emu import bench, control, initramfs, kernel_log, suite
+from mlx5emu import bench, control, initramfs, kernel_log, suite, vm
 from mlx5emu.bench import FaultError, parse_fault
 from mlx5emu.machine import Machine, MachineError
 from mlx5emu.status import Status
@@ -99,13 +99,54 @@ def test_faults() -> None:
 
 
 def test_complaints() -> None:
-    """Warnings of the driver's count, its information and other parts' warnings do not; traces always do."""
+    """Warnings count, whoever's; information and what a guest without a card is warned of do not; traces always do."""
     assert kernel_log.is_complaint(4, "mlx5_core 0000:00:03.0: something failed")
     assert kernel_log.is_complaint(3, "infiniband mlx5_0: create_qp failed")
     assert kernel_log.is_complaint(6, "WARNING: CPU: 0 PID: 1 at mm/page_alloc.c")
     assert kernel_log.is_complaint(None, "[1.0] mlx5_core: no")
     assert not kernel_log.is_complaint(6, "mlx5_core 0000:00:03.0: firmware version: 22.35.1012")
+    assert kernel_log.is_complaint(4, "pcieport 0000:00:03.0: AER: Uncorrectable error")
+    assert kernel_log.is_complaint(None, "[   12.123456] some other part: not content")
     assert not kernel_log.is_complaint(4, "ACPI: IRQ 4 override to edge(!), high(!)")
+    assert not kernel_log.is_complaint(None, "[    0.032000] tsc: Unable to calibrate against PIT")
+    assert kernel_log.is_complaint(4, "mlx5_core: tsc: not at the start")
+    assert kernel_log.is_complaint(5, "workqueue: x hogged CPU, Call Trace:")
+
+
+def test_console_complaints(tmp_path: Path) -> None:
+    """Of a console, every line but the machine's own and empty ones."""
+    log = tmp_path / "kernel.log"
+    log.write_text("[    0.1] mtrr: your CPUs had inconsistent MTRRdefType settings\r\n\r\n[    1.0] mlx5_core: no\r\n"
+                   "[    9.0] reboot: Power down\r\n")
+    assert kernel_log.console_complaints(log) == ["[    1.0] mlx5_core: no"]
+
+
+CPUINFO = "processor\t: 0\nflags\t\t: fpu vme {} sse2\nbugs\t\t:\n"
+
+
+@pytest.mark.parametrize(("cpuinfo", "mode", "usable"), [
+    (CPUINFO.format("vmx"), 0o600, True), (CPUINFO.format("svm"), 0o600, True),
+    # Under some hypervisors the device is there and the CPU's extensions are not.
+    (CPUINFO.format("pae"), 0o600, False), (CPUINFO.format("vmxx"), 0o600, False), ("processor: 0\n", 0o600, False),
+    (CPUINFO.format("vmx"), None, False), (None, 0o600, False)])
+def test_kvm_usable(tmp_path: Path, cpuinfo: str | None, mode: int | None, usable: bool) -> None:
+    """The device is not enough, nor are the CPU's extensions."""
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    if mode is not None:
+        (tmp_path / "kvm").touch(mode)
+    assert vm.kvm_usable(tmp_path / "cpuinfo", tmp_path / "kvm") == usable
+
+
+@pytest.mark.parametrize(("asked", "usable", "words"), [
+    (None, True, ["-accel", "kvm", "-cpu", "host"]), (None, False, ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]),
+    ("tcg", True, ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]), ("kvm", False, ["-accel", "kvm", "-cpu", "host"])])
+def test_accelerator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, usable: bool, words: list[str]) -> None:
+    """KVM where it works, unless something else is asked for."""
+    monkeypatch.setattr(vm, "kvm_usable", lambda: usable)
+    machine = Machine(qemu=[], virtiofsd=None, busybox=tmp_path, kernel=tmp_path, modules=tmp_path, release="", mlx5_include=tmp_path,
+                      python="", rdma_core_source=tmp_path, rdma_core_build=tmp_path, rdma_core_version="", path=tmp_path)
+    assert vm.Vm(machine, [], Command([], "/"), tmp_path, accel=asked).accelerator() == words
 
 
 def test_machine_description(tmp_path: Path) -> None:

@@ -176,16 +176,6 @@ def test_ethernet(tmp_path: Path) -> None:
     assert kernel_log.console_complaints(tmp_path / "log" / "kernel.log") == []
 
 
-@pytest.mark.parametrize(("profile", "layer"), [("connectx5", "ib"), ("connectx5", "eth"), ("connectx7", "ib")])
-def test_driver_on_other_cards(profile: str, layer: str, tmp_path: Path) -> None:
-    """The driver's own tests, which run on a ConnectX-6 Dx as a rule, pass on the other cards."""
-    p = start("--profile", profile, "--link-layer", layer, "--", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-              str(TESTS / "test_guest_driver.py"), tmp=tmp_path)
-    out, err = p.communicate(timeout=LIMIT)
-    assert p.returncode == 0, (out + err).decode()
-    assert b"5 passed" in out
-
-
 @pytest.mark.parametrize(("words", "says"), [
     (["--", "/no/such/program"], "/no/such/program"),
     (["--fault", "CREATE_UMEM", "--", "true"], "OPCODE:STATUS"),

@@ -61,17 +61,17 @@ class Command:
         return f"#!/bin/sh\n{cd}exec env -i {' '.join(map(shlex.quote, words))}\n"
 
 
-def kvm_usable() -> bool:
+def kvm_usable(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm")) -> bool:
     """Tell whether QEMU can use KVM here.
 
     A /dev/kvm that opens is not enough: under some hypervisors it is there without the CPU's virtualization
     extensions (vmx, svm), and a guest with a stock kernel never gets past its first instructions.
     """
     try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
     except (OSError, StopIteration):
         return False
-    return ("vmx" in flags or "svm" in flags) and os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return ("vmx" in flags or "svm" in flags) and os.access(device, os.R_OK | os.W_OK)
 
 
 class Vm:
@@ -123,6 +123,10 @@ class Vm:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def accelerator(self) -> list[str]:
+        """Return QEMU's words for what runs the guest's CPUs."""
+        return ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+
     def _pair(self) -> tuple[socket.socket, socket.socket]:
         ours, qemus = socket.socketpair()
         self._stack.callback(ours.close)
@@ -147,7 +151,7 @@ class Vm:
         argv = [*m.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-machine", "q35,memory-backend=mem", "-m", f"{self.memory >> 20}M", "-smp", str(self.cpus),
                 "-object", f"memory-backend-memfd,id=mem,size={self.memory},share=on"]
-        argv += ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+        argv += self.accelerator()
         argv += ["-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console", "-device", "virtio-serial-pci"]
         fds: list[int] = []
         given: list[socket.socket] = []

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""Guests of several CPUs and functions, on Debian 13's kernel and on the newest in its backports, and every card on every link layer:
+each runs the demo and the driver's tests, and its kernel has nothing to complain of from power-on to power-off."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlx5emu import kernel_log
+from mlx5emu.caps import PROFILES
+from mlx5emu.machine import PROJECT, Machine, MachineError
+
+try:
+    MACHINE = Machine.load()
+except MachineError as e:
+    pytest.skip(str(e), allow_module_level=True)
+
+TESTS = Path(__file__).resolve().parent
+DEMO = PROJECT / "pyverbs" / "examples" / "demo.py"
+#: Seconds, on a machine that does other things.
+LIMIT = 400
+
+
+def smoke(tmp: Path, words: list[str], files: list[str], machine: Path = MACHINE.path) -> int:
+    """Run the demo and test files in one guest; return how many tests passed.
+
+    :param words: options of `mlx5emu run`
+    :param machine: the description of the machine, with its kernel
+    """
+    env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_LOG": str(tmp / "log"), "TMPDIR": str(tmp), "MLX5EMU_MACHINE": str(machine)}
+    # The demo last: one of its commands is to fail.
+    script = 'demo=$1; shift; "$0" -m pytest -q -p no:cacheprovider "$@" && exec "$0" "$demo"'
+    done = subprocess.run([sys.executable, "-m", "mlx5emu", "run", *words, "--", "sh", "-c", script, sys.executable, str(DEMO),
+                           *(str(TESTS / f) for f in files)],
+                          env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "all as it must be" in done.stdout
+    console = tmp / "log" / "kernel.log"
+    assert "Power down" in console.read_text(errors="replace")
+    assert kernel_log.console_complaints(console) == []
+    found = re.search(r"^(\d+) passed", said, re.MULTILINE)
+    assert found and "skipped" not in said, said
+    return int(found[1])
+
+
+@pytest.mark.parametrize("kernel", ["stable", "backports"])
+def test_several_cpus_and_functions(kernel: str, tmp_path: Path) -> None:
+    """Two CPUs, two functions: the driver is loaded, unloaded, unbound, its function reset, and frames pass between both."""
+    build = MACHINE.rdma_core_build.name.removesuffix("-build")
+    machine = MACHINE.path if kernel == "stable" else PROJECT / "build" / f"machine-{build}-{kernel}.json"
+    assert machine.exists(), f"{machine} is missing: `bash buildlib/quickstart.sh test` makes it"
+    passed = smoke(tmp_path, ["--cpus", "2", "--functions", "2"], ["test_guest_driver.py", "test_guest_functions.py"], machine)
+    assert passed >= 8
+
+
+@pytest.mark.parametrize(("profile", "layer"), [(p.name, layer) for p in PROFILES.values() for layer in p.link_layers])
+def test_cards(profile: str, layer: str, tmp_path: Path) -> None:
+    """Every card with every kind of port that it is sold with."""
+    assert smoke(tmp_path, ["--profile", profile, "--link-layer", layer], ["test_guest_driver.py"]) >= 5
