@@ -67,7 +67,7 @@ def test_mad_ifc(ib) -> None:
     answer = mad(ib, vport.NODE_INFO)
     assert (answer['method'], answer['status'], answer['tid']) == (0x81, 0, 0x1234)
     assert answer['data'][12:20] == ib.guid.to_bytes(8, 'big') and answer['data'][30:32] == b'\x10\x1d'
-    assert mad(ib, vport.PKEY_TABLE)['data'][:4] == b'\xff\xff\0\0'
+    assert mad(ib, vport.PKEY_TABLE)['data'][:8] == b'\xff\xff\x80\x01\x80\x02\0\0'
     assert mad(ib, vport.PKEY_TABLE, modifier=0xffff)['data'] == bytes(64)
     assert mad(ib, vport.NODE_DESC)['data'].startswith(b'mlx5emu')
     for other in ({'attribute': 0x99}, {'attribute': vport.NODE_INFO, 'method': 2}, {'attribute': vport.NODE_INFO, 'mgmt_class': 9}):

@@ -26,17 +26,18 @@ DEMO = PROJECT / "pyverbs" / "examples" / "demo.py"
 LIMIT = 400
 
 
-def smoke(tmp: Path, words: list[str], files: list[str], machine: Path = MACHINE.path) -> int:
+def smoke(tmp: Path, words: list[str], files: list[str], machine: Path = MACHINE.path, only: str = "") -> int:
     """Run the demo and test files in one guest; return how many tests passed.
 
     :param words: options of `mlx5emu run`
     :param machine: the description of the machine, with its kernel
+    :param only: which tests of the files, in pytest's words
     """
     env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_LOG": str(tmp / "log"), "TMPDIR": str(tmp), "MLX5EMU_MACHINE": str(machine)}
     # The demo last: one of its commands is to fail.
     script = 'demo=$1; shift; "$0" -m pytest -q -p no:cacheprovider "$@" && exec "$0" "$demo"'
     done = subprocess.run([sys.executable, "-m", "mlx5emu", "run", *words, "--", "sh", "-c", script, sys.executable, str(DEMO),
-                           *(str(TESTS / f) for f in files)],
+                           "-k", only, *(str(TESTS / f) for f in files)],
                           env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
@@ -63,3 +64,10 @@ def test_several_cpus_and_functions(kernel: str, tmp_path: Path) -> None:
 def test_cards(profile: str, layer: str, tmp_path: Path) -> None:
     """Every card with every kind of port that it is sold with."""
     assert smoke(tmp_path, ["--profile", profile, "--link-layer", layer], ["test_guest_driver.py"]) >= 5
+
+
+def test_infiniband(tmp_path: Path) -> None:
+    """Two InfiniBand functions on one subnet: LIDs, partitions, and pingpongs by LID."""
+    passed = smoke(tmp_path, ["--profile", "connectx7", "--link-layer", "ib", "--functions", "2"],
+                   ["guest_infiniband.py", "test_guest_clients.py"], only="guest_infiniband or pingpong")
+    assert passed >= 31

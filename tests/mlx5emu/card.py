@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import caps, eq, firmware, icm, memic, packet_pacing, pages, prm, vport
+from . import caps, eq, firmware, icm, memic, packet_pacing, pages, prm, subnet, vport
 from .dma import Dma
 from .faults import Faults
 from .tables import NumberSpace, Quota, Table
@@ -57,6 +57,8 @@ class Card:
         #: Of the board, which all its functions share, and of the function's node and port.
         self.system_image_guid = 0x506b4b0300c0de00
         self.guid = self.system_image_guid + (index << 4)
+        #: What the subnet manager gave the port.
+        self.subnet = subnet.Assignment(index)
         self.dma = Dma()
         self.faults = Faults()
         self.raise_irq: Callable[[int], Any] = lambda vector: None

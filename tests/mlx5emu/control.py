@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import subnet
 from .dma import DmaError
 from .status import Status
 
@@ -135,6 +136,12 @@ class Service:
     def pages(self) -> int:
         """Return how many pages of the driver's the card holds."""
         return len(self._card.pages.held)
+
+    def subnet(self, lid: int | None = None, pkeys: list[int] | None = None) -> dict[str, Any]:
+        """Have the subnet manager give the port another LID or P_Key table; return what it has, and the packets dropped for a key."""
+        subnet.assign(self._card, lid, pkeys)
+        v = self._card.vport
+        return {"lid": v.lid, "pkeys": self._card.subnet.pkeys, "pkey_violations": v.pkey_violations, "qkey_violations": v.qkey_violations}
 
     def commands(self) -> dict[str, int]:
         """Return how often each firmware command was issued."""

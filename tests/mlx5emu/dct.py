@@ -36,7 +36,7 @@ class Dct(Object):
         self.rre, self.rwe, self.rae = bool(c['rre']), bool(c['rwe']), bool(c['rae'])
         self.access_key = c['dc_access_key']
         self.min_rnr_nak, self.cs_res = c['min_rnr_nak'], c['cs_res']
-        self.mtu = 128 << c['mtu']
+        self.mtu, self.pkey_index = 128 << c['mtu'], c['pkey_index']
         self.recv_psn = 0
         self.violations = 0
         self.armed = False

@@ -20,8 +20,9 @@ TRACE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|general protection|leaked|una
 #: What the machine is warned of: a translated CPU's clocks and range registers, QEMU's ACPI tables, work that took long on a busy host;
 #: and the word that power is off.
 MACHINE = re.compile(r"^(\[ *[0-9.]+\] )?("
-                     r"tsc: |APIC calibration not|Probably due to long platform|clocksource: |sched_clock: |hrtimer: interrupt took|"
-                     r"hpet: Lost|perf: interrupt took|workqueue: .* hogged CPU|mtrr: your CPUs had|ACPI: IRQ \d+ override|amd_pstate: |reboot: )")
+                     r"tsc: |APIC calibration not|Probably due to long platform|clocksource: |sched_clock: |"
+                     r"hrtimer: interrupt took|hpet: Lost|perf: interrupt took|workqueue: .* hogged CPU|mtrr: your CPUs had|"
+                     r"ACPI: IRQ \d+ override|amd_pstate: |reboot: )")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .rate_limit import spend, wait
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
 from .roce_steering import passes
 from .scatter_cqe import CqeData, fits, place
+from .subnet import admits, admits_management, pkey
 from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
 from .umr import BindError, update
 from .wqe import (
@@ -384,7 +385,7 @@ class Requester:
         """
         st = qp.st
         if st == DCI:
-            return self._dct(wqe)
+            return self._dct(qp, wqe)
         pos, srqn = 16, None
         if st == XRC:
             srqn = XRC_SEGMENT.unpack_from(wqe, pos)[0] & 0xffffff
@@ -397,9 +398,11 @@ class Requester:
             raise NoAnswer
         if not (qp.force_loopback or passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn, qp.udp_sport)):
             raise NoAnswer
+        if not admits(target, pkey(self.card, qp.pkey_index), peer.pkey_index):
+            raise NoAnswer
         return peer, target, pos, srqn
 
-    def _dct(self, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
+    def _dct(self, qp: Any, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
         qkey, low, dest, _, path, rlid = AV_BASE.unpack_from(wqe, 16)
         pos, gid, has_gid, mac, sgid_index = 32, bytes(16), False, b'', 0
         if dest & EXTENDED_AV:
@@ -412,6 +415,8 @@ class Requester:
         if target is None or dct is None or not takes_requests(dct):
             raise NoAnswer
         if not passes(self.datapath, target, address, sgid_index, dest & 0xffffff):
+            raise NoAnswer
+        if not admits(target, pkey(self.card, qp.pkey_index), dct.pkey_index):
             raise NoAnswer
         if dct.access_key != qkey << 32 | low:
             target.key_violation(dct)
@@ -571,7 +576,7 @@ class Requester:
         message = [(InlineData(header.data), 0, 40), *runs]
         infiniband = self.card.link_layer == 'ib'
         mine = Datagram(qp.number if qp.st == UD else qp.st - QP0, rate_sl & 0xf if infiniband else header.l3_type,
-                        self.card.vport.lid if infiniband else 0, path & 0x7f, header.g, 0xffff if qp.st == QP1 else 0)
+                        self.card.vport.lid if infiniband else 0, path & 0x7f, header.g, pkey(self.card, qp.pkey_index))
         if qpn == MULTICAST_QPN:
             receivers = [(t, q) for t in self.datapath.multicast_targets() for q in t.groups.get(gid, ())
                          if not (q is qp and qp.block_lb_mc)]
@@ -585,7 +590,15 @@ class Requester:
         if not receivers:
             read_all([(memory, addr, k) for memory, addr, k in runs])
         for target, peer in receivers:
-            if peer.st not in DATAGRAM or not takes_requests(peer) or peer.qkey != qkey:
+            if peer.st not in DATAGRAM or not takes_requests(peer):
+                continue
+            # Subnet management knows no partitions.
+            if peer.st == QP1 and not admits_management(target, mine.pkey):
+                continue
+            if peer.st == UD and not admits(target, mine.pkey, peer.pkey_index):
+                continue
+            if peer.qkey != qkey:
+                target.card.vport.qkey_violations = min(target.card.vport.qkey_violations + 1, 0xffff)
                 continue
             try:
                 target.responder.receive(peer, op, message, n + 40, imm, bool(flags & CTRL_SOLICITED), None, mine)

@@ -27,9 +27,11 @@ class Vport:
 
     def __init__(self, card: 'Card') -> None:
         self.card = card
-        self.lid, self.sm_lid = 1, 1
+        self.lid, self.sm_lid = card.subnet.lid, card.subnet.sm_lid
         self.up = True
-        self.pkeys = [0xffff] + [0] * (PKEYS - 1)
+        self.pkeys = [*card.subnet.pkeys, *[0] * (PKEYS - len(card.subnet.pkeys))]
+        #: Packets that were dropped for their P_Key or Q_Key.
+        self.pkey_violations = self.qkey_violations = 0
         self.mac = 0x506b4b_c0de00 + (card.index << 4)
         self.mtu = 1500
         self.roce_enabled = False
@@ -64,7 +66,7 @@ def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
     c.set(vport_state=ACTIVE if v.up else 1, port_state=ACTIVE if v.up else 1, port_physical_state=PHYSICAL_UP if v.up else 3,
           system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=v.cap_mask1,
           cap_mask1_field_select=SETTABLE_CAP_MASK1, lid=v.lid, sm_lid=v.sm_lid,
-          subnet_timeout=18)
+          subnet_timeout=18, pkey_violation_counter=v.pkey_violations, qkey_violation_counter=v.qkey_violations)
 
 
 @command('MODIFY_HCA_VPORT_CONTEXT', min_in=0x50, kernel=True)
