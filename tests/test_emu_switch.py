@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The switch between a function and the wire: firmware's rules and software's entries in its tables."""
+import time
+
 import pytest
 from emu_ste import SteBench, root_field
 from mlx5emu import firmware_icm, flow
@@ -121,3 +123,20 @@ def test_software_tables(profile: str) -> None:
     assert (walk(UPLINK), walk(0)) == ([], [])
     table(bench.tir()[1], firmware_icm.address_of(1, firmware_icm.ALLOW_TX))
     assert (walk(UPLINK), walk(0)) == ([], [])
+
+
+def test_copies_are_bounded() -> None:
+    """Rules that multiply a frame, in the switch and behind it: the whole way has one budget."""
+    a = Bench()
+    ra = Receiver(a)
+    own = [(flow.TO_VPORT, 0)] * 400
+    t = a.table(FDB)
+    a.entry(t, a.group(t, enable=0), 0, flow.FORWARD, *own)
+    r = a.table(NIC_RX)
+    a.entry(r, a.group(r, enable=0), 0, flow.FORWARD, *[(flow.TO_TIR, ra.tir)] * 400)
+    begin = time.monotonic()
+    a.send(PLAIN)
+    assert time.monotonic() - begin < 2
+    assert a.card.datapath.steering.too_long >= 398
+    assert a.card.internal_errors == 0
+    assert len(ra.frames()) == 8            # all that there were buffers for

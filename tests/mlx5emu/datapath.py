@@ -320,7 +320,7 @@ class DataPath:
             if len(self.fabric.members) > 1:
                 self.fabric.frame(self, data)
             if not vport.flags.get('disable_mc_local_lb' if multicast else 'disable_uc_local_lb'):
-                self._received(data, delivery.packet.sqn, domain)
+                self._received(data, delivery.packet.sqn, domain, goes_on=True)
 
     def _switch(self, frame: bytes, sqn: int, domain: int | None, port: int) -> None:
         """A frame through the switch, whose tables say where it goes: to the wire, to the function, or nowhere.
@@ -329,9 +329,9 @@ class DataPath:
         """
         packet = Packet(frame, sqn)
         packet.source_port = port
-        for delivery in self.steering.walk(flow_namespace.FDB, packet):
+        for delivery in self.steering.walk(flow_namespace.FDB, packet, port == flow_namespace.OWN_PORT):
             if delivery.vport == flow_namespace.OWN_PORT:
-                self._received(delivery.packet.data, sqn, domain, port)
+                self._received(delivery.packet.data, sqn, domain, port, True)
             elif delivery.vport == flow_namespace.UPLINK != port and len(self.fabric.members) > 1:
                 self.fabric.frame(self, delivery.packet.data)
 
@@ -346,10 +346,10 @@ class DataPath:
         finally:
             self._done(outermost)
 
-    def _received(self, frame: bytes, sqn: int, domain: int | None, port: int = flow_namespace.OWN_PORT) -> None:
+    def _received(self, frame: bytes, sqn: int, domain: int | None, port: int = flow_namespace.OWN_PORT, goes_on: bool = False) -> None:
         packet = Packet(frame, sqn)
         packet.source_port = port
-        for delivery in self.steering.walk(flow_namespace.NIC_RX, packet):
+        for delivery in self.steering.walk(flow_namespace.NIC_RX, packet, goes_on):
             if delivery.tir is not None:
                 self.card.vport.count(f'received_eth_{"multicast" if frame and frame[0] & 1 else "unicast"}', len(frame))
                 self.ethernet.deliver(delivery.tir, delivery.packet, domain)

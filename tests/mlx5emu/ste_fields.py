@@ -164,7 +164,7 @@ class PacketFields:
             v['icmp_header_data'], v['icmp_payload_data'] = _dw(data, at + 4), _dw(data, at + 8)
             cap = self.card.caps.page('general')
             kind = 'icmp' if h.protocol == ICMP else 'icmpv6'
-            for word in (0, 1):
+            for word in (0, 1) if cap['flex_parser_protocols'] else ():
                 # Format 0 sees ICMP through flex parsers: type and code in one, the second four bytes in another.
                 v[f'flex_parser_{cap[f"flex_parser_id_{kind}_dw{word}"]}'] = _dw(data, at + 4 * word)
         elif h.protocol == UDP and h.l4 >= 0:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Groups that one packet may be compared with and tables that it may visit, all its copies together: what a guest's rules may cost.
 MAX_LOOKUPS, MAX_VISITS = 16384, 256
+#: Places that the copies of one packet may get to.
+MAX_COPIES = 1024
 #: Namespaces in which a packet goes on that no entry took.
 _ALLOWED_BY_DEFAULT = (NIC_TX, RDMA_RX, RDMA_TX)
 
@@ -35,29 +37,37 @@ class Steering:
         self.card = card
         #: Packets that were dropped because their rules are too many or lead in a circle.
         self.too_long = 0
-        self._lookups = self._visits = 0
+        self._lookups = self._visits = self._copies = 0
         self.software = SoftwareSteering(card)
 
-    def walk(self, table_type: int, packet: Packet) -> list[Delivery]:
+    def walk(self, table_type: int, packet: Packet, goes_on: bool = False) -> list[Delivery]:
         """Take a packet through a namespace.
 
+        :param goes_on: the packet comes from another namespace, and may cost what is left of what it may.
         :return: every place that it (or a copy) gets to; empty when it is dropped.
         """
+        if not goes_on:
+            self._begin()
         root = self.card.flow_roots.get(table_type)
         if root is None:
             return [Delivery(None, packet)] if table_type in _ALLOWED_BY_DEFAULT else []
-        self._lookups, self._visits = MAX_LOOKUPS, MAX_VISITS
-        self.software.begin()
         out: list[Delivery] = []
         todo: list[tuple[Any, Packet]] = [(root, packet)]
         try:
             while todo:
                 table, packet = todo.pop()
                 self._table(table, packet, todo, out)
+                if len(out) + len(todo) > self._copies:
+                    raise _TooMuchError
+            self._copies -= len(out)
         except _TooMuchError:
             self.too_long += 1
             return []
         return out
+
+    def _begin(self) -> None:
+        self._lookups, self._visits, self._copies = MAX_LOOKUPS, MAX_VISITS, MAX_COPIES
+        self.software.begin()
 
     def _table(self, table: flow.FlowTable, packet: Packet, todo: list[tuple[Any, Packet]], out: list[Delivery]) -> None:
         self._visits -= 1
