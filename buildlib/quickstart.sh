@@ -57,7 +57,8 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   --device NAME            the real device NAME of this machine in place of the emulated card, no virtual machine
   -q                       no progress; logs are in build/log either way
 
-Options of \`python3 -m mlx5emu run\` (--fault, --link-layer, --times ...) may stand before the \`--\` of run.
+Options of \`python3 -m mlx5emu run\` (--link-layer, --functions, --cpus, --fault, --times ...) may stand before the \`--\` of run, and
+after shell and suite.
 Exit status: that of what was run; 2 when something is missing or wrong that this script cannot mend.
 EOF
 }
