@@ -241,7 +241,8 @@ def test_suite_on_other_cards(monkeypatch: pytest.MonkeyPatch) -> None:
                 "tests.b.B.z": suite.Outcome("skipped", "no card", 1)}
     asked = []
 
-    def run(machine: object, options: bench.Options, patterns: list[str], name: str) -> tuple[list[str], dict[str, suite.Outcome]]:
+    def run(machine: object, options: bench.Options, patterns: list[str], name: str,
+            script: str | None) -> tuple[list[str], dict[str, suite.Outcome]]:
         asked.append((options.caps, patterns))
         return patterns, {i: suite.Outcome("ok", "", 2) for i in patterns}
     monkeypatch.setattr(suite, "run", run)
