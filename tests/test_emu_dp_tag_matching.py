@@ -36,7 +36,8 @@ class Xrq(_GuestSrq):
             'wq.pd': g.pd, 'wq.dbr_addr': self.dbr, 'tag_matching_topology_context.log_matching_list_sz': 3, **context}.items()})['xrqn']
         self.ops = GuestQp(g, srqn=self.number)
         self.ops.connect(self.ops.number)
-        self.server = GuestQp(g, srqn=self.number)
+        # Its send side, where it has one, is not the card's for the rendezvous.
+        self.server = GuestQp(g, srqn=self.number, no_sq=offload, offload_type=offload)
         self.client = GuestQp(g, rcq=GuestCq(g))
         self.server.connect(self.client.number)
         self.client.connect(self.server.number)
@@ -365,6 +366,11 @@ def test_where_an_xrq_does_not_fit(guest: Guest) -> None:
     x = Xrq(guest)
     with pytest.raises(CommandError, match='BAD_PARAM'):
         GuestQp(guest, UD, srqn=x.number)
+    for context in ({'offload_type': 1}, {'offload_type': 2, 'no_sq': 1}):
+        with pytest.raises(CommandError, match='BAD_PARAM'):
+            GuestQp(guest, srqn=x.number, **context)
+    with pytest.raises(CommandError, match='BAD_PARAM'):
+        GuestQp(guest, no_sq=1, offload_type=1)
     assert guest.fails('CREATE_DCT', **{'dct_context_entry.pd': guest.pd, 'dct_context_entry.cqn': x.cq.number,
                                         'dct_context_entry.srqn_xrqn': x.number}) == 'BAD_PARAM'
     with pytest.raises(CommandError, match='BAD_PARAM'):

@@ -15,7 +15,8 @@ _WQ = {'wq.cd_slave': 'general.cd', 'wq.shampo_enable': 'general.shampo', 'wq.tw
 #: {command: {field of the input: PAGE.FIELD of the capability that it takes, or None when no profile has it}}
 FEATURES: dict[str, dict[str, str | None]] = {
     'CREATE_QP': {'qpc.cd_master': 'general.cd', 'qpc.cd_slave_send': 'general.cd', 'qpc.cd_slave_receive': 'general.cd',
-                  'qpc.drain_sigerr': 'general.drain_sigerr', 'qpc.end_padding_mode': 'general.end_pad', 'qpc.offload_type': None,
+                  'qpc.drain_sigerr': 'general.drain_sigerr', 'qpc.end_padding_mode': 'general.end_pad',
+                  'qpc.offload_type': 'general.rndv_offload_rc',
                   'qpc.ulp_stateless_offload_mode': 'general.ipoib_basic_offloads', 'qpc.isolate_vl_tc': 'general.isolate_vl_tc_new'},
     'CREATE_CQ': {'cq_context.cqe_comp_en': 'general.cqe_compression', 'cq_context.cc': None, 'cq_context.apu_cq': None,
                   'cq_context.cqe_compression_layout': 'general.enhanced_cqe_compression'},

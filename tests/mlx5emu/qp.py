@@ -33,6 +33,8 @@ RECEIVING = frozenset((RTR, RTS, SQER, SQD))
 #: rq_type of the context.
 RQ_RING, RQ_SHARED, RQ_CROSS, RQ_NONE = 0, 1, 2, 3
 
+#: offload_type: the send side is the rendezvous of an XRQ's.
+OFFLOAD_RNDV = 1
 #: send_dbr_mode: the doorbell record tells what is posted, or the doorbell does.
 DBR_VALID, NO_DBR_EXT = 0, 1
 
@@ -117,6 +119,7 @@ class Qp(Object):
         self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path['src_addr_index'], path['pkey_index']
         self.port = path['vhca_port_num'] or 1
         self.block_lb_mc = bool(c['block_lb_mc'])
+        self.offload_type = c['offload_type']
         self.cs_res, self.cs_req = c['cs_res'], c['cs_req']
         self.q_counter = c['counter_set_id']
         self.drain_sigerr = bool(c['drain_sigerr'])
@@ -192,6 +195,9 @@ def create_qp(card: 'Card', cmd: Command) -> None:
         if srq.tag_list is not None and st != RC:
             raise Status('BAD_PARAM', 'tag matching is for RC')
         qp.srq = srq
+    if c['offload_type'] and (c['offload_type'] != OFFLOAD_RNDV or has_sq or qp.srq is None or qp.srq.tag_list is None or
+                              not qp.srq.tag_list.rendezvous):
+        raise Status('BAD_PARAM', 'offload_type')
     if has_sq:
         card.uars.get(c['uar_page'], cmd.uid)
     rq_bytes = 1 << (rq_log + rq_stride) if has_rq and rq_type == RQ_RING else 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .dma import DmaError
 from .mkey import AccessError, Run
 from .page_fault import MAX_PER_WQE, RemoteFault
-from .qp import ERR, INIT, RC, RST, RTR
+from .qp import ERR, INIT, OFFLOAD_RNDV, RC, RST, RTR
 from .requester import FOREVER_WAIT_NS, MIN_WAIT_NS, RNR_FOREVER, RNR_TIMER_US, WqeError
 from .responder import Nak, NoAnswer, NotReady
 from .tag_list import APPEND, EAGER, FIN, NOP, REMOVE, RENDEZVOUS, Tag, TagList
@@ -111,7 +111,7 @@ class TagMatching:
         assert tag is not None and tags is not None
         rendezvous = head[0] == RENDEZVOUS
         length = RVH.unpack_from(head, TMH.size)[2] if rendezvous else 0
-        fetch = rendezvous and tags.rendezvous and length <= tag.count
+        fetch = rendezvous and qp.offload_type == OFFLOAD_RNDV and length <= tag.count
         skip = 0 if rendezvous else TMH.size
         size = length if fetch else n - skip
         if size > tag.count:
