@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Streams of DC initiators: errors that stop one stream, the limit that stops the QP, and the reset of a stream."""
+import time
+
 import pytest
 from emu_dp_guest import DCI, RC, CommandError, Guest, GuestCq, GuestQp, GuestRmp, av, raddr, sge
 from mlx5emu.qp import ERR, RTS
@@ -97,15 +99,20 @@ def test_one_errored_stream_is_the_qp(guest: Guest) -> None:
 
 def test_errors_of_the_peer_are_the_streams(guest: Guest) -> None:
     """Retries that are used up stop the stream, and the next message starts with all of its own."""
-    s = Streams(guest)
+    s = Streams(guest, errored=3)
     dctn, s.dctn = s.dctn, 0x4444
-    s.write(1)
-    s.dctn = dctn
+    s.write(1, ring=False)
     s.write(2)
+    done: list[int] = []
+    while not done:
+        time.sleep(min(guest.card.run_timers() or 0, 1_000_000) / 1e9)
+        done = s.syndromes()
+    assert done == [Syndrome.RETRY_EXCEEDED] and s.qp.model.sq.tries == [1, 0]
+    s.dctn = dctn
+    s.write(3)
     guest.run(500)
-    assert s.syndromes() == [Syndrome.RETRY_EXCEEDED, 0]
-    assert s.qp.model.sq.tries == [0, 0] and s.qp.model.state == RTS
-    s.write(3, op=0x3f)
+    assert s.syndromes() == [Syndrome.RETRY_EXCEEDED, 0] and s.qp.model.state == RTS
+    s.write(4, op=0x3f)
     assert s.syndromes() == [Syndrome.LOCAL_QP_OP] and s.qp.model.state == ERR, 'a WQE that is none stops the queue'
 
 

@@ -196,6 +196,7 @@ def test_rendezvous(guest: Guest) -> None:
     fin, = x.client.rcq.poll()
     assert (fin['app'], fin['byte_cnt']) == (0, 32)
     assert guest.read(x.spare + 4000, 32) == TMH.pack(FIN, 0xabcd, 5) + RVH.pack(x.spare, x.key, 3000)
+    assert guest.cmd('QUERY_QP', qpn=x.server.number)['qpc.next_send_psn'] == 2, 'a read of one packet, and the answer'
     x.append(2, 8)
     assert x.send(EAGER, 8)[0]['app_op'] == CONSUMED_MSG, 'sequence numbers went on at both sides'
     assert [c['opcode'] for c in x.client.scq.poll()] == [0]

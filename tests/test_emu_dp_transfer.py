@@ -236,6 +236,8 @@ def test_scatter_to_the_requesters_cqe(guest: Guest, cs_req: int, cqe_sz: int, n
     a.post_send(Op.FA, raddr(dst + 256, key), atomic(5), sge(dst + 264, 8, key))
     got = only(cq.poll())
     assert got['format'] == int(bool(cs_req)) and guest.read(dst + 256, 8) == (5).to_bytes(8, 'little')
+    a.post_send(Op.WRITE, raddr(dst + 512, key), sge(src, 8, key))
+    assert only(cq.poll())['format'] == 0
     a.post_send(Op.READ, raddr(src, 0x666), sge(dst, 8, key))
     assert only(cq.poll())['syndrome'] == Syndrome.REMOTE_ACCESS
 
