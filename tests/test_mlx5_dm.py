@@ -926,6 +926,33 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
             self.assertEqual((failures, dm.closed), ([], True))
         self.assert_live('memic', 0)
 
+    def test_closed_by_several_threads(self):
+        """Each MR and op address is closed once, whoever comes first; nobody hears of an error."""
+        with PD(self.ctx) as pd:
+            for _ in range(20):
+                dm, failures = self.memic(), []
+                children = [DMMR(pd, 64, MR_ACCESS, dm, 64 * n) for n in range(8)] + [dm.map_op_addr(INCREMENT) for _ in range(4)]
+                start = threading.Barrier(4)
+
+                def close(dm=dm, failures=failures, start=start):
+                    start.wait()
+                    try:
+                        dm.close()
+                    except BaseException as ex:
+                        failures.append(ex)
+                threads = [threading.Thread(target=close) for _ in range(4)]
+                interval = sys.getswitchinterval()
+                sys.setswitchinterval(1e-6)
+                try:
+                    for thread in threads:
+                        thread.start()
+                    for thread in threads:
+                        thread.join()
+                finally:
+                    sys.setswitchinterval(interval)
+                self.assertEqual((failures, dm.closed, len(children)), ([], True, 12))
+        self.assert_live('memic', 0)
+
     def test_fork(self):
         """The child has nothing to use and frees nothing of the parent's; what it allocates itself is its own."""
         with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:

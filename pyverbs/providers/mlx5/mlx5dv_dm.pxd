@@ -18,6 +18,7 @@ cdef class Mlx5DM(DM):
     cdef mlx5_gate gate
     cdef v.ibv_context *owner
     cdef list children
+    cdef object closing
     cdef unsigned int dm_type
     cdef bint imported
     cdef size_t dm_length

@@ -9,6 +9,7 @@ what it was made from alive.
 
 import enum
 import operator
+import threading
 import weakref
 
 cimport cython
@@ -324,6 +325,7 @@ cdef class Mlx5DM(DM):
         mlx5_gate_init(&self.gate)
         self.dm = mlx5_dm_closed()
         self.children = []
+        self.closing = threading.RLock()
 
     def __init__(self, Context context not None, AllocDmAttr dm_attr=None, Mlx5AllocDmAttr mlx5_dm_attr=None, *,
                  handle=None):
@@ -532,7 +534,7 @@ cdef class Mlx5DM(DM):
             try:
                 self.children.remove(ref)
             except ValueError:
-                # Another thread that closes this DM was faster.
+                # A finalizer that ran meanwhile in this thread was faster.
                 pass
         if failure is not None:
             raise failure
@@ -583,7 +585,9 @@ cdef class Mlx5DM(DM):
         if self.logger:
             self.logger.debug('Closing Mlx5DM')
         if not self._context_gone():
-            self._release_children()
+            # One thread at a time: closing an MR from two frees it twice, upstream's class has no lock.
+            with self.closing:
+                self._release_children()
         rc = mlx5_gate_try_close(&self.gate)
         while rc == EBUSY:
             with nogil:
