@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """What a device says that it has: Mlx5DM.query_caps() and python3 -m pyverbs.providers.mlx5.mlx5dv_dm."""
+import contextlib
 import errno
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,7 @@ from pyverbs.device import AllocDmAttr, Context
 from pyverbs.pyverbs_error import PyverbsRDMAError
 
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_alloc_dm_type, query_hca_cap
+from pyverbs.providers.mlx5.mlx5dv_dm import __main__ as shell
 from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
 from tests.mlx5_mem_base import Mlx5MemTestCase, control
 
@@ -100,3 +103,22 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
         self.assertEqual((done.returncode, done.stdout), (2, ''))
         self.assertIn(f'no RDMA device nowhere9; there are: {self.dev_name}', done.stderr)
         self.assertEqual(self.shell('--nonsense').returncode, 2)
+
+    def test_shell_of_nobody(self):
+        """Asking takes no privilege: the same for a user without any."""
+        caps = json.loads(json.dumps(Mlx5DM.query_caps(self.ctx).as_dict()))
+
+        def ask():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            for words in (['--json'], ['--dev', self.dev_name]):
+                out, err = io.StringIO(), io.StringIO()
+                with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                    status = shell.main(words)
+                self.assertEqual((status, err.getvalue()), (0, ''))
+                if words == ['--json']:
+                    self.assertIn(caps, json.loads(out.getvalue()))
+                else:
+                    self.assertIn(f'{self.dev_name}: device memory', out.getvalue())
+        self.in_child(ask)
