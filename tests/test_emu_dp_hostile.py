@@ -33,7 +33,8 @@ def works(g: Guest) -> None:
 def test_random_wqes(guest: Guest, st: int) -> None:
     """Send queues full of noise, with valid opcodes mixed in."""
     rnd = random.Random(st)
-    ops = [Op.NOP, Op.SEND, Op.WRITE, Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA, Op.UMR, Op.SEND_INVAL, Op.WRITE_IMM, Op.LSO]
+    ops = [Op.NOP, Op.SEND, Op.WRITE, Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA, Op.UMR, Op.SEND_INVAL, Op.WRITE_IMM, Op.LSO,
+           Op.SET_PSV, Op.MMO]
     buf = guest.alloc(PAGE)
     key = guest.mkey(buf, PAGE)
     cq = GuestCq(guest, 12, oi=1)

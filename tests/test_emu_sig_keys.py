@@ -188,7 +188,9 @@ def test_longest_access(guest: Guest) -> None:
     base = guest.alloc(PAGE)
     key = guest.create_mkey(struct.pack('>IIQ', 1 << 31, 0x300, 0).ljust(16, b'\0'), 1, access_mode_1_0=2, umr_en=1, pd=guest.pd, lr=1,
                             len=1 << 31, qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
-    guest.card.mkeys.find(key >> 8).bsf = bsf.parse(signature_bsf(wire=domain_crc(psv(a), CRC32)))
+    mkey = guest.card.mkeys.find(key >> 8)
+    mkey.bsf = bsf.parse(signature_bsf(wire=domain_crc(psv(a), CRC32)))
+    mkey.decode()
     plain = guest.mkey(base, PAGE)
     a.post_send(Op.WRITE, raddr(base, plain), sge(0, (16 << 20) + 1, key))
     assert a.scq.poll()[-1]['syndrome'] == Syndrome.LOCAL_PROT

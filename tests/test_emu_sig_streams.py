@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Signatures behind memory keys: what is generated, checked, stripped and taken over, in both directions."""
 import random
+import struct
 
 import pytest
 from emu_dp_guest import PAGE, Guest, GuestCq, connected, raddr, sge
@@ -25,6 +26,7 @@ from emu_sig_guest import (
     signature_bsf,
 )
 from mlx5emu import prm
+from mlx5emu.mkey import LOCAL_READ, PageFault, resolve
 from mlx5emu.qp import RTS, SQD
 from mlx5emu.wqe import Op, Syndrome
 
@@ -337,6 +339,20 @@ def test_pieces_of_memory(guest: Guest) -> None:
     assert memory == protect(data, 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567 + k))
     assert p.out(1024) == data
     assert not p.errors()
+
+
+def test_absent_page(guest: Guest) -> None:
+    """A page fault names the memory behind the access, signatures and all, in the key's own addresses."""
+    p = Pair(guest)
+    leaf = guest.create_mkey(struct.pack('>2Q', p.memory | 3, 0), 1, command={'pg_access': 1}, access_mode_1_0=1, pd=guest.pd,
+                             start_addr=p.memory, len=2 * PAGE, log_page_size=12, qpn=0xffffff, lr=1, lw=1)
+    configure(p.a, p.key, [(p.memory, 2 * PAGE, leaf)], signature_bsf(memory=domain_dif(psv(p.a, DIF))))
+    ok(p.a)
+    assert resolve(guest.card, p.key, 0, 7 * 512, LOCAL_READ, guest.pd, p.a.number)[0][2] == 7 * 512
+    with pytest.raises(PageFault) as absent:
+        resolve(guest.card, p.key, 512, 8 * 512, LOCAL_READ, guest.pd, p.a.number)
+    fault = absent.value
+    assert (fault.key, fault.addr, fault.n, fault.leaf) == (p.key, 520, 8 * 520, leaf)
 
 
 def test_psv_says_where_to_begin(guest: Guest) -> None:

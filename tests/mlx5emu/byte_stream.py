@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import encryption_key, signature_error
 from .bsf import MEMORY_SIGNATURE, RAW_MEMORY, RAW_WIRE, WIRE_SIGNATURE, Bsf, Crypto, Domain
-from .mkey import AccessError, Mkey, Run
+from .mkey import AccessError, Mkey, PageFault, Run
 from .transfer import InlineData, copy, read_all
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ def open_stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, qpn: i
     """The one run of an access to a key that has formats.
 
     :param sending: whether a work request of ``qpn`` names the key; else the queue receives, or another names it remotely.
+    :raises PageFault: a page is absent.
     :raises AccessError: refused.
     """
     bsf = mkey.bsf if mkey.bsf_en else None
@@ -242,6 +243,12 @@ def open_stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, qpn: i
     if offset < 0:
         raise AccessError('range')
     at = extent(bsf, offset, n)
-    runs = mkey.translate(mkey.start + at.memory, at.memory_bytes, write)
+    first = mkey.start + at.memory
+    try:
+        runs = mkey.translate(first, at.memory_bytes, write)
+    except PageFault as e:
+        # The driver is to bring in what lies in memory, which may be more than is on the wire.
+        e.key, e.addr, e.n = mkey.number << 8 | mkey.variant, first, at.memory_bytes
+        raise
     stream: Any = ByteStream(card, mkey, bsf, at, runs, qpn, sending)
     return [(stream, 0, n)]

@@ -127,6 +127,8 @@ class Mkey(Object):
         self.expected_sigerr_count = w3 >> 26 & 1
         self.shift = w14 & 0x3f
         self.crypto_en = w15 >> 27 & 3
+        #: What is on the wire differs from what is in memory.
+        self.streamed = self.bsf_en and self.bsf is not None or self.crypto_en != 0
         self._bases = None
 
     def destroyed(self) -> None:
@@ -160,11 +162,6 @@ class Mkey(Object):
             raise AccessError('access right')
         if self.qpn != ANY_QP and self.qpn != qpn:
             raise AccessError('key is bound to another QP')
-
-    @property
-    def streamed(self) -> bool:
-        """Whether what is on the wire differs from what is in memory."""
-        return self.bsf_en and self.bsf is not None or self.crypto_en != 0
 
     # ---- translation
 
@@ -362,23 +359,16 @@ def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn:
     if not n:
         return []
     write = right & (LOCAL_WRITE | REMOTE_WRITE | ATOMIC) != 0
+    if mkey.streamed:
+        if right == ATOMIC:
+            raise AccessError('atomic access to a byte stream')
+        from .byte_stream import open_stream  # it needs this file
+        return open_stream(card, mkey, addr, n, write, qpn, sending)
     try:
-        if mkey.bsf_en or mkey.crypto_en:
-            return _stream(card, mkey, addr, n, write, right, qpn, sending)
         return mkey.translate(addr, n, write)
     except PageFault as e:
         e.key, e.addr, e.n = key, addr, n
         raise
-
-
-def _stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, right: int, qpn: int, sending: bool) -> list[Run]:
-    """Runs under a key that may have byte stream formats."""
-    if not mkey.streamed:
-        return mkey.translate(addr, n, write)
-    if right == ATOMIC:
-        raise AccessError('atomic access to a byte stream')
-    from .byte_stream import open_stream  # it needs this file
-    return open_stream(card, mkey, addr, n, write, qpn, sending)
 
 
 # ---- commands
