@@ -20,6 +20,7 @@ from emu_sig_guest import (
     signature_bsf,
 )
 from mlx5emu import bsf, prm
+from mlx5emu.byte_stream import MAX_MESSAGE
 from mlx5emu.qp import ERR
 from mlx5emu.wqe import Op, Syndrome
 
@@ -183,17 +184,27 @@ def test_atomic_is_refused(guest: Guest) -> None:
 
 
 def test_longest_access(guest: Guest) -> None:
-    """One access through formats is bounded, whatever the key's length."""
+    """What one message moves through formats is bounded, whatever the key's length and however many pieces it has."""
     a, b = connected(guest)
-    base = guest.alloc(PAGE)
     key = guest.create_mkey(struct.pack('>IIQ', 1 << 31, 0x300, 0).ljust(16, b'\0'), 1, access_mode_1_0=2, umr_en=1, pd=guest.pd, lr=1,
                             len=1 << 31, qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
     mkey = guest.card.mkeys.find(key >> 8)
     mkey.bsf = bsf.parse(signature_bsf(wire=domain_crc(psv(a), CRC32)))
     mkey.decode()
-    plain = guest.mkey(base, PAGE)
-    a.post_send(Op.WRITE, raddr(base, plain), sge(0, (16 << 20) + 1, key))
-    assert a.scq.poll()[-1]['syndrome'] == Syndrome.LOCAL_PROT
+    far = guest.create_mkey(struct.pack('>IIQ', 1 << 31, 0x300, 0).ljust(16, b'\0'), 1, access_mode_1_0=2, pd=guest.pd, lr=1, rw=1,
+                            len=1 << 31, qpn=0xffffff)
+    half = MAX_MESSAGE // 2
+    a.post_send(Op.WRITE, raddr(0, far), sge(0, half, key), sge(0, half, key))
+    assert a.scq.poll()[-1]['opcode'] == 0
+    for pieces in ([MAX_MESSAGE + 1], [half, half, 1]):
+        revive(guest, a, b)
+        a.post_send(Op.WRITE, raddr(0, far), *(sge(0, n, key) for n in pieces))
+        assert a.scq.poll()[-1]['syndrome'] == Syndrome.LOCAL_PROT
+        revive(guest, a, b)
+        mkey.rights = 0x1f
+        b.post_recv(*((0, n, key) for n in pieces))
+        a.post_send(Op.SEND, sge(0, sum(pieces), far))
+        assert b.scq.poll()[0]['syndrome'] == Syndrome.LOCAL_PROT
 
 
 def test_noise(guest: Guest) -> None:

@@ -15,8 +15,8 @@ from .transfer import InlineData, copy, read_all
 if TYPE_CHECKING:
     from .card import Card
 
-#: Most bytes of one access: what the card holds of a message while it works on it.
-MAX_ACCESS = 16 << 20
+#: Most bytes of the streams of one message on one side: it is worked on in one go, a block after the other.
+MAX_MESSAGE = 4 << 20
 #: What a byte of a stream costs, in bytes that are only copied: it counts against the turn of a queue.
 WORK_PER_BYTE = 8
 
@@ -226,6 +226,20 @@ class ByteStream:
         return b''.join(parts)[:limit]
 
 
+def check_message(streams: int) -> None:
+    """Refuse a message with more bytes of streams than the card works on at a time.
+
+    :raises AccessError: too many.
+    """
+    if streams > MAX_MESSAGE:
+        raise AccessError('more than the byte streams of a message may be')
+
+
+def is_stream(runs: list[Run]) -> bool:
+    """Whether an access is to a byte stream."""
+    return len(runs) == 1 and isinstance(runs[0][0], ByteStream)
+
+
 def open_stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, qpn: int, sending: bool) -> list[Run]:
     """The one run of an access to a key that has formats.
 
@@ -237,8 +251,7 @@ def open_stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, qpn: i
     if mkey.crypto_en and (bsf is None or bsf.crypto is None):
         raise AccessError('encryption is not configured')
     assert bsf is not None
-    if n > MAX_ACCESS:
-        raise AccessError('longer than a byte stream may be')
+    check_message(n)
     offset = addr - mkey.start
     if offset < 0:
         raise AccessError('range')

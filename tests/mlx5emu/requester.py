@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .byte_stream import check_message, is_stream
 from .dma import DmaError
 from .ethernet import EthernetSender, FrameError
 from .fabric import Address, address_of
@@ -356,7 +357,7 @@ class Requester:
             if count and not count & INLINE:
                 return self.local(qp, key, addr, count, right, qp.pd), count
         runs: list[Run] = []
-        total = 0
+        total = streams = 0
         while pos < end:
             if int.from_bytes(wqe[pos:pos + 4], 'big') & INLINE:
                 count = int.from_bytes(wqe[pos:pos + 4], 'big') & INLINE_COUNT
@@ -372,7 +373,11 @@ class Requester:
                     if key == TERMINATOR:
                         break
                     count = ZERO_COUNT
-                runs += self.local(qp, key, addr, count, right, qp.pd)
+                part = self.local(qp, key, addr, count, right, qp.pd)
+                if is_stream(part):
+                    streams += count
+                    check_message(streams)
+                runs += part
             total += count
         return runs, total
 

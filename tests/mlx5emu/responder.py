@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .byte_stream import check_message, is_stream
 from .dma import DmaError
 from .mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
 from .page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, Place, RemoteFault
@@ -176,6 +177,7 @@ class Responder:
         """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the context says so."""
         into_cqe = qp.cs_res and cq is not None and fits(qp.cs_res, cq.cqe_size, n)
         sink: list[Run] = []
+        streams = 0
         left, pos, end = n, ring.skip, len(wqe)
         while left and pos < end:
             count, key, addr = DATA.unpack_from(wqe, pos)
@@ -186,7 +188,11 @@ class Responder:
                 count = ZERO_COUNT
             k = count if count < left else left
             if not into_cqe:
-                sink += self.local(qp, key, addr, k, ring.pd)
+                part = self.local(qp, key, addr, k, ring.pd)
+                if is_stream(part):
+                    streams += k
+                    check_message(streams)
+                sink += part
             left -= k
         if left:
             raise OverflowError('message is longer than the receive buffer')
