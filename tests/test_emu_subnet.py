@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from emu_dp_guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, av, sge
+from emu_dp_guest import DCI, PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, GuestRmp, av, sge
 from mlx5emu import prm, subnet
 from mlx5emu.fabric import Fabric
+from mlx5emu.qp import QP1
 from mlx5emu.wqe import Op, Syndrome
 
 #: Indexes of the table that every port starts with: default, partition 1, partition 2 (limited but on the first).
@@ -63,7 +64,9 @@ def test_reset_keeps_the_assignment(three: list[Guest]) -> None:
 
 @pytest.mark.parametrize(("st", "mine", "other", "to", "arrives"), [
     (RC, ONE, ONE, 1, True), (UC, ONE, ONE, 1, True), (RC, TWO, TWO, 1, True), (RC, EVERYONE, EVERYONE, 2, True),
-    (RC, ONE, EVERYONE, 1, False), (UC, ONE, EVERYONE, 1, False), (RC, ONE, TWO, 1, False), (RC, 5, ONE, 1, False), (RC, 5, 5, 1, False)])
+    (RC, ONE, EVERYONE, 1, False), (UC, ONE, EVERYONE, 1, False), (RC, ONE, TWO, 1, False), (RC, 5, ONE, 1, False), (RC, 5, 5, 1, False),
+    # Beyond the table there is none.
+    (RC, ONE, 200, 1, False)])
 def test_connected(three: list[Guest], st: int, mine: int, other: int, to: int, arrives: bool) -> None:
     """A packet arrives when both P_Keys are of a partition; one that does not is counted where it is dropped."""
     a, b = three[0], three[to]
@@ -117,6 +120,46 @@ def test_datagrams(three: list[Guest]) -> None:
     p.post_send(Op.SEND, av(q.number, rlid=2), sge(src, 8, lkey))
     assert [c["imm_inval_pkey"] for c in q.rcq.poll()] == [1]
     assert violations(b) == (1, 1)
+
+
+@pytest.mark.parametrize("index", [ONE, EVERYONE])
+def test_dynamically_connected(three: list[Guest], index: int) -> None:
+    """A DC target has a P_Key of its own."""
+    a, b = three[:2]
+    srq, cq = GuestRmp(b), GuestCq(b)
+    context = {"pd": b.pd, "srqn_xrqn": srq.number, "cqn": cq.number, "rwe": 1, "mtu": 5, "min_rnr_nak": 1, "pkey_index": ONE}
+    dctn = b.cmd("CREATE_DCT", **{f"dct_context_entry.{k}": v for k, v in context.items()})["dctn"]
+    p = GuestQp(a, DCI)
+    p.to_init(**{"primary_address_path.pkey_index": index})
+    p.to_rtr(0)
+    p.to_rts()
+    src, dst = a.alloc(PAGE), b.alloc(PAGE)
+    srq.post((dst, 64, b.mkey(dst, PAGE)))
+    p.post_send(Op.SEND, bytes(8) + av(dctn, rlid=2)[8:], sge(src, 9, a.mkey(src, PAGE)))
+    a.run(200)
+    assert p.scq.poll()[0]["opcode"] == (0 if index == ONE else 13)
+    assert violations(b) == (0 if index == ONE else 3, 0)
+
+
+def test_management_datagrams(three: list[Guest]) -> None:
+    """QP1 gets what is sent to it in any partition of its port, and not what is in another."""
+    a, b = three[:2]
+    q = GuestQp(b, QP1, rcq=GuestCq(b))
+    p = GuestQp(a, UD)
+    for x, index in ((p, ONE), (q, EVERYONE)):
+        x.to_init(**{"primary_address_path.pkey_index": index})
+        x.to_rtr(0)
+        x.to_rts()
+    src, dst = a.alloc(PAGE), b.alloc(PAGE)
+    key = b.mkey(dst, PAGE)
+    for _ in range(2):
+        q.post_recv((dst, 100, key))
+    lkey = a.mkey(src, PAGE)
+    p.post_send(Op.SEND, av(1, rlid=2), sge(src, 8, lkey))
+    assert [c["imm_inval_pkey"] for c in q.rcq.poll()] == [0x8001]
+    subnet.assign(a.card, pkeys=[0xffff, 0x8009])
+    p.post_send(Op.SEND, av(1, rlid=2), sge(src, 8, lkey))
+    assert not q.rcq.poll() and violations(b) == (1, 0)
 
 
 def test_driver_is_told(three: list[Guest]) -> None:
