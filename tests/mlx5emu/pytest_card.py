@@ -118,8 +118,8 @@ class Guest:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put the guest's tests last, in one run."""
-        items.sort(key=self.needs_device)
+        """Put the guest's tests last, in one run: first the driver's, which look at all that was since power-on."""
+        items.sort(key=lambda item: (self.needs_device(item), item.path.name != "test_guest_driver.py"))
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Replay the guest's reports of a test; the first one starts the guest."""
