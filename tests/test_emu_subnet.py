@@ -35,6 +35,13 @@ def connected(a: Guest, b: Guest, st: int, index_a: int, index_b: int) -> tuple[
     return p, q
 
 
+def ready(x: GuestQp, index: int) -> None:
+    """A QP that is not connected, at RTS, with a P_Key of its port's table."""
+    x.to_init(**{"primary_address_path.pkey_index": index})
+    x.to_rtr(0)
+    x.to_rts()
+
+
 def violations(g: Guest) -> tuple[int, int]:
     """Counters of dropped packets, as the driver asks for them: P_Key and Q_Key."""
     c = g.cmd("QUERY_HCA_VPORT_CONTEXT")
@@ -104,10 +111,8 @@ def test_datagrams(three: list[Guest]) -> None:
     """A datagram needs the partition and the Q_Key; what it lacks is counted, and the CQE tells the P_Key."""
     a, b = three[:2]
     p, q = GuestQp(a, UD), GuestQp(b, UD, rcq=GuestCq(b))
-    for x, index in ((p, ONE), (q, ONE)):
-        x.to_init(**{"primary_address_path.pkey_index": index})
-        x.to_rtr(0)
-        x.to_rts()
+    ready(p, ONE)
+    ready(q, ONE)
     src, dst = a.alloc(PAGE), b.alloc(PAGE)
     lkey = a.mkey(src, PAGE)
     q.post_recv((dst, 100, b.mkey(dst, PAGE)))
@@ -130,9 +135,7 @@ def test_dynamically_connected(three: list[Guest], index: int) -> None:
     context = {"pd": b.pd, "srqn_xrqn": srq.number, "cqn": cq.number, "rwe": 1, "mtu": 5, "min_rnr_nak": 1, "pkey_index": ONE}
     dctn = b.cmd("CREATE_DCT", **{f"dct_context_entry.{k}": v for k, v in context.items()})["dctn"]
     p = GuestQp(a, DCI)
-    p.to_init(**{"primary_address_path.pkey_index": index})
-    p.to_rtr(0)
-    p.to_rts()
+    ready(p, index)
     src, dst = a.alloc(PAGE), b.alloc(PAGE)
     srq.post((dst, 64, b.mkey(dst, PAGE)))
     p.post_send(Op.SEND, bytes(8) + av(dctn, rlid=2)[8:], sge(src, 9, a.mkey(src, PAGE)))
@@ -146,10 +149,8 @@ def test_management_datagrams(three: list[Guest]) -> None:
     a, b = three[:2]
     q = GuestQp(b, QP1, rcq=GuestCq(b))
     p = GuestQp(a, UD)
-    for x, index in ((p, ONE), (q, EVERYONE)):
-        x.to_init(**{"primary_address_path.pkey_index": index})
-        x.to_rtr(0)
-        x.to_rts()
+    ready(p, ONE)
+    ready(q, EVERYONE)
     src, dst = a.alloc(PAGE), b.alloc(PAGE)
     key = b.mkey(dst, PAGE)
     for _ in range(2):
