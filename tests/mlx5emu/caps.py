@@ -27,6 +27,7 @@ PAGES = {
     'device_memory': (0xf, 'device_mem_cap'),
     'virtio_emulation': (0x13, 'virtio_emulation_cap'),
     'general_2': (0x20, 'cmd_hca_cap_2'),
+    'adv_rdma': (0x28, 'adv_rdma_cap'),
     'crypto': (0x1a, 'crypto_cap'),
 }
 BY_TYPE = {number: name for name, (number, _) in PAGES.items()}
@@ -109,8 +110,13 @@ class Capabilities:
         prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension': (0x122, 1),
                                    'dp_ordering_ooo_all_xrc': (0x332, 1), 'dp_ordering_ooo_all_dc': (0x333, 1),
                                    'dp_ordering_ooo_all_rc': (0x334, 1)})
+        # Headers before Linux 6.15 lack the page.
+        prm.extend('cmd_hca_cap', {'adv_rdma': (0x571, 1)})
+        prm.declare('adv_rdma_cap', [
+            ('rdma_transport_manager', 1), ('', 0x1ff), ('rdma_transport_rx_flow_table_properties', 'flow_table_prop_layout'),
+            ('rdma_transport_tx_flow_table_properties', 'flow_table_prop_layout')])
         prm.extend('cmd_hca_cap_2', {
-            'dp_ordering_force': (0x88, 1),
+            'dp_ordering_force': (0x88, 1), 'general_obj_types_127_64': (0x1c0, 64),
             'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity': (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5),
             'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
         prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
@@ -218,6 +224,9 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
     if not eth:
         # The library connects its command QP without a GRH, which the driver refuses on Ethernet.
         out |= {'tag_matching': 1, 'rndv_offload_rc': 1, 'log_tag_matching_list_sz': 7}
+    if profile.steering_format >= 2:
+        # Rights to control RDMA of the function and of others: what Linux 6.15 and later give by files in /dev/infiniband.
+        out |= {'adv_rdma': 1, 'uctx_cap': out['uctx_cap'] | 1 << 3 | 1 << 4}
     if profile.steering_format:
         out |= {'log_max_dci_stream_channels': 6, 'log_max_dci_errored_streams': 6, 'dp_ordering_ooo_all_rc': 1,
                 'dp_ordering_ooo_all_xrc': 1, 'dp_ordering_ooo_all_dc': 1}
@@ -277,11 +286,22 @@ def _crypto(profile: Profile) -> dict[str, int]:
             'num_nv_credentials': 1}
 
 
+#: Flow tables that firmware manages.
+_FIRMWARE_TABLES = {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
+                    'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
+                    'log_max_destination': 9, 'log_max_flow_counter': 16}
+
+
+def _adv_rdma(profile: Profile) -> dict[str, int]:
+    """Flow tables of the RDMA transport domain, which came with ConnectX-7."""
+    if profile.steering_format < 2:
+        return {}
+    return {f'rdma_transport_{way}_flow_table_properties.{k}': v for way in ('rx', 'tx') for k, v in _FIRMWARE_TABLES.items()}
+
+
 def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
     steering = {'sw_owner': int(profile.steering_format == 0), 'sw_owner_v2': int(profile.steering_format > 0)}
-    firmware = {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
-                'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
-                'log_max_destination': 9, 'log_max_flow_counter': 16}
+    firmware = _FIRMWARE_TABLES
     change = {'reformat': 1, 'decap': 1, 'reformat_l3_tunnel_to_l2': 1, 'reformat_l2_to_l3_tunnel': 1, 'reformat_and_modify_action': 1,
               'reformat_and_vlan_action': 1, 'pop_vlan': 1, 'push_vlan': 1, 'pop_vlan_2': 1, 'push_vlan_2': 1,
               'log_max_modify_header_context': 12, 'max_modify_header_actions': header_rewrite.MAX_ACTIONS} if eth else {}
@@ -381,6 +401,7 @@ def _values(profile: Profile, link_layer: str, vhca_id: int = VHCA_ID) -> dict[s
         'device_memory': _device_memory(profile),
         'crypto': _crypto(profile),
         'general_2': _general_2(profile),
+        'adv_rdma': _adv_rdma(profile),
     }
     if eth:
         out['eswitch_flow_table'] = _eswitch_flow_table(profile, vhca_id)

@@ -13,7 +13,7 @@ from .tables import NumberSpace, Quota, Table
 
 #: Files that register commands when they are imported.
 MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
-           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'mkey', 'psv',
+           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'rdma_ctrl', 'mkey', 'psv',
            'crypto_login', 'encryption_key', 'cq', 'qp', 'srq', 'xrq', 'wq',
            'scheduling', 'lag', 'virtio_net_q', 'sw_steering', 'eswitch', 'match_definer', 'header_modify_argument',
            'flow_sampler', 'flow_meter')

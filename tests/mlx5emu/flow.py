@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from . import prm, sw_steering
 from .firmware import Command, Status, command
-from .flow_namespace import FDB, OWN_PORT, UPLINK, properties
+from .flow_namespace import FDB, OWN_PORT, TRANSPORT_RX, TRANSPORT_TX, UPLINK, properties
 from .packet import criteria_mask
 from .tables import Object
+from .uctx import RDMA_CTRL
 
 if TYPE_CHECKING:
     from .card import Card
@@ -100,6 +101,8 @@ def _namespace(card: 'Card', cmd: Command) -> int:
     if cmd.inp.has('vport_number') and cmd.inp['vport_number']:
         raise Status('BAD_PARAM', 'no such vport')
     properties(card, table_type)
+    if table_type in (TRANSPORT_RX, TRANSPORT_TX) and cmd.uid and not card.uctxs.get(cmd.uid).cap & RDMA_CTRL:
+        raise Status('BAD_PARAM', 'the context may not control RDMA')
     return table_type
 
 

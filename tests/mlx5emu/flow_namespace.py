@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 #: NIC receive and transmit, the switch between virtual ports and the wire, and receive and transmit for RoCE packets.
 NIC_RX, NIC_TX, FDB, RDMA_RX, RDMA_TX = 0, 1, 4, 7, 8
+#: The same for RDMA packets as transports see them, for whoever may control RDMA.
+TRANSPORT_RX, TRANSPORT_TX = 0xd, 0xe
 #: Virtual ports of the switch: the function's own, and the wire.
 OWN_PORT, UPLINK = 0, 0xffff
 #: Their names in the capability page.
@@ -23,6 +25,9 @@ def properties(card: 'Card', table_type: int) -> prm.View:
     """
     if table_type == FDB and card.caps.get('eswitch_manager'):
         view = card.caps.page('eswitch_flow_table').sub('flow_table_properties_nic_esw_fdb')
+    elif table_type in (TRANSPORT_RX, TRANSPORT_TX):
+        way = 'rx' if table_type == TRANSPORT_RX else 'tx'
+        view = card.caps.page('adv_rdma').sub(f'rdma_transport_{way}_flow_table_properties')
     else:
         name = DIRECTIONS.get(table_type)
         view = card.caps.page('flow_table').sub(f'flow_table_properties_{name}') if name else None

@@ -56,7 +56,8 @@ def _table(card: 'Card', number: int) -> Table:
 
 def _type(card: 'Card', cmd: Command) -> int:
     number = cmd.inp['obj_type']
-    if number not in TYPES or not card.caps.get('general_obj_types') >> number & 1:
+    offered = card.caps.get('general_obj_types') | card.caps.page('general_2')['general_obj_types_127_64'] << 64
+    if number not in TYPES or not offered >> number & 1:
         raise Status('BAD_PARAM', 'general object type is not supported')
     return number
 

@@ -401,7 +401,8 @@ class Requester:
             raise NoAnswer
         if peer.recv_psn != qp.send_psn and st != UC:
             raise NoAnswer
-        if not (qp.force_loopback or passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn, qp.udp_sport)):
+        if not (qp.force_loopback or passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn, qp.udp_sport,
+                                            qp.number)):
             raise NoAnswer
         if not admits(target, pkey(self.card, qp.pkey_index), peer.pkey_index):
             raise NoAnswer
@@ -419,7 +420,7 @@ class Requester:
         dct = target.card.dcts.find(dest & 0xffffff) if target is not None else None
         if target is None or dct is None or not takes_requests(dct):
             raise NoAnswer
-        if not passes(self.datapath, target, address, sgid_index, dest & 0xffffff):
+        if not passes(self.datapath, target, address, sgid_index, dest & 0xffffff, sqn=qp.number):
             raise NoAnswer
         if not admits(target, pkey(self.card, qp.pkey_index), dct.pkey_index):
             raise NoAnswer
@@ -589,7 +590,7 @@ class Requester:
             address = Address(rlid, gid, bool(flow & AV_GRH), mac)
             target = self.datapath.fabric.route(self.datapath, address)
             peer = target.datagram_qp(qpn) if target is not None else None
-            if target is not None and not passes(self.datapath, target, address, flow >> 20 & 0xff, qpn):
+            if target is not None and not passes(self.datapath, target, address, flow >> 20 & 0xff, qpn, sqn=qp.number):
                 peer = None
             receivers = [(target, peer)] if target is not None and peer is not None else []
         if not receivers:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from . import prm
 from .fabric import Address
-from .flow_namespace import RDMA_RX, RDMA_TX
+from .flow_namespace import RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX
 from .headers import ROCE_V2_IPV4, ROCE_V2_IPV6, grh
 from .packet import IPV4, IPV6, ROCE_PORT, Headers, Packet
 
@@ -46,14 +46,25 @@ def infiniband_packet(qpn: int, sqn: int) -> Packet:
     return packet
 
 
-def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int, sport: int = 0) -> bool:
-    """Whether an RDMA packet gets from one port to the other."""
-    leaves, enters = RDMA_TX in source.card.flow_roots, RDMA_RX in target.card.flow_roots
+def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int, sport: int = 0,
+           sqn: int = 0) -> bool:
+    """Whether an RDMA packet gets from one port to the other.
+
+    :param qpn: of the queue that it is for.
+    :param sqn: of the queue that sends it.
+    """
+    out, into = source.card.flow_roots, target.card.flow_roots
+    leaves = [kind for kind in (RDMA_TX, TRANSPORT_TX) if kind in out]
+    enters = [kind for kind in (TRANSPORT_RX, RDMA_RX) if kind in into]
     if not leaves and not enters:
         return True
     if source.card.link_layer == 'ib':
-        return (not leaves or bool(source.steering.walk(RDMA_TX, infiniband_packet(qpn, qpn)))) and (
-            not enters or bool(target.steering.walk(RDMA_RX, infiniband_packet(qpn, 0))))
-    data = frame(source, address, sgid_index, qpn, sport)
-    return (not leaves or bool(source.steering.walk(RDMA_TX, Packet(data, qpn)))) and (
-        not enters or bool(target.steering.walk(RDMA_RX, Packet(data))))
+        def packet(number: int) -> Packet:
+            return infiniband_packet(qpn, number)
+    else:
+        data = frame(source, address, sgid_index, qpn, sport)
+
+        def packet(number: int) -> Packet:
+            return Packet(data, number)
+    return all(source.steering.walk(kind, packet(sqn)) for kind in leaves) and all(
+        target.steering.walk(kind, packet(0)) for kind in enters)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import flow
-from .flow_namespace import FDB, NIC_TX, RDMA_RX, RDMA_TX, UPLINK
+from .flow_namespace import FDB, NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX, UPLINK
 from .header_rewrite import decapsulate, modify, pop_vlan, push_vlan
 from .packet import Packet
 from .sw_steering import SoftwareSteering
@@ -16,7 +16,7 @@ MAX_LOOKUPS, MAX_VISITS = 16384, 256
 #: Places that the copies of one packet may get to.
 MAX_COPIES = 1024
 #: Namespaces in which a packet goes on that no entry took.
-_ALLOWED_BY_DEFAULT = (NIC_TX, RDMA_RX, RDMA_TX)
+_ALLOWED_BY_DEFAULT = (NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX)
 
 
 class Delivery(NamedTuple):

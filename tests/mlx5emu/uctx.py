@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from .card import Card
 
 
+#: Right to control the function's RDMA.
+RDMA_CTRL = 1 << 3
+
+
 class Uctx(Object):
     """A user context and the rights it was given (MLX5_UCTX_CAP_*)."""
 
