@@ -361,6 +361,27 @@ def test_definer_formats(number: int, fields: dict[str, int], frame: bytes) -> N
             assert [d.tir for d in bench.receive(frame)] == [tir] * (1 - change), name
 
 
+def test_mask_and_match(later: SteBench) -> None:
+    """An entry with a mask and room for three actions, which leads to one entry only."""
+    tir, address = later.tir()
+    actions = bytes([ste_v1.FLOW_TAG, 0, 0, 7]) + modify(later, 'set', 'c0', 9)
+    for number, lookup in ((2, 'eth_l2_src'), (3, 'register_0')):
+        tag = later.lookup(lookup)[1]
+        fields, masks = ({'smac_15_0': int.from_bytes(MAC_A[4:], 'big')}, {'smac_15_0': 0xffff}) if number == 2 else \
+            ({}, {'metadata_reg_c_1': 1})
+        e = bytearray(later.match(hit=address, definer=later.lookup(lookup)[0] & 0xff, actions=actions))
+        e[0], e[32:64] = number, later.tag(tag, masks) + later.tag(tag, fields)
+        later.table(later.put(bytes(e)))
+        [d] = later.receive(PLAIN)
+        assert (d.packet.tag, d.packet.registers) == (7, {'metadata_reg_c_0': 9})
+        assert later.receive(ether(b'', source=MAC_B), metadata_reg_c_1=1) == []
+        e[16 + 8:16 + 12] = bytes(4)
+        prm.view('ste_mask_and_match_v1', e)['next_table_base_31_5_size'] = 2
+        later.table(later.put(bytes(e)))
+        assert later.receive(PLAIN) == []
+    assert later.walker.bad == 2
+
+
 def test_refused_actions(later: SteBench) -> None:
     """What the card does not do drops the packet: unknown actions, lists in lists, anchors, tags in transmit domains."""
     tir, address = later.tir()

@@ -1,11 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-# Runs a command with every card's switch in switchdev mode: its tables are an administrator's then, and the driver's default rules.
-# The driver manages them by firmware commands; the entries that its own steering code writes are of other formats than rdma-core's.
+# Runs a command with every card's switch in switchdev mode: its tables hold the driver's rules then, which the driver's own steering code
+# writes into ICM, as rdma-core's does.
 set -e
 for d in /sys/class/infiniband/*/device; do
 	handle=pci/$(basename "$(readlink -f "$d")")
-	devlink dev param set "$handle" name flow_steering_mode value dmfs cmode runtime
 	devlink dev eswitch set "$handle" mode switchdev
 done
 netdevs-up 2>/dev/null

@@ -12,8 +12,8 @@ from .packet import inner_headers
 from .ste_format import SteError, Visit, byte_masked, hash_index, miss_address, next_base
 from .ste_rewrite import Part, add, put, read
 
-#: entry_format: tag and mask in bytes or dwords, or a match definer.
-BWC_BYTE, BWC_DW, MATCH = 0, 1, 4
+#: entry_format: tag and mask with room for two actions or for three, each for lookup types below 0x100 and from there on; a match definer.
+BWC_BYTE, BWC_DW, MASK_AND_MATCH_BYTE, MASK_AND_MATCH_DW, MATCH = 0, 1, 2, 3, 4
 #: Index of the definer that matches everything.
 DONT_CARE = 0xf
 
@@ -109,7 +109,7 @@ class FormatV1:
 
     @staticmethod
     def _view(raw: bytes) -> prm.View:
-        return prm.view('ste_mask_and_match_v1' if raw[0] == MATCH else 'ste_match_bwc_v1', raw)
+        return prm.view('ste_match_bwc_v1' if raw[0] in (BWC_BYTE, BWC_DW) else 'ste_mask_and_match_v1', raw)
 
     @staticmethod
     def _tag(lookup: int, visit: Visit) -> int | None:
@@ -136,14 +136,15 @@ class FormatV1:
         if raw[0] == MATCH:
             tag, mask = self._definer(view['match_definer_ctx_idx'], visit)
             return tag & mask == int.from_bytes(raw[32:64], 'big')
-        if raw[0] not in (BWC_BYTE, BWC_DW) or view['mask_mode']:
+        if raw[0] > MASK_AND_MATCH_DW or (raw[0] <= BWC_DW and view['mask_mode']):
             raise SteError(f'entry format {raw[0]:#x}')
         mask, want = int.from_bytes(raw[32:48], 'big'), int.from_bytes(raw[48:64], 'big')
         if not mask:
             return not want
-        known = self._tag(raw[0] << 8 | view['match_definer_ctx_idx'], visit)
+        lookup = (raw[0] & 1) << 8 | view['match_definer_ctx_idx']
+        known = self._tag(lookup, visit)
         if known is None:
-            raise SteError(f'lookup type {raw[0]:#x}{view["match_definer_ctx_idx"]:02x}')
+            raise SteError(f'lookup type {lookup:#x}')
         return known & mask == want
 
     def counter(self, raw: bytes) -> int:
@@ -166,6 +167,8 @@ class FormatV1:
         if raw[0] == MATCH:
             tag, mask = self._definer(index, visit)
             return base + 64 * hash_index((tag & mask).to_bytes(32, 'big'), entries)
+        if raw[0] > BWC_DW:
+            raise SteError('hash of an entry that has no byte mask')
         if not view['byte_mask']:
             return base
         known = self._tag(view['next_entry_format'] << 8 | index, visit)
