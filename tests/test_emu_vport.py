@@ -75,6 +75,22 @@ def test_mad_ifc(ib) -> None:
     assert status(ib, 'MAD_IFC', {'port': 2}) == 'BAD_PARAM'
 
 
+def test_port_info(ib) -> None:
+    """PortInfo says what the port's registers do: up and active, or disabled."""
+    data = mad(ib, vport.PORT_INFO, modifier=1)['data']
+    assert (data[32] & 0xf, data[33] >> 4, data[16:18]) == (vport.ACTIVE, vport.PHYSICAL_UP, b'\0\1')
+    register(ib, 'PAOS', write=True, admin_status=2, ase=1)
+    data = mad(ib, vport.PORT_INFO, modifier=1)['data']
+    assert (data[32] & 0xf, data[33] >> 4) == (vport.DOWN, vport.DISABLED)
+
+
+def test_a_write_of_the_port_state_answers_with_it(ib) -> None:
+    """User-space drivers read the state by a write that changes nothing."""
+    asked = register(ib, 'PAOS', write=True, admin_status=2)
+    assert (asked['admin_status'], asked['oper_status']) == (1, 1) and ib.vport.up
+    assert register(ib, 'PAOS', write=True, admin_status=2, ase=1)['oper_status'] == 2 and not ib.vport.up
+
+
 # ---- Ethernet
 
 def test_nic_vport_context(eth) -> None:

@@ -33,7 +33,7 @@ def disable_hca(card: 'Card', cmd: Command) -> None:
     card.state = card.RESET
 
 
-@command('INIT_HCA', state='enabled', kernel=True)
+@command('INIT_HCA', state='enabled', min_in=16, kernel=True)
 def init_hca(card: 'Card', cmd: Command) -> None:
     """Objects can be made from now on."""
     if card.state == card.READY:

@@ -106,14 +106,12 @@ def pvlc(card: 'Card', r: prm.View, write: bool) -> None:
 
 @register('PAOS')
 def paos(card: 'Card', r: prm.View, write: bool) -> None:
-    """Administrative port state: 1 up, 2 down."""
-    if write:
-        if r['ase']:
-            if r['admin_status'] not in (1, 2):
-                raise Status('BAD_PARAM', 'admin_status')
-            card.set_port(r['admin_status'] == 1)
-    else:
-        r.set(admin_status=1 if card.vport.up else 2, oper_status=1 if card.vport.up else 2)
+    """Administrative port state: 1 up, 2 down; a write changes it only with ``ase`` set, and answers with what it is then."""
+    if write and r['ase']:
+        if r['admin_status'] not in (1, 2):
+            raise Status('BAD_PARAM', 'admin_status')
+        card.set_port(r['admin_status'] == 1)
+    r.set(admin_status=1 if card.vport.up else 2, oper_status=1 if card.vport.up else 2)
 
 
 @register('PMLP')

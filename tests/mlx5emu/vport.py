@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 #: Entries of the InfiniBand GID and P_Key tables, as gid_table_size 0 and pkey_table_size 0 encode.
 GIDS, PKEYS = 8, 128
-ACTIVE, PHYSICAL_UP = 4, 5
+ACTIVE, DOWN = 4, 1
+PHYSICAL_UP, DISABLED = 5, 3
 #: Port capabilities that software may change: IsCommunicationManagementSupported.
 SETTABLE_CAP_MASK1 = 1 << 16
 #: Longest address lists by type: unicast, multicast, VLAN.
@@ -237,6 +238,16 @@ def mad_ifc(card: 'Card', cmd: Command) -> None:
             data[36:40] = (1 << 24 | 0x2c9).to_bytes(4, 'big')
         elif attribute == GUID_INFO:
             data[0:8] = card.guid.to_bytes(8, 'big')
+        elif attribute == PORT_INFO:
+            data[8:16] = GID_PREFIX.to_bytes(8, 'big')
+            data[16:18], data[18:20] = v.lid.to_bytes(2, 'big'), v.sm_lid.to_bytes(2, 'big')
+            data[20:24] = v.cap_mask1.to_bytes(4, 'big')
+            # Port 1, 4x enabled, supported and active.
+            data[28:32] = bytes([1, 2, 2, 2])
+            data[32] = 1 << 4 | (ACTIVE if v.up else DOWN)
+            data[33] = (PHYSICAL_UP if v.up else DISABLED) << 4 | 2
+            # MTU of 4096 bytes at the neighbour, eight virtual lanes, GUIDs of one port.
+            data[36], data[37], data[50] = 5 << 4, 4 << 4, 1
         elif attribute == PKEY_TABLE:
             block = request['attr_mod'] & 0xffff
             for k, pkey in enumerate(v.pkeys[block * 32:block * 32 + 32]):
