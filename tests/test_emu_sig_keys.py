@@ -4,7 +4,7 @@ import random
 import struct
 
 import pytest
-from emu_dp_guest import PAGE, Guest, GuestCq, connected, raddr, sge
+from emu_dp_guest import PAGE, CommandError, Guest, GuestCq, connected, raddr, sge
 from emu_sig_guest import (
     CRC32,
     CRC32C,
@@ -21,6 +21,7 @@ from emu_sig_guest import (
 )
 from mlx5emu import bsf, prm
 from mlx5emu.byte_stream import MAX_MESSAGE
+from mlx5emu.mkey import FORMATS_COST
 from mlx5emu.qp import ERR
 from mlx5emu.wqe import Op, Syndrome
 
@@ -55,6 +56,20 @@ def test_create(guest: Guest, fields: dict, status: str) -> None:
     """Room for one format or two, in a key that a UMR can give a list."""
     entry = {'access_mode_1_0': 2, 'umr_en': 1, 'free': 1, 'pd': guest.pd, 'qpn': 0xffffff, **fields}
     assert guest.fails('CREATE_MKEY', **{f'memory_key_mkey_entry.{k}': v for k, v in entry.items()}) == status
+
+
+def test_formats_take_memory(guest: Guest) -> None:
+    """They are paid for when the key is made, and given back with it; with none left, the key is refused."""
+    used = guest.card.memory.used
+    key = indirect_key(guest)
+    assert guest.card.memory.used == used + FORMATS_COST
+    guest.cmd('DESTROY_MKEY', mkey_index=key >> 8)
+    assert guest.card.memory.used == used
+    for klms in (0, 4):
+        guest.card.memory.limit = used + FORMATS_COST + 16 * klms - 1
+        with pytest.raises(CommandError) as refused:
+            guest.create_mkey(bytes(16 * klms), klms, access_mode_1_0=2, pd=guest.pd, umr_en=1, qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
+        assert refused.value.status == 'EXCEED_LIM' and guest.card.memory.used == used
 
 
 def altered(raw: bytes, at: int, byte: int) -> bytes:

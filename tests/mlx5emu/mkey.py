@@ -40,6 +40,8 @@ HUGEST_PAGE_SHIFT = 61
 MAX_DEPTH = 4
 #: Most runs of one translation: what a hostile list of tiny pieces can make the card build for one message.
 MAX_RUNS = 1 << 19
+#: Bytes that a key's byte stream formats take of the card's memory.
+FORMATS_COST = 1024
 #: First doubleword pair of a strided (interleaved) list, where a KLM has its key.
 STRIDED = 0x400
 
@@ -443,6 +445,9 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
         card.memory.charge(16 * actual)
         mkey.charged = 16 * actual
     try:
+        if mkey.bsf_octowords:
+            card.memory.charge(FORMATS_COST)
+            mkey.charged += FORMATS_COST
         cmd.out['mkey_index'] = card.mkeys.alloc(mkey, cmd.uid)
     except Status:
         card.memory.release(mkey.charged)
