@@ -22,6 +22,9 @@ ERROR_OVERRUN, ERROR_ACCESS = 1, 2
 MODIFY_PERIOD, MODIFY_COUNT, MODIFY_OVERRUN, MODIFY_PERIOD_MODE = 0x01, 0x02, 0x04, 0x10
 OP_MOD_MODIFY, OP_MOD_RESIZE = 0, 1
 
+#: cq_period_mode.
+FROM_EQE, FROM_CQE = 0, 1
+
 _RESIZE_CQE = 5
 _NOT_ARMED, _ARMED_SOLICITED, _ARMED_ANY = 0, 1, 2
 
@@ -41,7 +44,9 @@ class Cq(Object):
         self.overrun_ignore = False
         self.period_us, self.max_count, self.uar = 0, 0, 0
         self.pending = 0
-        self._timer = False
+        self._timer, self._due = False, 0
+        #: The period begins anew with each completion, not with the first alone.
+        self.period_from_cqe = False
         self.context = bytearray(64)
         #: Completions that are to be compressed, where the CQ asked for it.
         self.session: Session | None = None
@@ -143,13 +148,25 @@ class Cq(Object):
         self.pending += 1
         if self.max_count and self.pending >= self.max_count:
             self._fire()
-        elif not self._timer and self.period_us:
+        elif self.period_us:
+            now = self.card.now()
+            if self.pending == 1 or self.period_from_cqe:
+                self._due = now + self.period_us * 1000
+            self._wait(now)
+
+    def _wait(self, now: int) -> None:
+        if not self._timer:
             self._timer = True
-            self.card.call_later(self.period_us * 1000, self._period_over)
+            self.card.call_later(self._due - now, self._period_over)
 
     def _period_over(self) -> None:
         self._timer = False
-        if self.pending and self.armed and self.card.cqs.find(self.number) is self:
+        if not self.pending or not self.armed or self.card.cqs.find(self.number) is not self:
+            return
+        now = self.card.now()
+        if now < self._due:
+            self._wait(now)     # completions began the period anew
+        else:
             self._fire()
 
     def _fire(self) -> None:
@@ -217,6 +234,7 @@ def create_cq(card: 'Card', cmd: Command) -> None:
         card.memory.release(buf.cost)
         raise
     cq.overrun_ignore = bool(c['oi'])
+    cq.period_from_cqe = c['cq_period_mode'] == FROM_CQE
     cq.period_us, cq.max_count, cq.uar = c['cq_period'], c['cq_max_count'], c['uar_page']
     at = cmd.inp.offset('cq_context')
     cq.context[:] = cmd.raw[at:at + 64]
@@ -249,6 +267,7 @@ def modify_cq(card: 'Card', cmd: Command) -> None:
         cq.overrun_ignore = bool(c['oi'])
     if select & MODIFY_PERIOD_MODE:
         kept['cq_period_mode'] = c['cq_period_mode']
+        cq.period_from_cqe = c['cq_period_mode'] == FROM_CQE
 
 
 def _resize(card: 'Card', cmd: Command, cq: Cq, c: prm.View) -> None:

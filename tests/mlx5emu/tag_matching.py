@@ -36,6 +36,7 @@ _HEADERS = TMH.size + RVH.size
 #: success and hw_phase_cnt of an operation's CQE.
 _OUTCOME = struct.Struct('>IH10x')
 _SUCCESS = 1 << 31
+_MAX_IDLE_NS = 1_000_000_000
 
 
 class Verdict(NamedTuple):
@@ -167,7 +168,7 @@ class _Rendezvous:
     def __init__(self, matching: TagMatching, qp: Any, xrq: 'Srq', tag: Tag, head: bytes, sink: list[Run]) -> None:
         self.matching, self.qp, self.xrq, self.tag, self.head, self.sink = matching, qp, xrq, tag, head, sink
         self.datapath = matching.datapath
-        self.fetched = False
+        self.fetched, self.idle_ns = False, MIN_WAIT_NS
         self.fault: RemoteFault | None = None
         self._fresh()
 
@@ -183,7 +184,9 @@ class _Rendezvous:
             self._cancel('the QP is gone')
             return
         if qp.state == RTR:
-            self.later(FOREVER_WAIT_NS)     # it may not send yet
+            # It may not send yet: look now and then, less and less often.
+            self.idle_ns = min(2 * self.idle_ns, _MAX_IDLE_NS)
+            self.later(self.idle_ns)
             return
         try:
             if not self.fetched:
