@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from emu_dp_guest import DCI, PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, GuestRmp, av, sge
+from emu_driver import run
 from mlx5emu import prm, subnet
+from mlx5emu.card import Card
 from mlx5emu.fabric import Fabric
 from mlx5emu.qp import QP1
 from mlx5emu.wqe import Op, Syndrome
@@ -59,6 +63,25 @@ def test_assigned(three: list[Guest]) -> None:
     contexts = [g.cmd("QUERY_HCA_VPORT_CONTEXT").sub("hca_vport_context") for g in three]
     assert [(c["lid"], c["sm_lid"], c["port_state"]) for c in contexts] == [(1, 1, 4), (2, 1, 4), (3, 1, 4)]
     assert [table(g, 4) for g in three] == [[0xffff, 0x8001, 0x8002, 0], [0xffff, 0x8001, 2, 0], [0xffff, 0x8001, 2, 0]]
+
+
+def test_sweep() -> None:
+    """From INIT_HCA the port waits in Initialize, in the default partition alone; the sweep makes it active and tells the driver."""
+    card, told = Card("connectx7", "ib", index=1), []
+    card.post_event = lambda event, subtype=0, data=b"": told.append((event, subtype))
+    run(card, "ENABLE_HCA")
+    card.pages.held.update(dict.fromkeys(range(card.pages.wanted())))
+    run(card, "INIT_HCA")
+
+    def port() -> tuple[int, int, int, list[int]]:
+        c = run(card, "QUERY_HCA_VPORT_CONTEXT").sub("hca_vport_context")
+        return c["port_state"], c["lid"], c["sm_lid"], card.vport.pkeys[:2]
+    assert port() == (2, 0, 0, [0xffff, 0])
+    assert not told
+    while card.run_timers():
+        time.sleep(0.001)
+    assert port() == (4, 2, 1, [0xffff, 0x8001])
+    assert told == [(prm.EVENTS["PORT_CHANGE"], subtype) for subtype in (6, 7, 4)]
 
 
 def test_reset_keeps_the_assignment(three: list[Guest]) -> None:

@@ -2,7 +2,7 @@
 """The function's life cycle, its capability pages and constants: ENABLE_HCA to DISABLE_HCA, QUERY_HCA_CAP, QUERY_ADAPTER."""
 from typing import TYPE_CHECKING
 
-from . import caps
+from . import caps, subnet
 from .firmware import Command, Status, command
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def init_hca(card: 'Card', cmd: Command) -> None:
     if len(card.pages.held) < card.pages.wanted():
         raise Status('NO_RES', 'INIT_HCA before the pages were given')
     card.state = card.READY
+    subnet.link_up(card)
 
 
 @command('TEARDOWN_HCA', kernel=True)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """InfiniBand's subnet manager: what it gives a port, and which partitions let packets pass.
 
-Each port finds its LID and its P_Key table set when it comes up; what is assigned later (:func:`assign`) is told to the driver as a
-manager's sweep is.  A port keeps its assignment when its function is reset.  On Ethernet there is the default partition alone.
+A port comes up in state Initialize, without a LID and in the default partition alone; the manager's sweep finds it there a moment later,
+gives it what it has for it and makes it active, and the driver is told.  Later sweeps change what they are to change (:func:`assign`).  A
+port that comes up again gets what it had.  On Ethernet there is no manager, and the default partition alone.
 """
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ FULL = 0x8000
 DEFAULT = 0xffff
 #: Unicast LIDs.
 FIRST_LID, LAST_LID = 1, 0xbfff
-#: Subtypes of a port change event: another LID, another P_Key table.
-_LID_CHANGE, _PKEY_CHANGE = 6, 7
+#: Subtypes of a port change event: active, another LID, another P_Key table.
+_ACTIVE, _LID_CHANGE, _PKEY_CHANGE = 4, 6, 7
+#: Time from a port's coming up to the sweep.
+SWEEP_NS = 10_000_000
 _PORT_1 = bytes(8) + b'\x10'
 
 
@@ -33,6 +36,23 @@ class Assignment:
     def __init__(self, index: int) -> None:
         self.lid, self.sm_lid = FIRST_LID + index, FIRST_LID
         self.pkeys = [DEFAULT, FULL | 1, 2 if index else FULL | 2]
+
+
+def link_up(card: 'Card') -> None:
+    """An InfiniBand port comes up: it waits for the sweep."""
+    if card.link_layer != 'ib':
+        return
+    vport = card.vport
+    vport.lid, vport.sm_lid, vport.pkeys = 0, 0, [DEFAULT, *[0] * (len(vport.pkeys) - 1)]
+    card.call_later(SWEEP_NS, lambda: _sweep(card))
+
+
+def _sweep(card: 'Card') -> None:
+    given = card.subnet
+    card.vport.sm_lid = given.sm_lid
+    assign(card, given.lid, given.pkeys)
+    if card.vport.up:
+        card.post_event(prm.EVENTS['PORT_CHANGE'], _ACTIVE, _PORT_1)
 
 
 def assign(card: 'Card', lid: int | None = None, pkeys: Sequence[int] | None = None) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: Entries of the InfiniBand GID and P_Key tables, as gid_table_size 0 and pkey_table_size 0 encode.
 GIDS, PKEYS = 8, 128
-ACTIVE, DOWN = 4, 1
+DOWN, INITIALIZE, ACTIVE = 1, 2, 4
 PHYSICAL_UP, DISABLED = 5, 3
 #: Port capabilities that software may change: IsCommunicationManagementSupported.
 SETTABLE_CAP_MASK1 = 1 << 16
@@ -43,6 +43,11 @@ class Vport:
         self.cap_mask1 = 0x2651e848
         self.node_description = b'mlx5emu'.ljust(64, b'\0')
 
+    @property
+    def state(self) -> int:
+        """Down, or until the subnet manager has given a LID initialized, or active."""
+        return DOWN if not self.up else ACTIVE if self.lid else INITIALIZE
+
     def gid(self, index: int) -> bytes:
         """InfiniBand GID: the port's at index 0, none elsewhere."""
         return (GID_PREFIX << 64 | self.card.guid).to_bytes(16, 'big') if index == 0 else bytes(16)
@@ -64,7 +69,7 @@ def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
     """InfiniBand port state, LIDs and GUIDs."""
     _own_port(cmd)
     v, c = card.vport, cmd.out.sub('hca_vport_context')
-    c.set(vport_state=ACTIVE if v.up else 1, port_state=ACTIVE if v.up else 1, port_physical_state=PHYSICAL_UP if v.up else 3,
+    c.set(vport_state=v.state, port_state=v.state, port_physical_state=PHYSICAL_UP if v.up else 3,
           system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=v.cap_mask1,
           cap_mask1_field_select=SETTABLE_CAP_MASK1, lid=v.lid, sm_lid=v.sm_lid,
           subnet_timeout=18, pkey_violation_counter=v.pkey_violations, qkey_violation_counter=v.qkey_violations)
@@ -244,7 +249,7 @@ def mad_ifc(card: 'Card', cmd: Command) -> None:
             data[20:24] = v.cap_mask1.to_bytes(4, 'big')
             # Port 1, 4x enabled, supported and active.
             data[28:32] = bytes([1, 2, 2, 2])
-            data[32] = 1 << 4 | (ACTIVE if v.up else DOWN)
+            data[32] = 1 << 4 | v.state
             data[33] = (PHYSICAL_UP if v.up else DISABLED) << 4 | 2
             # MTU of 4096 bytes at the neighbour, eight virtual lanes, GUIDs of one port.
             data[36], data[37], data[50] = 5 << 4, 4 << 4, 1
