@@ -13,6 +13,23 @@ from typing import Any
 
 from emu_dp_guest import DCI, PAGE, RAM_BASE, RC, REG_UMR, UC, UD, XRC, Guest, GuestCq, GuestQp, GuestRmp, GuestXrcSrq, inline, raddr, sge
 from emu_dp_guest import av as address_vector
+from emu_sig_guest import (
+    CRC32,
+    CRC32C,
+    CRC64,
+    MASK_BSF,
+    MASK_FREE,
+    MASK_KEY,
+    MASK_LEN,
+    MASK_RIGHTS,
+    MASK_SIGERR,
+    NO_DOMAIN,
+    crypto_bsf,
+    domain_crc,
+    domain_dif,
+    indirect_key,
+    signature_bsf,
+)
 from emu_ste import SteBench
 from mlx5emu import firmware, memic, prm, virtio_net_q
 from mlx5emu import vfio_user as vu
@@ -20,7 +37,7 @@ from mlx5emu.card import Card
 from mlx5emu.general_object import TYPES
 from mlx5emu.pci import Function
 from mlx5emu.server import Server
-from mlx5emu.wqe import CTRL, Op
+from mlx5emu.wqe import CTRL, UMR_INLINE, Op
 from test_emu_dp_wq import READY, RESET, GuestSq
 from test_emu_eth_frames import PLAIN
 from test_emu_fuzz import Bench, paths, random_command, some
@@ -234,11 +251,10 @@ class WorkRequests(Entrance):
             for size in (4, 16):
                 self.keys.append(g.create_mkey(b'', 0, **{**pa, 'access_mode_1_0': mode, 'free': 1, 'translations_octword_size': size,
                                                           'log_page_size': 12}))
-        for more in ({'bsf_en': 1, 'bsf_octword_size': 8}, {'bsf_en': 1, 'bsf_octword_size': 4}):
-            try:
-                self.keys.append(g.create_mkey(b'', 0, **{**pa, 'access_mode_1_0': 2, 'free': 1, 'translations_octword_size': 16, **more}))
-            except Exception:  # a card without signatures has no such keys
-                pass
+        #: Keys with room for byte stream formats, and PSVs.
+        self.signed = [indirect_key(g, k) for k in (4, 4, 8)]
+        self.psvs = [g.cmd('CREATE_PSV', num_psv=1, pd=g.pd)['psv0_index'] for _ in range(2)]
+        self.keys += self.signed
         self.keys += [0x100, 0x300, 0x500, 0]
         self.rmp = GuestRmp(g)
         self.xrcd = g.cmd('ALLOC_XRCD')['xrcd']
@@ -247,6 +263,8 @@ class WorkRequests(Entrance):
                                           'dct_context_entry.srqn_xrqn': self.rmp.number, 'dct_context_entry.rwe': 1,
                                           'dct_context_entry.mtu': 5})['dctn']
         self.queues: dict[Any, Any] = {}
+        #: Immediate of the next WQE, which for a UMR is its key.
+        self.imm = 0
         self.floor = g._next
 
     def _queue(self, kind: Any) -> Any:
@@ -312,13 +330,45 @@ class WorkRequests(Entrance):
             out += struct.pack('>IIQ', entries * 16, self._key(), self._address())
         return out + (rng.randbytes(64) if rng.random() < 0.2 else b'')
 
+    def _formats(self) -> bytes:
+        """A UMR that puts byte stream formats behind a key."""
+        rng = self.rng
+        bsf = b''
+        for _ in range(rng.choice((0, 1, 1, 1, 2))):
+            if rng.random() < 0.7:
+                domains = [rng.choice((NO_DOMAIN, domain_crc(rng.choice(self.psvs), rng.choice((CRC32, CRC32C, CRC64))),
+                                       domain_dif(rng.choice(self.psvs), checksum=rng.random() < 0.5, escape=rng.randrange(4))))
+                           for _ in range(2)]
+                bsf += signature_bsf(domains[0], domains[1], check=rng.choice((0xff, rng.getrandbits(8))), same=rng.random() < 0.5,
+                                     copy=rng.choice((0, 0xff, rng.getrandbits(8))))
+            else:
+                bsf += crypto_bsf(rng.choice((0, 1, some(rng, 24))), order=rng.randrange(4), unit=rng.choice((512, 4096)))
+        if bsf and rng.random() < 0.4:
+            noise = bytearray(bsf)
+            for _ in range(rng.choice((1, 3))):
+                noise[rng.randrange(len(noise))] = rng.getrandbits(8)
+            bsf = bytes(noise)
+        control = prm.new('wqe_umr_ctrl')
+        control.buf[0] = UMR_INLINE
+        control.set(xlt_octowords=4, xlt_offset=len(bsf) // 16 if rng.random() < 0.9 else rng.randrange(16),
+                    mkey_mask=MASK_LEN | MASK_KEY | MASK_FREE | MASK_RIGHTS | MASK_SIGERR | MASK_BSF)
+        context = prm.new('mkc')
+        n = rng.choice((512, 520, 1024, 4096, 8))
+        self.imm = rng.choice(self.signed)
+        context.set(len=n * 2, qpn=0xffffff, lr=1, lw=1, rr=1, rw=1, bsf_en=int(rng.random() < 0.9), expected_sigerr_count=rng.randrange(2),
+                    mkey_7_0=self.imm & 0xff)
+        entries = sge(self.buf, n, self.keys[0]) + sge(self.buf + 8 * PAGE, n, self._key())
+        return bytes(control.buf) + bytes(context.buf) + entries.ljust(64, b'\0') + bsf
+
     def _body(self, q: Any, kind: Any, op: int) -> bytes:
         """Segments that the opcode wants on that kind of queue."""
         rng, out = self.rng, b''
+        self.imm = rng.choice((0, self.keys[3], self.keys[6], rng.getrandbits(32)))
         if op == Op.UMR:
-            return self._update()
+            return self._formats() if rng.random() < 0.4 else self._update()
         if op == Op.SET_PSV:
-            return struct.pack('>IH2xQ', rng.choice((1, 2, some(rng, 24))), rng.getrandbits(16), rng.getrandbits(64)) * rng.choice((1, 2))
+            number = rng.choice((*self.psvs, some(rng, 24)))
+            return struct.pack('>IH2xQ', number, rng.getrandbits(16), rng.getrandbits(64)) * rng.choice((1, 2))
         if kind == 'raw':
             size = rng.choice((0, 0, 14, 18, 54))
             mss = rng.choice((0, 64, 1460))
@@ -366,8 +416,8 @@ class WorkRequests(Entrance):
         body += bytes(-len(body) % 16)
         size = 1 + len(body) // 16 if rng.random() < 0.95 else rng.randrange(64)
         ring, base, entries = (q.buf, 0, 64) if kind == 'raw' else (q.buf, q.rq_bytes, 32)
-        wqe = CTRL.pack(rng.randrange(4) << 24 | (q.posted & 0xffff) << 8 | op, q.number << 8 | size, rng.getrandbits(8), rng.choice(
-            (0, self.keys[3], self.keys[6], rng.getrandbits(32)))) + body
+        wqe = CTRL.pack(rng.randrange(4) << 24 | (q.posted & 0xffff) << 8 | op, q.number << 8 | size, rng.getrandbits(8),
+                        self.imm) + body
         for k in range(0, len(wqe), 16):
             g.write(ring + base + (q.posted * 64 + k) % (entries * 64), wqe[k:k + 16])
         q.posted += (len(wqe) + 63) // 64 if rng.random() < 0.99 else rng.randrange(1 << 16)

@@ -31,6 +31,11 @@ class Hang(Exception):
     """A batch did not come back."""
 
 
+def resident() -> int:
+    """Resident memory in KiB as it is now; the peak that the kernel keeps is, after exec, that of the process which started this one."""
+    return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() >> 10
+
+
 def _alarm(_signal: int, _frame: FrameType | None) -> None:
     raise Hang(f'no end after {MOST_REAL} s')
 
@@ -46,7 +51,7 @@ def run(name: str, seed: int, inputs: int, directory: Path) -> dict[str, float]:
     entrance = getattr(emu_hostile, name)(random.Random(seed), directory)
     signal.signal(signal.SIGALRM, _alarm)
     clock = time.process_time if name == 'Messages' else time.thread_time
-    slowest, base, done, start = 0.0, 0, 0, time.monotonic()
+    slowest, base, most, done, start = 0.0, 0, 0, 0, time.monotonic()
     warm = min(inputs // 5, 20_000)
     try:
         while done < inputs:
@@ -58,15 +63,16 @@ def run(name: str, seed: int, inputs: int, directory: Path) -> dict[str, float]:
             done += BATCH
             signal.alarm(0)
             assert slowest < MOST_CPU, f'{name}, seed {seed}: an input before {done} took {slowest:.1f} s'
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            if done <= warm:
-                base = peak
-            assert peak - (base or peak) < GROWTH, f'{name}, seed {seed}: grew by {peak - base} KiB until {done}'
+            now = resident()
+            if done <= max(warm, BATCH):
+                base = now
+            most = max(most, now)
+            assert most - base < GROWTH, f'{name}, seed {seed}: grew by {most - base} KiB until {done}'
             entrance.check()
     finally:
         signal.alarm(0)
         entrance.stop()
-    return {'inputs': inputs, 'seconds': time.monotonic() - start, 'slowest': slowest, 'growth': max(0, peak - base)}
+    return {'inputs': inputs, 'seconds': time.monotonic() - start, 'slowest': slowest, 'growth': max(0, most - base)}
 
 
 @pytest.mark.million
