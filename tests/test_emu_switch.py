@@ -140,3 +140,16 @@ def test_copies_are_bounded() -> None:
     assert a.card.datapath.steering.too_long >= 398
     assert a.card.internal_errors == 0
     assert len(ra.frames()) == 8            # all that there were buffers for
+
+
+def test_nothing_turns_back_on_the_wire(pair: tuple[Bench, Bench]) -> None:
+    """What came from the wire does not go out there again."""
+    a, b = pair
+    rb = Receiver(b)
+    b.all_to(rb)
+    t = a.table(FDB)
+    a.entry(t, a.group(t, enable=0), 0, flow.FORWARD, (flow.TO_VPORT, UPLINK))
+    b.send(PLAIN)
+    assert len(rb.frames()) == 1            # its own loopback
+    a.send(PLAIN)
+    assert len(rb.frames()) == 1
