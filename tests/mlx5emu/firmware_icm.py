@@ -10,7 +10,7 @@ ADDRESS_BITS, GVMI_SHIFT = 40, 48
 #: Firmware's half of the memory: this bit, the kind from bit 32 on, the object's number from bit 6 on.
 _FIRMWARE, _KIND_SHIFT, _NUMBER_SHIFT = 1 << 39, 32, 6
 
-DROP_RX, DROP_TX, ALLOW_TX, TIR, TABLE, SAMPLER, METER, VPORT, UPLINK = range(1, 10)
+DROP_RX, DROP_TX, ALLOW_TX, TIR, TABLE, SAMPLER, METER, VPORT = range(1, 9)
 
 
 class Place(NamedTuple):

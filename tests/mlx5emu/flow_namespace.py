@@ -24,7 +24,7 @@ def properties(card: 'Card', table_type: int) -> prm.View:
     :raises Status: BAD_PARAM when the card has no such tables.
     """
     if table_type == FDB and card.caps.get('eswitch_manager'):
-        view = card.caps.page('eswitch_flow_table').sub('flow_table_properties_nic_esw_fdb')
+        view: prm.View | None = card.caps.page('eswitch_flow_table').sub('flow_table_properties_nic_esw_fdb')
     elif table_type in (TRANSPORT_RX, TRANSPORT_TX):
         way = 'rx' if table_type == TRANSPORT_RX else 'tx'
         view = card.caps.page('adv_rdma').sub(f'rdma_transport_{way}_flow_table_properties')

@@ -77,8 +77,3 @@ def add(visit: Visit, words: Words, number: int, low: int, bits: int, value: int
     """Add to ``bits`` bits of a word from bit ``low`` on; what overflows is lost."""
     old = read(visit, words, number) >> low
     put(visit, words, number, low, bits, old + value & (1 << bits) - 1)
-
-
-def ipv6(side: str, part: str) -> str:
-    """Name of a word of an IPv6 address."""
-    return f'OUT_{side}IPV6_{part}'
