@@ -58,7 +58,7 @@ def test_turns_are_taken_in_order() -> None:
         turn.take()
         order.append("other")
         turn.give()
-    t = threading.Thread(target=other)
+    t = threading.Thread(target=other, daemon=True)
     t.start()
     while not turn._next.locked():
         time.sleep(0.001)
@@ -99,7 +99,8 @@ def test_one_thread_at_a_time(servers: list[Server]) -> None:
         most.append(len(inside))
         time.sleep(0.002)
         inside.remove(card)
-    threads = [threading.Thread(target=lambda s=s: [s.call(lambda: work(s.card)) for _ in range(20)]) for s in servers]
+    threads = [threading.Thread(target=lambda s=s: [s.call(lambda: work(s.card)) for _ in range(20)], daemon=True)
+               for s in servers]
     for t in threads:
         t.start()
     for t in threads:

@@ -214,7 +214,7 @@ def test_control_over_a_socket() -> None:
     """One answer a line, until the socket is closed."""
     ours, theirs = socket.socketpair()
     service = control.Service(Tables(), lambda f: f())
-    thread = threading.Thread(target=service.serve, args=(theirs,))
+    thread = threading.Thread(target=service.serve, args=(theirs,), daemon=True)
     thread.start()
     with ours, ours.makefile("r") as lines:
         for _ in range(3):
