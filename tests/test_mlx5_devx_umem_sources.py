@@ -10,6 +10,7 @@ import mmap
 import os
 import tempfile
 import unittest
+import weakref
 from multiprocessing import shared_memory
 
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
@@ -60,9 +61,11 @@ class Tensor:
         self.exported = self.returned = 0
         self.version, self.device = version, device
         self.data = (ctypes.c_char * len(data)).from_buffer(data)
-        self.shape = (ctypes.c_int64 * len(shape))(*shape)
+        # Without: one dimension, and a null pointer where its length should be.
+        self.shape = shape if shape is None else (ctypes.c_int64 * len(shape))(*shape)
         self.strides = strides and (ctypes.c_int64 * len(strides))(*strides)
-        tensor = DlTensor(ctypes.addressof(self.data), device, 0, len(shape), 1, bits, 1, self.shape, self.strides, offset)
+        dimensions = 1 if shape is None else len(shape)
+        tensor = DlTensor(ctypes.addressof(self.data), device, 0, dimensions, 1, bits, 1, self.shape, self.strides, offset)
         self.deleter = Deleter(self.give_back)
         deleter = ctypes.cast(self.deleter, ctypes.c_void_p)
         self.name = b'dltensor_versioned' if version else b'dltensor'
@@ -156,7 +159,29 @@ def sources():
             'numpy by DLPack': lambda: OnlyDlPack(numbers(numpy.float64).reshape(2, -1)),
         }
     if torch:
-        found['torch'] = lambda: torch.frombuffer(bytearray(PATTERN), dtype=torch.uint8)
+        def tensor(kind=torch.uint8, times=1):
+            return torch.frombuffer(bytearray(PATTERN * times), dtype=kind)
+        found |= {
+            'torch': tensor,
+            'torch, storage of its own': lambda: tensor().clone(),
+            'torch of two dimensions': lambda: tensor(torch.float32).reshape(8, -1).clone(),
+            'torch of bfloat16': lambda: tensor(torch.bfloat16),
+            'torch, a contiguous slice': lambda: tensor(times=3).reshape(3, -1)[1],
+            'torch from numpy': lambda: torch.from_numpy(numpy.frombuffer(bytearray(PATTERN), numpy.int64)),
+        }
+    return found
+
+
+def strided_tensors():
+    """Name and maker of tensors that no umem can be, and a word of the refusal, from each framework that is installed."""
+    found = {'own': (lambda: Tensor(bytearray(PATTERN), shape=(4, 4), strides=(1, 4)), 'contiguous')}
+    if numpy:
+        found['numpy'] = lambda: OnlyDlPack(numpy.zeros((64, 64))[:, ::2]), 'contiguous'
+    if torch:
+        found |= {'torch': (lambda: torch.zeros(64, 64)[:, ::2], 'contiguous'),
+                  'torch turned': (lambda: torch.zeros(8, 64).t(), 'contiguous'),
+                  'torch with a gradient': (lambda: torch.zeros(64, requires_grad=True), 'grad'),
+                  'torch without storage': (lambda: torch.zeros(64, device='meta'), 'meta')}
     return found
 
 
@@ -315,6 +340,8 @@ class Mlx5DevxUmemDlPackTest(Mlx5DevxUmemTestCase):
         for words, kwargs in (('contiguous', {'shape': (4, 4), 'strides': (8, 1)}), ('contiguous', {'shape': (4, 4), 'strides': (1, 4)}),
                               ('contiguous', {'shape': (4,), 'strides': (-1,)}), ('no memory', {'shape': (1 << 40, 1 << 40)}),
                               ('no memory', {'shape': (-1,)}), ('no memory', {'shape': (4,), 'bits': 0}),
+                              ('whole bytes', {'shape': (4,), 'bits': 4}), ('whole bytes', {'shape': (), 'bits': 6}),
+                              ('no shape', {'shape': None}),
                               ('version 2', {'major': 2}), ('read-only', {'flags': DLPACK_READ_ONLY}), ('host memory', {'device': 2})):
             for version in (1, 0):
                 if not version and ('major' in kwargs or 'flags' in kwargs):
@@ -327,6 +354,34 @@ class Mlx5DevxUmemDlPackTest(Mlx5DevxUmemTestCase):
                     self.assertEqual((tensor.exported, tensor.returned), (0, 0) if 'device' in kwargs else (1, 1))
         self.refused(errno.EINVAL, self.umem, buffer=Tensor(bytearray(PATTERN), shape=(0, 4)))
         self.wrong(self.umem, LENGTH + 1, buffer=Tensor(bytearray(PATTERN)))
+
+    def test_strided_tensors_of_frameworks(self):
+        """Each framework's own tensors that are not contiguous, or not to be lent, are refused as the caller's mistake."""
+        for name, (make, word) in strided_tensors().items():
+            with self.subTest(tensor=name):
+                self.assertIn(word, self.wrong(self.umem, buffer=make()))
+
+    def test_tensors_of_a_framework_keep_their_memory(self):
+        """What a tensor was made of lives as long as the umem, whoever else forgets it, and no longer."""
+        class Data(bytearray):
+            pass
+        made = {'own': Tensor}
+        if numpy:
+            made['numpy'] = lambda data: OnlyDlPack(numpy.frombuffer(data, numpy.uint8))
+        if torch:
+            made['torch'] = lambda data: torch.frombuffer(data, dtype=torch.uint8)
+        for name, make in made.items():
+            with self.subTest(framework=name):
+                data = Data(PATTERN)
+                seen = weakref.ref(data)
+                umem = self.umem(buffer=make(data), access=WRITE)
+                del data
+                gc.collect()
+                self.assertIsNotNone(seen())
+                self.assert_both_ways(umem, memoryview(umem))
+                umem.close()
+                gc.collect()
+                self.assertIsNone(seen())
 
     def test_producers_that_misbehave(self):
         class Lying(Tensor):

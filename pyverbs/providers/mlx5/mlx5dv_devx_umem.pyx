@@ -202,20 +202,20 @@ cdef class UmemMemory:
         cdef bint readonly = False
         cdef size_t size = 0
         # Asked first: for a tensor in another memory, __dlpack__ might copy or wait for the device.
-        device = exporter.__dlpack_device__()
-        if not isinstance(device, tuple) or len(device) != 2:
-            raise TypeError(f'buffer: __dlpack_device__() of {type(exporter).__name__} gave no pair')
-        kind = device[0]
-        if kind not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
-            raise PyverbsUserError(f'The tensor is not in host memory (DLPack device {int(kind)}): export it as a dma-buf, and '
-                                   f'give its fd as dmabuf_fd')
         try:
+            device = exporter.__dlpack_device__()
+            if not isinstance(device, tuple) or len(device) != 2:
+                raise TypeError(f'buffer: __dlpack_device__() of {type(exporter).__name__} gave no pair')
+            kind = device[0]
+            if kind not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
+                raise PyverbsUserError(f'The tensor is not in host memory (DLPack device {int(kind)}): export it as a dma-buf, '
+                                       f'and give its fd as dmabuf_fd')
             try:
                 capsule = exporter.__dlpack__(max_version=(1, 0))
             except TypeError:
                 # A producer from before version 1, which has no way to say read-only: it refuses to export such memory.
                 capsule = exporter.__dlpack__()
-        except BufferError as ex:
+        except (BufferError, ValueError) as ex:
             raise PyverbsUserError(f'The tensor cannot be exported by DLPack: {ex}') from ex
         # Until its name is changed, the capsule itself gives the tensor back. That may run Python, so it is dropped before
         # anything is raised.
