@@ -81,10 +81,17 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
             view[offset:offset + SPOT] = back = bytes(reversed(mark))
             self.assert_card_reads(umem.umem_id, offset, back)
 
-    def assert_layout(self, umem, page_size):
-        """The card has been told this page size in bytes, the offset in the first page, and the MTTs that it takes."""
+    def assert_layout(self, umem, page_size=None):
+        """
+        The card has been told this page size in bytes, the offset in the first page, and the MTTs that it takes.
+        :param page_size: By default any from the CPU's page up: pages of memory may happen to be neighbours
+        """
         if self.card:
             seen = control.call('umem', umem_id=umem.umem_id)
+            if page_size is None:
+                page_size = seen['page_size']
+                self.assertGreaterEqual(page_size, PAGE)
+                self.assertLessEqual(page_size, max(PAGE, 2 * umem.size))
             offset = umem.addr % page_size
             self.assertEqual((seen['page_size'], 1 << seen['log_page_size'], seen['page_offset'], len(seen['mtts'])),
                              (page_size, page_size, offset, (offset + umem.size + page_size - 1) // page_size))
