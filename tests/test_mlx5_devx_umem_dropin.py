@@ -3,6 +3,7 @@
 rdma-core's own tests that use Mlx5UMEM, with Mlx5DevxUmem in its place: traffic between DEVX queue pairs whose queues and
 doorbell records are umems.
 """
+import os
 import unittest
 from unittest import mock
 
@@ -54,3 +55,17 @@ class Mlx5DevxUmemDropInTest(Mlx5DevxUmemTestCase):
         for name, how in ours[0].items():
             self.assertTrue(how == 'ok' or how.startswith('skipped'), f'{name}: {how}')
         self.assert_live('umem', 0)
+
+    def test_every_user_of_the_class_is_known(self):
+        """Whatever of rdma-core's tests makes a Mlx5UMEM is run above, or wants what is not here: a GPU, or a function to itself."""
+        directory = os.path.dirname(tests.mlx5_base.__file__)
+        found = set()
+        for name in os.listdir(directory):
+            # Ours are beside them.
+            if name.endswith('.py') and not name.startswith(('test_mlx5_devx_umem', 'mlx5_mem')):
+                with open(os.path.join(directory, name)) as file:
+                    text = file.read()
+                if 'Mlx5UMEM' in text or 'Mlx5DevxRcResources' in text:
+                    found.add(name)
+        self.assertLessEqual({'mlx5_base.py', 'test_mlx5_devx.py'}, found)
+        self.assertLessEqual(found, {'mlx5_base.py', 'test_mlx5_devx.py', 'test_mlx5_cuda_umem.py', 'test_mlx5_vfio.py'})

@@ -332,7 +332,12 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                 holder['umems'] = [Silent(holder['ctx'], LENGTH), Silent(holder['ctx'], buffer=Exporter(PATTERN))]
                 holder['umems'][0].holder = holder['umems'][1].holder = holder
                 seen = [weakref.ref(exporter), weakref.ref(exporter.umem), *(weakref.ref(umem) for umem in holder['umems'])]
-                del exporter, holder
+                # The collector clears in the order of its list. A collection while only the umem is known puts the umem first, its memory
+                # next and the exporter last.
+                umem = exporter.umem
+                del exporter
+                gc.collect()
+                del umem, holder
                 gc.collect()
                 self.assertEqual([ref() for ref in seen], [None] * 4)
                 self.assert_live('umem', 0)
