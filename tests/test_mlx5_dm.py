@@ -976,7 +976,7 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         """Every public name has a docstring, and the stub names it."""
         undocumented = []
         text = ''
-        for name in ('mlx5dv_dm.pyi', 'mlx5dv_dm_caps.pyi'):
+        for name in ('mlx5dv_dm/__init__.pyi', 'mlx5dv_dm_caps.pyi'):
             with open(os.path.join(os.path.dirname(mlx5dv_dm_caps.__file__), name)) as stub:
                 text += stub.read()
         self.assertTrue(inspect.getdoc(mlx5dv_dm.query_hca_cap))

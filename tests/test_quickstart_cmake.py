@@ -155,10 +155,11 @@ def test_installed(tree: Tree) -> None:
     assert f"{tree.ours}/pyverbs/providers/mlx5/mlx5dv_dm/__main__.py" in script
     for name, file in (("mlx5dv_dm", "mlx5dv_dm/__init__"), ("mlx5dv_devx_umem", "mlx5dv_devx_umem")):
         assert re.search(rf'pyverbs/providers/mlx5/{file}\.cpython-\S+\.so"', script)
-        for end in ("pxd", "pyi"):
-            assert f"{tree.ours}/pyverbs/providers/mlx5/{name}.{end}" in script
-            link = tree.build / f"python/pyverbs/providers/mlx5/{name}.{end}"
-            assert link.resolve() == tree.ours / f"pyverbs/providers/mlx5/{name}.{end}"
+        # The stub of a package is in it, where type checkers look.
+        for beside in (f"{name}.pxd", f"{file}.pyi"):
+            assert f"{tree.ours}/pyverbs/providers/mlx5/{beside}" in script
+            link = tree.build / f"python/pyverbs/providers/mlx5/{beside}"
+            assert link.resolve() == tree.ours / f"pyverbs/providers/mlx5/{beside}"
     assert f"{tree.ours}/tests/test_mlx5_dm.py" in script
 
 

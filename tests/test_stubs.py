@@ -19,7 +19,6 @@ import pytest
 from mlx5emu.machine import Machine
 
 NAMES = ("mlx5dv_dm", "mlx5dv_dm_caps", "mlx5dv_devx_umem")
-STUBS = Path(__file__).resolve().parents[1] / "pyverbs/providers/mlx5"
 
 try:
     MODULES = [importlib.import_module(f"pyverbs.providers.mlx5.{name}") for name in NAMES]
@@ -32,8 +31,9 @@ INHERITED = {"__enter__", "__buffer__"}
 
 
 def stub(module: ModuleType) -> ast.Module:
-    """Return the parsed stub of a module."""
-    return ast.parse((STUBS / f"{module.__name__.rpartition('.')[2]}.pyi").read_text())
+    """Return the parsed stub of a module, from where type checkers look for it: beside the module, of a package inside it."""
+    name = "__init__" if hasattr(module, "__path__") else module.__name__.rpartition(".")[2]
+    return ast.parse((Path(str(module.__file__)).parent / f"{name}.pyi").read_text())
 
 
 def public(names: Iterator[str] | Any) -> set[str]:

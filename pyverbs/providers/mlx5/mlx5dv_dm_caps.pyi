@@ -7,6 +7,8 @@ from pyverbs.device import Context
 
 from pyverbs.providers.mlx5.mlx5dv_dm import mlx5dv_alloc_dm_type
 
+__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps']
+
 GENERAL: int
 FLOW_TABLE: int
 DEVICE_MEMORY: int
