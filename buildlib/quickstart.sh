@@ -135,13 +135,12 @@ check_device() {
 
 virtual_machine() {
   [[ -z $DEVICE ]] || return 0
-  local directory kind complete=1
+  local directory kind complete=1 wanted=("$QEMU")
   KERNELS=("$KERNEL_KIND")
   # What only tests need is fetched for them alone.
-  [[ $COMMAND != test ]] || KERNELS=(backports "$KERNEL_KIND")
-  for directory in "$QEMU" "${KERNELS[@]/#/$BUILD/kernel-}" $([[ $COMMAND != test ]] || echo "$PERFTEST"); do
-    [[ -d $directory ]] || complete=
-  done
+  [[ $COMMAND != test ]] || { KERNELS=(backports "$KERNEL_KIND"); wanted+=("$PERFTEST"); }
+  for kind in "${KERNELS[@]}"; do wanted+=("$BUILD/kernel-$kind"); done
+  for directory in "${wanted[@]}"; do [[ -d $directory ]] || complete=; done
   [[ -z $complete ]] || return 0
   [[ -n $(command -v apt-get) && -n $(command -v dpkg-deb) ]] ||
     give_up "the virtual machine is made of Debian's packages: apt-get and dpkg-deb are needed. On this system only --device works"
