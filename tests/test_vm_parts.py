@@ -234,19 +234,29 @@ def test_control_outside_a_guest() -> None:
             control.call("objects")
 
 
-def test_suite_on_other_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests that want another card run on it after the others, and only they; what they do there counts."""
-    plaintext = "The device does not support plaintext DEK"
-    outcomes = {"tests.a.A.x": suite.Outcome("skipped", plaintext, 1), "tests.a.A.y": suite.Outcome("ok", "", 1),
-                "tests.b.B.z": suite.Outcome("skipped", "no card", 1)}
+def test_suite_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that want another card or guest run there after the others, and only they; what they do there counts."""
     asked = []
 
     def run(machine: object, options: bench.Options, patterns: list[str], name: str,
             script: str | None) -> tuple[list[str], dict[str, suite.Outcome]]:
-        asked.append((options.caps, patterns))
+        asked.append((options.profile, options.link_layer, options.caps, patterns, script))
         return patterns, {i: suite.Outcome("ok", "", 2) for i in patterns}
     monkeypatch.setattr(suite, "run", run)
-    lines = suite.run_on_other_cards(None, bench.Options(caps=["a.b=1"]), outcomes)  # type: ignore[arg-type]
-    assert asked == [(["a.b=1", *suite.OTHER_CARDS[plaintext]], ["tests.a.A.x"])]
-    assert [o.how for o in outcomes.values()] == ["ok", "ok", "skipped"]
-    assert len(lines) == 1 and "--cap crypto.wrapped_import_method=0" in lines[0] and "a.A.x" in lines[0]
+
+    def outcomes() -> dict[str, suite.Outcome]:
+        reasons = {"x": "The device does not support plaintext DEK", "y": "", "z": "no card", "t": "Tag matching is not supported",
+                   "r": "ROCE must be disabled"}
+        return {f"tests.a.A.{i}": suite.Outcome("skipped" if reason else "ok", reason, 1) for i, reason in reasons.items()}
+    plain = ["crypto.wrapped_import_method=0", "crypto.wrapped_crypto_operational=0"]
+    got = outcomes()
+    lines = suite.run_elsewhere(None, bench.Options(caps=["a.b=1"]), got)  # type: ignore[arg-type]
+    assert asked == [("connectx6dx", None, ["a.b=1", *plain], ["tests.a.A.x"], None),
+                     ("connectx7", "ib", ["a.b=1"], ["tests.a.A.t"], None),
+                     ("connectx6dx", None, ["a.b=1"], ["tests.a.A.r"], "guest_roce_off.sh")]
+    assert [o.how for o in got.values()] == ["ok", "ok", "skipped", "ok", "ok"]
+    assert lines == [f"with --cap {plain[0]} --cap {plain[1]}: a.A.x", "with --profile connectx7 --link-layer ib: a.A.t",
+                     "with guest_roce_off.sh: a.A.r"]
+    asked.clear()
+    suite.run_elsewhere(None, bench.Options(profile="connectx7"), outcomes())  # type: ignore[arg-type]
+    assert [a[3] for a in asked] == [["tests.a.A.x"], ["tests.a.A.r"]], "it was on that card already"

@@ -20,19 +20,46 @@ from .vm import VmError
 TEST_SECONDS, HUNG_SECONDS = 120, 300
 #: Guests that may die before the suite is given up.
 MAX_DEATHS = 30
-#: Tests that want the card otherwise than it is sold, by a part of their name or of why they skip, and the capabilities of the card on
-#: which they run after the others.
-OTHER_CARDS = {
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A card or a guest for tests that skip on the ordinary one, and pass where what they want is there.
+
+    :ivar wanting: parts of the names of such tests, or of why they skip
+    :ivar caps: capabilities of the card that are not those it is sold with
+    :ivar card: another card and its link layer
+    :ivar script: a script of this directory that sets the guest up and then runs the tests
+    """
+
+    wanting: tuple[str, ...]
+    caps: tuple[str, ...] = ()
+    card: tuple[str, str] | None = None
+    script: str | None = None
+
+    def options(self, options: bench.Options) -> bench.Options:
+        """Return the options of the guest."""
+        out = replace(options, caps=[*options.caps, *self.caps])
+        return replace(out, profile=self.card[0], link_layer=self.card[1]) if self.card else out
+
+    def __str__(self) -> str:
+        words = [*(f"--cap {c}" for c in self.caps), self.script or ""]
+        if self.card:
+            words += ["--profile", self.card[0], "--link-layer", self.card[1]]
+        return " ".join(filter(None, words))
+
+
+ELSEWHERE = (
     # The engine that copies memory is that of BlueField DPUs.
-    "test_mlx5_dma_memcpy": ("general.dma_mmo_qp=1", "general.log_dma_mmo_max_size=21"),
+    Elsewhere(("test_mlx5_dma_memcpy",), caps=("general.dma_mmo_qp=1", "general.log_dma_mmo_max_size=21")),
     # A card takes keys either wrapped or as they are.
-    "The device does not support plaintext DEK": ("crypto.wrapped_import_method=0", "crypto.wrapped_crypto_operational=0"),
-}
-#: The same for tests that want the guest to be set up otherwise, and the script that does so there and then runs them.
-OTHER_SETTINGS = {
-    "ROCE must be disabled": "guest_roce_off.sh",
-    "must be in switchdev mode": "guest_switchdev.sh",
-}
+    Elsewhere(("The device does not support plaintext DEK",),
+              caps=("crypto.wrapped_import_method=0", "crypto.wrapped_crypto_operational=0")),
+    # libmlx5 lists tags on InfiniBand only; the memory scheme of page faults came with ConnectX-7.
+    Elsewhere(("Tag matching is not supported", "ODPv2 is not supported"), card=("connectx7", "ib")),
+    Elsewhere(("ROCE must be disabled",), script="guest_roce_off.sh"),
+    Elsewhere(("must be in switchdev mode",), script="guest_switchdev.sh"),
+)
 
 
 @dataclass
@@ -130,21 +157,17 @@ def run(machine: Machine, options: bench.Options, patterns: list[str], name: str
             raise VmError(f"the suite stopped: {failure} (results so far in {results})")
 
 
-def run_on_other_cards(machine: Machine, options: bench.Options, outcomes: dict[str, Outcome]) -> list[str]:
+def run_elsewhere(machine: Machine, options: bench.Options, outcomes: dict[str, Outcome]) -> list[str]:
     """Run what wants the card or the guest to be otherwise, there; the outcomes are put in place of the former.
 
     :return: a line for each such card or guest
     """
     lines = []
-    others: list[tuple[str, tuple[str, ...], str | None, str]] = [
-        (part, caps, None, " ".join(f"--cap {c}" for c in caps)) for part, caps in OTHER_CARDS.items()]
-    others += [(part, (), script, script) for part, script in OTHER_SETTINGS.items()]
-    for number, (part, caps, script, what) in enumerate(others, 1):
-        wanting = [i for i, o in outcomes.items() if o.how == "skipped" and part in f"{i} {o.reason}"]
-        if wanting:
-            other = replace(options, caps=[*options.caps, *caps])
-            outcomes.update(run(machine, other, wanting, f"suite-{number}", script)[1])
-            lines.append(f"with {what}: " + ", ".join(i.removeprefix("tests.") for i in wanting))
+    for number, place in enumerate(ELSEWHERE, 1):
+        tests = [i for i, o in outcomes.items() if o.how == "skipped" and any(part in f"{i} {o.reason}" for part in place.wanting)]
+        if tests and place.card != (options.profile, bench.link_layer(options)):
+            outcomes.update(run(machine, place.options(options), tests, f"suite-{number}", place.script)[1])
+            lines.append(f"with {place}: " + ", ".join(i.removeprefix("tests.") for i in tests))
     return lines
 
 
@@ -181,7 +204,7 @@ def main(machine: Machine, options: bench.Options, patterns: list[str]) -> int:
     if not ids:
         print(f"suite: no test matches {' '.join(patterns)}")
         return 2
-    others = run_on_other_cards(machine, options, outcomes)
+    others = run_elsewhere(machine, options, outcomes)
     print("\n".join([table(ids, outcomes), *([""] + others if others else [])]))
     count = Counter(outcomes[i].how for i in ids)
     print(f"\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, {bench.link_layer(options)}, "
