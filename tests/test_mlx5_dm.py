@@ -953,6 +953,38 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
                 self.assertEqual((failures, dm.closed, len(children)), ([], True, 12))
         self.assert_live('memic', 0)
 
+    def test_closed_before_it_is_allocated(self):
+        """
+        A context that is closed by another thread takes the object from its sets before there is anything to close, and must not find
+        an allocation afterwards. Here the object itself is that thread, when the sets ask for its hash.
+        """
+        class Hashed(Mlx5DM):
+            asked = 0
+
+            def __hash__(self):
+                type(self).asked += 1
+                self.close()
+                return id(self)
+        with self.assertRaises(PyverbsUserError):
+            Hashed(self.ctx, AllocDmAttr(length=64))
+        self.assertGreater(Hashed.asked, 0)
+        self.assert_live('memic', 0)
+
+    def test_refused_by_one_context_made_by_another(self):
+        """A context that refused it does not close what another one allocated."""
+        with Context(name=self.dev_name) as other:
+            dm = Mlx5DM.__new__(Mlx5DM)
+            with self.assertRaises(PyverbsRDMAError) as caught:
+                dm.__init__(other, AllocDmAttr(length=0))
+            self.assertEqual(caught.exception.error_code, errno.EINVAL)
+            dm.__init__(self.ctx, AllocDmAttr(length=64))
+        self.assertFalse(dm.closed)
+        self.assert_live('memic', 1)
+        dm.copy_to_dm(0, PATTERN[:64])
+        self.assertEqual(dm.copy_from_dm(0, 64), bytes(PATTERN[:64]))
+        dm.close()
+        self.assert_live('memic', 0)
+
     def test_fork(self):
         """The child has nothing to use and frees nothing of the parent's; what it allocates itself is its own."""
         with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:

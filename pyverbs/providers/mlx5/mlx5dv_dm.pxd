@@ -19,6 +19,7 @@ cdef class Mlx5DM(DM):
     cdef v.ibv_context *owner
     cdef list children
     cdef object closing
+    cdef bint closed_early
     cdef unsigned int dm_type
     cdef bint imported
     cdef size_t dm_length
@@ -33,6 +34,8 @@ cdef class Mlx5DM(DM):
     cdef _check_open(self)
     cdef bint _usable(self)
     cdef int _check_mapped(self, str action) except -1
+    cdef _track(self, Context context)
+    cdef _untrack(self, Context context)
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle)
     cdef _raise_refused(self, Context context, size_t length, unsigned int log_align, unsigned int dm_type, int err)

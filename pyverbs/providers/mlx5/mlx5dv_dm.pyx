@@ -393,6 +393,20 @@ cdef class Mlx5DM(DM):
         from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
         return Mlx5DMCaps.query(context)
 
+    cdef _track(self, Context context):
+        # Known to the context before the GIL is released: a close() of the context meanwhile waits for us.
+        self.closed_early = False
+        context.add_ref(self)
+        if context.dr_domains is not None:
+            # The set that a context closes last: it also finds what another thread adds while the context closes.
+            context.dr_domains.add(self)
+
+    cdef _untrack(self, Context context):
+        # Another context may be tried next, and this one must not close what that one made.
+        context.dms.discard(self)
+        if context.dr_domains is not None:
+            context.dr_domains.discard(self)
+
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle):
         cdef v.ibv_context *owner = context.context
@@ -406,12 +420,10 @@ cdef class Mlx5DM(DM):
         if mlx5_gate_state(&self.gate) != MLX5_GATE_NEW:
             raise PyverbsUserError('This Mlx5DM has been initialized already: make another one')
         retry()
-        # Known to the context before the GIL is released: a close() of the context meanwhile waits for us.
-        context.add_ref(self)
-        if context.dr_domains is not None:
-            # The set that a context closes last: it also finds what another thread adds while the context closes.
-            context.dr_domains.add(self)
-        if context.context != owner or mlx5_gate_begin_create(&self.gate):
+        self._track(context)
+        # Tracking may have run any Python: a close() of the context, which takes what it closes from its sets, may have found
+        # nothing to close here yet.
+        if context.context != owner or self.closed_early or mlx5_gate_begin_create(&self.gate):
             raise PyverbsUserError('The context or this object was used by another thread meanwhile')
         with nogil:
             if attr == NULL:
@@ -429,6 +441,7 @@ cdef class Mlx5DM(DM):
                     dm = NULL
         if dm == NULL:
             mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
+            self._untrack(context)
             if attr == NULL:
                 raise PyverbsRDMAError(f'Failed to import DM {handle}. The context must share the command fd of the '
                                        'one that allocated it, and the memory must be MEMIC', err)
@@ -575,6 +588,7 @@ cdef class Mlx5DM(DM):
         """
         cdef int rc
         if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW or mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
+            self.closed_early = True
             return
         if mlx5_gate_forked(&self.gate):
             # The kernel object is shared with the parent: freeing it here would take it from there.
