@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from guest_ports import DEVICES, infiniband, network_devices, over_ethernet, port
 from mlx5emu import control, kernel_log
 from mlx5emu.machine import PROJECT
 
@@ -17,7 +18,6 @@ pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emula
 
 PERFTEST = PROJECT / "build" / "perftest" / "bin"
 SECONDS = 60
-DEVICES = ("mlx5_0", "mlx5_1")
 #: Where the client is; the server is on the first device.
 CLIENTS = pytest.mark.parametrize("client", DEVICES, ids=["one function", "two functions"])
 #: TCP port over which pingpongs and perftest tell each other where they are.
@@ -33,16 +33,6 @@ def silent() -> Iterator[None]:
     yield
     assert kernel_log.complaints(before[-1].sequence + 1 if before else 0) == []
     assert [control.call("summary", function=k)["internal_errors"] for k in range(len(DEVICES))] == [0, 0]
-
-
-def port(device: str) -> Path:
-    """Return a device's port in sysfs."""
-    return Path("/sys/class/infiniband") / device / "ports/1"
-
-
-def infiniband() -> bool:
-    """Tell whether the ports are InfiniBand's."""
-    return (port(DEVICES[0]) / "link_layer").read_text().strip() == "InfiniBand"
 
 
 def gid_index(device: str) -> int:
@@ -129,6 +119,7 @@ def test_xrc_pingpong(client: str) -> None:
 
 
 @CLIENTS
+@over_ethernet
 def test_rping(client: str) -> None:
     """rping checks each ping that comes back, read and written by RDMA."""
     to = ["-a", address(DEVICES[0]), "-C", "5", "-V", "-v"]
@@ -139,6 +130,7 @@ def test_rping(client: str) -> None:
 
 @CLIENTS
 @pytest.mark.parametrize("program", ["ucmatose", "udaddy"])
+@over_ethernet
 def test_connection_manager(program: str, client: str) -> None:
     """Connections, and datagrams resolved by the connection manager."""
     to = address(DEVICES[0])
@@ -177,9 +169,10 @@ def test_perftest(name: str, client: str) -> None:
     assert [row[:2] for row in rows] == [["8" if "ib_atomic_bw" in program else "1024", "10"]]
 
 
+@over_ethernet
 def test_raw_frames() -> None:
     """Raw packet queue pairs: frames from one function to the other's MAC address."""
-    macs = [next((port(d) / "../../device/net").resolve().iterdir()).joinpath("address").read_text().strip() for d in DEVICES]
+    macs = [(network_devices(d)[0] / "address").read_text().strip() for d in DEVICES]
 
     def side(role: str, own: int) -> list[str]:
         return [str(PERFTEST / "raw_ethernet_bw"), *MESSAGES, "-F", f"--{role}", "-d", DEVICES[own], "-B", macs[own], "-E", macs[1 - own]]
