@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import pyverbs
+from c_program import built
 
 SOURCE = Path(__file__).parent / "bench" / "verbs_messages.c"
 
@@ -29,12 +27,7 @@ def measure(seconds: float) -> list[Rate]:
 
     :raises subprocess.CalledProcessError: the program cannot be built, or a message failed; what it said is on standard error
     """
-    # What the library in use was built with: .../python/pyverbs/__init__.py
-    build = Path(pyverbs.__path__[0]).parents[1]
-    with tempfile.TemporaryDirectory() as directory:
-        program = os.path.join(directory, "verbs_messages")
-        subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-o", program, SOURCE, f"-I{build}/include", f"-L{build}/lib", "-libverbs"],
-                       check=True)
+    with built(SOURCE, "ibverbs") as program:
         done = subprocess.run([program, str(seconds)], capture_output=True, text=True, check=False)
     if done.returncode:
         # Only then: libibverbs also says there which other vendors' drivers this build does not have.

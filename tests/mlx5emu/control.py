@@ -137,6 +137,11 @@ class Service:
         """Return how many pages of the driver's the card holds."""
         return len(self._card.pages.held)
 
+    def port(self, up: bool) -> bool:
+        """Bring the port up or down, and tell the driver; return how it is."""
+        self._card.set_port(bool(up))
+        return bool(self._card.vport.up)
+
     def subnet(self, lid: int | None = None, pkeys: list[int] | None = None) -> dict[str, Any]:
         """Have the subnet manager give the port another LID or P_Key table; return what it has, and the packets dropped for a key."""
         subnet.assign(self._card, lid, pkeys)
