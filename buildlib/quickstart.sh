@@ -51,7 +51,7 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   bench                the benchmarks
   setup                only set up
 
-  --rdma-core VERSION|DIR  which rdma-core: $(rdma_core_versions), or a source tree (default $RDMA_CORE)
+  --rdma-core VERSION|sid|DIR  which rdma-core: $(rdma_core_versions), or a source tree (default $RDMA_CORE)
   --kernel stable|backports|oldstable  Debian 13's kernel, the newest in its backports, or Debian 12's (default stable)
   --profile P              which card is emulated: connectx5, connectx6dx, connectx7
   --device NAME            the real device NAME of this machine in place of the emulated card, no virtual machine

@@ -4,7 +4,7 @@ MEMIC as a dma-buf, imported as an MR and as a umem.
 
 It takes rdma-core 65, whose library has the call, and Linux 7, whose kernel has the object:
 
-    bash buildlib/quickstart.sh test --rdma-core 65.0 --kernel backports tests/test_mlx5_dm_dmabuf.py
+    bash buildlib/quickstart.sh test --rdma-core sid --kernel backports tests/test_mlx5_dm_dmabuf.py
 
 Where either is older each test asserts the refusal that the documentation promises, and ends there.
 """

@@ -53,6 +53,7 @@ EOF
       for suite in trixie trixie-updates trixie-backports $([[ $KERNEL_KIND != oldstable ]] || echo bookworm); do
         echo "deb [signed-by=$DEBIAN_KEYRING] $main $suite main"
       done
+      [[ $RDMA_CORE != sid ]] || echo "deb-src [signed-by=$DEBIAN_KEYRING] $main sid main"
       [[ $security == - ]] || echo "deb [signed-by=$DEBIAN_KEYRING] $security trixie-security main"
     } > "$TRIXIE/sources.list"
     if trixie_apt apt-get update; then

@@ -3,9 +3,9 @@
 #
 # Sets RDMA_CORE_SOURCE, RDMA_CORE_BUILD and RDMA_CORE_VERSION for --rdma-core VERSION|DIR.
 
-# All versions that have a number here, on one line.
+# All that --rdma-core takes but directories, on one line.
 rdma_core_versions() {
-  { sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt"; sed -n 's/^\([0-9][^ ]*\) .*/\1/p' "$PARTS/debian_origs.txt"; } | paste -sd ' '
+  { sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt"; echo sid; } | paste -sd ' '
 }
 
 fetch_sdist() {
@@ -29,22 +29,23 @@ sdist_failed() {
   exit 1
 }
 
-# apt-helper asks by apt's own way, proxies and all, and keeps nothing whose hash is another.
-fetch_orig() {
-  local version=$1 sha256 sha1 main url archive=$SCRATCH/orig.tar.gz tree=$SCRATCH/rdma-core
-  local pool=pool/main/r/rdma-core/rdma-core_$version.orig.tar.gz urls=()
-  [[ -x /usr/lib/apt/apt-helper ]] || stage_fails "rdma-core $version comes from Debian's archive, by apt: on this system use --rdma-core DIR"
-  read -r _ sha256 sha1 <<< "$(grep "^$version " "$PARTS/debian_origs.txt")"
-  while read -r main _; do urls+=("${main%/}/$pool"); done < <("$VENV/bin/python" "$PARTS/debian_mirrors.py")
-  # The pool forgets a version once Debian has moved on; the snapshots never do.
-  urls+=("https://deb.debian.org/debian/$pool" "https://snapshot.debian.org/file/$sha1")
-  for url in "${urls[@]}"; do
-    /usr/lib/apt/apt-helper download-file "$url" "$archive" "SHA256:$sha256" && break
-  done
-  [[ -s $archive ]] || stage_fails "no Debian archive has rdma-core $version as debian_origs.txt names it: use --rdma-core DIR with a source tree of it"
+# The released tree of what Debian unstable has now, by suite and package: its archive keeps no former versions. apt checks the
+# hash, and Debian's signature above it.
+fetch_sid() {
+  local tree=$SCRATCH/rdma-core archive
+  open_trixie rdma-core-source
+  (cd "$SCRATCH" && trixie_apt apt-get source --tar-only --only-source rdma-core) || archive_lacks rdma-core-source rdma-core
+  # Beside it may be the signature of whoever released it.
+  archive=("$SCRATCH"/rdma-core_*.orig.tar.*[^c])
   mkdir "$tree"
-  tar -xzf "$archive" -C "$tree" --strip-components=1
+  tar -xf "${archive[0]}" -C "$tree" --strip-components=1
+  rm -rf "$TRIXIE"
   mv -T "$tree" "$RDMA_CORE_SOURCE"
+}
+
+# The version that a source tree says it is.
+version_of() {
+  sed -n 's/^set(PACKAGE_VERSION "\(.*\)")$/\1/p' "$1/CMakeLists.txt"
 }
 
 rdma_core_source() {
@@ -54,7 +55,7 @@ rdma_core_source() {
       give_up "$RDMA_CORE is no rdma-core source tree: it has no buildlib/pyverbs_functions.cmake"
     # Two trees may have the same last name.
     RDMA_CORE_BUILD=$BUILD/rdma-core-dir-$(cksum <<< "$RDMA_CORE_SOURCE" | cut -d ' ' -f 1)-build
-    RDMA_CORE_VERSION=$(sed -n 's/^set(PACKAGE_VERSION "\(.*\)")$/\1/p' "$RDMA_CORE_SOURCE/CMakeLists.txt")
+    RDMA_CORE_VERSION=$(version_of "$RDMA_CORE_SOURCE")
     return 0
   fi
   [[ " $(rdma_core_versions) " == *" $RDMA_CORE "* ]] ||
@@ -63,6 +64,7 @@ rdma_core_source() {
   RDMA_CORE_BUILD=$BUILD/rdma-core-$RDMA_CORE-build
   RDMA_CORE_VERSION=$RDMA_CORE
   local fetch=fetch_sdist
-  grep -qF "pyverbs==$RDMA_CORE " "$PARTS/pyverbs_sdists.txt" || fetch=fetch_orig
+  [[ $RDMA_CORE != sid ]] || fetch=fetch_sid
   [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" "$fetch" "$RDMA_CORE"
+  [[ $RDMA_CORE != sid ]] || RDMA_CORE_VERSION=$(version_of "$RDMA_CORE_SOURCE")
 }
