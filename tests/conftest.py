@@ -3,4 +3,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["mlx5emu.pytest_card"]
+pytest_plugins = ["mlx5emu.vm.pytest_card"]

@@ -7,8 +7,8 @@ import time
 
 from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.status import NAMES
-from mlx5emu.wqe import ATOMIC, CTRL, DATA, INLINE, RADDR, TERMINATOR
+from mlx5emu.firmware.status import NAMES
+from mlx5emu.prm.wqe import ATOMIC, CTRL, DATA, INLINE, RADDR, TERMINATOR
 
 RAM_BASE, RAM_SIZE = 0x1000000, 32 << 20
 PAGE = 4096

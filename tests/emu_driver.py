@@ -5,10 +5,10 @@ import os
 from typing import Any
 
 from mlx5emu import prm
+from mlx5emu.bus.cmdq import MAILBOX_DATA, MAILBOX_SIZE
+from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card
-from mlx5emu.cmdq import MAILBOX_DATA, MAILBOX_SIZE
-from mlx5emu.pci import Function
-from mlx5emu.status import NAMES
+from mlx5emu.firmware.status import NAMES
 
 #: Where the tests' guest memory lies, in bytes.
 GUEST_BASE, GUEST_SIZE = 0x1_0000_0000, 8 << 20

@@ -31,13 +31,16 @@ from emu_sig_guest import (
     signature_bsf,
 )
 from emu_ste import SteBench
-from mlx5emu import firmware, memic, prm, virtio_net_q
-from mlx5emu import vfio_user as vu
+from mlx5emu import prm
+from mlx5emu.bus import vfio_user as vu
+from mlx5emu.bus.pci import Function
+from mlx5emu.bus.server import Server
 from mlx5emu.card import Card
-from mlx5emu.general_object import TYPES
-from mlx5emu.pci import Function
-from mlx5emu.server import Server
-from mlx5emu.wqe import CTRL, UMR_INLINE, Op
+from mlx5emu.datapath import virtio_net_q
+from mlx5emu.firmware import dispatch
+from mlx5emu.firmware.general_object import TYPES
+from mlx5emu.memory import memic
+from mlx5emu.prm.wqe import CTRL, UMR_INLINE, Op
 from test_emu_dp_wq import READY, RESET, GuestSq
 from test_emu_eth_frames import PLAIN
 from test_emu_fuzz import Bench, paths, random_command, some
@@ -91,7 +94,7 @@ class Commands(Entrance):
         self.world = World()
         self.card = self.world.card
         self.card.log = self.note
-        self.names = firmware.names()
+        self.names = dispatch.names()
         self.uids = [self.world.mine, self.world.yours]
         self.made: list[tuple[str, int, int]] = []
 
@@ -111,7 +114,7 @@ class Commands(Entrance):
         for path in rng.sample(paths(layout), min(len(paths(layout)), rng.choice((0, 0, 0, 1, 1, 2, 3)))):
             mask = view._find(path)[3]
             view[path] = rng.choice(self._numbers()) & mask if rng.random() < 0.3 else some(rng, mask.bit_length())
-        least = firmware._bind(prm.OPCODES[command]).min_out
+        least = dispatch._bind(prm.OPCODES[command]).min_out
         room = max(16, least) + rng.choice((0, 0, 64, 0x1000)) if rng.random() < 0.9 else rng.choice((16, 64, 0x110))
         out = self.card.execute(bytes(view.buf), room)
         assert len(out) == room
@@ -148,7 +151,7 @@ class Commands(Entrance):
                     for _ in range(rng.choice((0, 0, 1, 2, 6)) if tail else 0):
                         tail[rng.randrange(len(tail))] = rng.choice((0, 1, 2, 3, 8, rng.getrandbits(8)))
                 else:
-                    op_mods = firmware._bind(prm.OPCODES[command]).entry.op_mods or (0, 1)
+                    op_mods = dispatch._bind(prm.OPCODES[command]).entry.op_mods or (0, 1)
                     tail, op_mod = bytearray(rng.choice((0, 0, 16, 64))), rng.choice(sorted(op_mods))
                 self._execute(command, bytes(tail), uid, op_mod, {})
         elif kind < 0.65:
@@ -161,7 +164,7 @@ class Commands(Entrance):
             there.append((self.world.numbers[kind_of_it], self.world.mine))
             number, owner = rng.choice(there) if rng.random() < 0.8 else (rng.choice(self._numbers()), uid)
             fields = {k: v for k, v in more.items() if k not in ('op_mod', 'out_len')}
-            op_mods = firmware._bind(prm.OPCODES[command]).entry.op_mods or (0,)
+            op_mods = dispatch._bind(prm.OPCODES[command]).entry.op_mods or (0,)
             tail = rng.randbytes(rng.choice((0, 0, 0, 8, 64)))
             self._execute(command, tail, owner, rng.choice(sorted(op_mods)), {**fields, field: number})
         elif self.made:
@@ -186,7 +189,7 @@ class Registers(Entrance):
         self.bench = Bench(self.rng.choice(('ib', 'eth')))
         self.card = self.bench.card
         self.card.log = self.note
-        self.names = firmware.names()
+        self.names = dispatch.names()
         self.steps = 0
 
     def step(self) -> None:

@@ -3,11 +3,13 @@
 from typing import Any
 
 from emu_dp_guest import Guest
-from mlx5emu import firmware_icm, prm, sw_steering
-from mlx5emu.flow_namespace import NIC_RX, NIC_TX
-from mlx5emu.packet import Packet
-from mlx5emu.steering import Delivery
-from mlx5emu.wq import Tir
+from mlx5emu import prm
+from mlx5emu.firmware import firmware_icm
+from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX
+from mlx5emu.queues.raw_queues import Tir
+from mlx5emu.steering import sw_steering
+from mlx5emu.steering.packet import Packet
+from mlx5emu.steering.steering import Delivery
 
 #: Lookup types by what they look at, of a receive domain: {tag: (format 0, format 1)}; format 1's tag ends in _v1 if it is another.
 LOOKUPS = {

@@ -19,7 +19,7 @@ from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 from tests.mlx5_base import Mlx5PyverbsAPITestCase
 
 try:
-    from mlx5emu import control
+    from mlx5emu.vm import control
 except ImportError:
     control = None
 

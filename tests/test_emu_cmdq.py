@@ -2,9 +2,11 @@
 """The command queue: descriptors and mailboxes in guest memory, completion events, malformed rings."""
 import pytest
 from emu_driver import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
-from mlx5emu import cmdq, firmware, prm
+from mlx5emu import prm
+from mlx5emu.bus import cmdq
+from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card
-from mlx5emu.pci import Function
+from mlx5emu.firmware import dispatch
 
 
 class Bench:
@@ -95,7 +97,7 @@ def test_mailboxes_that_loop_or_lie(bench) -> None:
     bench.queue.ring_doorbell()
     assert bench.guest.read(addr + 63, 1)[0] == cmdq.BLOCK_NUMBER << 1
     # The longest chain that is believed ends at the limit, whatever the guest writes.
-    addr, _ = bench.queue.post(raw, 16, inlen=firmware.MAX_INPUT)
+    addr, _ = bench.queue.post(raw, 16, inlen=dispatch.MAX_INPUT)
     bench.queue.ring_doorbell()
     assert bench.guest.read(addr + 63, 1)[0] == cmdq.IN_LENGTH << 1
     assert bench.card.command_counts == {}

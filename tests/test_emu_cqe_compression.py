@@ -3,8 +3,8 @@
 import pytest
 from emu_dp_guest import PAGE, CommandError, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
 from mlx5emu import prm
-from mlx5emu.cqe_compression import CHECKSUM, CHECKSUM_STRIDE_INDEX, HASH, MAX_SESSION, mini
-from mlx5emu.wqe import ETH_CQE, Op
+from mlx5emu.prm.wqe import ETH_CQE, Op
+from mlx5emu.queues.cqe_compression import CHECKSUM, CHECKSUM_STRIDE_INDEX, HASH, MAX_SESSION, mini
 
 EMPTY = 0xf1
 

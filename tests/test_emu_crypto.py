@@ -23,12 +23,13 @@ from emu_sig_guest import (
     revive,
     signature_bsf,
 )
-from mlx5emu import aes, commissioning, prm
-from mlx5emu.crypto_login import CRYPTO_LOGIN
-from mlx5emu.encryption_key import DEK
-from mlx5emu.qp import RTS
-from mlx5emu.status import CODES, NAMES
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu import prm
+from mlx5emu.firmware.status import CODES, NAMES
+from mlx5emu.memory import aes, commissioning
+from mlx5emu.memory.crypto_login import CRYPTO_LOGIN
+from mlx5emu.memory.encryption_key import DEK
+from mlx5emu.prm.wqe import Op, Syndrome
+from mlx5emu.queues.qp import RTS
 
 KEK, CREDENTIAL = commissioning.IMPORT_KEKS[0], commissioning.CREDENTIALS[0]
 KEY = bytes(range(32))

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from mlx5emu import caps, firmware, general_object, prm, registers
+from mlx5emu import prm
 from mlx5emu.card import Card
+from mlx5emu.firmware import caps, dispatch, general_object, registers
 
 Card()      # registers the commands
 TEXT = (Path(__file__).parents[1] / 'Documentation' / 'emulated_card.md').read_text()
@@ -19,7 +20,7 @@ def test_commands() -> None:
     """Each registered command once in the table; every other opcode of the header is not there."""
     table = [line for line in section('Firmware commands').splitlines() if line.startswith('| ')][2:]
     found = [name for line in table for name in re.findall(r'[A-Z0-9][A-Z0-9_]{2,}', line.split('|')[2]) if name in prm.OPCODES]
-    assert sorted(found) == firmware.names()
+    assert sorted(found) == dispatch.names()
 
 
 def test_general_objects_registers_and_pages() -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 from emu_dp_guest import PAGE, Guest, GuestCq, GuestQp, connected, inline
 from mlx5emu import prm
-from mlx5emu.wqe import Op
+from mlx5emu.prm.wqe import Op
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import time
 
 import pytest
 from emu_dp_guest import DCI, RC, CommandError, Guest, GuestCq, GuestQp, GuestRmp, av, raddr, sge
-from mlx5emu.qp import ERR, RTS
-from mlx5emu.wqe import CTRL, Op, Syndrome
+from mlx5emu.prm.wqe import CTRL, Op, Syndrome
+from mlx5emu.queues.qp import ERR, RTS
 
 KEY = 0x1122334455667788
 

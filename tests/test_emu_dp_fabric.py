@@ -2,8 +2,8 @@
 """Two functions on one fabric: messages find the port that their address names."""
 import pytest
 from emu_dp_guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, av, raddr, sge
-from mlx5emu.fabric import Fabric
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu.datapath.fabric import Fabric
+from mlx5emu.prm.wqe import Op, Syndrome
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import time
 import pytest
 from emu_dp_guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, connected, inline, raddr, sge
 from mlx5emu import prm
-from mlx5emu.qp import ERR
-from mlx5emu.wqe import CTRL, Op, Syndrome
+from mlx5emu.prm.wqe import CTRL, Op, Syndrome
+from mlx5emu.queues.qp import ERR
 
 
 @pytest.fixture

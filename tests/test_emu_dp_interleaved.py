@@ -7,8 +7,8 @@ import pytest
 from emu_dp_guest import PAGE, Guest, GuestCq, atomic, connected, inline, raddr, sge
 from emu_sig_guest import CRC32, NO_DOMAIN, crc_bytes, domain_crc, psv, signature_bsf
 from mlx5emu import prm
-from mlx5emu.mkey import STRIDED
-from mlx5emu.wqe import UMR_INLINE, Op, Syndrome
+from mlx5emu.memory.mkey import STRIDED
+from mlx5emu.prm.wqe import UMR_INLINE, Op, Syndrome
 
 #: Three rounds of 8 bytes of the first area and 5 of the second, which move on by 20 and 9.
 ROUNDS, FIRST, SECOND, STEP_1, STEP_2 = 3, 8, 5, 20, 9

@@ -3,7 +3,8 @@
 import struct
 
 import pytest
-from mlx5emu import prm, prm_wqe, wqe
+from mlx5emu import prm
+from mlx5emu.prm import prm_wqe, wqe
 
 assert prm_wqe
 

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 from emu_dp_guest import PAGE, REG_UMR, CommandError, Guest, GuestQp, connected, raddr, sge
-from mlx5emu.mkey import (
+from mlx5emu.memory.mkey import (
     ATOMIC,
     KLM,
     KSM,
@@ -20,7 +20,7 @@ from mlx5emu.mkey import (
     AccessError,
     resolve,
 )
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu.prm.wqe import Op, Syndrome
 
 TOP = 1 << 64
 ANY = 0xffffff

@@ -6,9 +6,20 @@ import struct
 import pytest
 from emu_dp_guest import UD, CommandError, Guest, GuestCq, GuestQp, _GuestSrq, sge
 from mlx5emu import prm
-from mlx5emu.qp import ERR, RTS
-from mlx5emu.tag_matching import CANCELED, CONSUMED, CONSUMED_MSG, CONSUMED_MSG_SW_RNDV, EXPECTED, RVH, SEGMENT, TAGLESS, TMH, UNEXPECTED
-from mlx5emu.wqe import DATA, TERMINATOR, Op, Syndrome
+from mlx5emu.datapath.tag_matching import (
+    CANCELED,
+    CONSUMED,
+    CONSUMED_MSG,
+    CONSUMED_MSG_SW_RNDV,
+    EXPECTED,
+    RVH,
+    SEGMENT,
+    TAGLESS,
+    TMH,
+    UNEXPECTED,
+)
+from mlx5emu.prm.wqe import DATA, TERMINATOR, Op, Syndrome
+from mlx5emu.queues.qp import ERR, RTS
 
 NO_TAG, RENDEZVOUS, FIN, EAGER = range(4)
 NOP, APPEND, REMOVE = range(3)

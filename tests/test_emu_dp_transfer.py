@@ -3,8 +3,8 @@
 import pytest
 from emu_dp_guest import DCI, RC, UC, UD, XRC, Guest, GuestCq, GuestQp, GuestRmp, GuestXrcSrq, atomic, av, connected, inline, raddr, sge
 from mlx5emu import prm
-from mlx5emu.qp import ERR, RTS, SQER
-from mlx5emu.wqe import MASKED_ATOMIC, Op, Syndrome
+from mlx5emu.prm.wqe import MASKED_ATOMIC, Op, Syndrome
+from mlx5emu.queues.qp import ERR, RTS, SQER
 
 PATTERN = bytes(range(256)) * 64
 

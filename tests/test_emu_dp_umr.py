@@ -5,8 +5,8 @@ import struct
 import pytest
 from emu_dp_guest import PAGE, REG_UMR, Guest, GuestCq, GuestQp, connected, raddr, sge
 from mlx5emu import prm
-from mlx5emu.qp import ERR
-from mlx5emu.wqe import UMR_CHECK_FREE, UMR_CHECK_NOT_FREE, UMR_CHECK_QPN, UMR_INLINE, UMR_OFFSET, Op, Syndrome
+from mlx5emu.prm.wqe import UMR_CHECK_FREE, UMR_CHECK_NOT_FREE, UMR_CHECK_QPN, UMR_INLINE, UMR_OFFSET, Op, Syndrome
+from mlx5emu.queues.qp import ERR
 
 MASK_LEN, MASK_PAGE, MASK_START, MASK_PD, MASK_KEY, MASK_QPN, MASK_FREE = 1, 1 << 1, 1 << 6, 1 << 7, 1 << 13, 1 << 14, 1 << 29
 MASK_RIGHTS = sum(1 << b for b in (17, 18, 19, 20, 21))

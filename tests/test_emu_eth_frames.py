@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from emu_dp_guest import PAGE, Guest, GuestCq, sge
-from mlx5emu import flow, packet, prm, rss, steering
-from mlx5emu.fabric import Fabric
-from mlx5emu.flow_namespace import NIC_RX, NIC_TX, RDMA_RX, RDMA_TX
-from mlx5emu.packet import Packet
-from mlx5emu.wqe import CTRL, DATA, Op, Syndrome
+from mlx5emu import prm
+from mlx5emu.datapath import rss
+from mlx5emu.datapath.fabric import Fabric
+from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX, RDMA_RX, RDMA_TX
+from mlx5emu.prm.wqe import CTRL, DATA, Op, Syndrome
+from mlx5emu.steering import flow, packet, steering
+from mlx5emu.steering.packet import Packet
 
 RESET, READY = 0, 1
 MAC_A, MAC_B = bytes.fromhex('0250000000a1'), bytes.fromhex('0250000000b2')

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 from emu_driver import run
-from mlx5emu import bench, control
+from mlx5emu.bus.server import Server
+from mlx5emu.bus.turn import Turn
 from mlx5emu.card import Card
-from mlx5emu.server import Server
-from mlx5emu.turn import Turn
+from mlx5emu.vm import control
+from mlx5emu.vm import run as vm_run
 
 
 def test_identities() -> None:
     """Functions share the board and the fabric; node, port, MAC address and vhca_id are each one's own."""
-    cards = bench.make_cards(bench.Options(functions=3, faults=["NOP:BAD_PARAM"]), "eth", None)
+    cards = vm_run.make_cards(vm_run.Options(functions=3, faults=["NOP:BAD_PARAM"]), "eth", None)
     assert len({c.datapath.fabric for c in cards}) == 1
     assert [m.card for m in cards[0].datapath.fabric.members] == cards
     for c in cards:
@@ -35,15 +36,15 @@ def test_identities() -> None:
 @pytest.mark.parametrize("count", [0, -1, 9])
 def test_too_many_functions(count: int) -> None:
     """A PCI device has eight functions."""
-    with pytest.raises(bench.CardError, match="1 to 8"):
-        bench.make_cards(bench.Options(functions=count), "eth", None)
+    with pytest.raises(vm_run.CardError, match="1 to 8"):
+        vm_run.make_cards(vm_run.Options(functions=count), "eth", None)
 
 
 def test_log_names_the_function() -> None:
     """Where there are several, a line of the log says whose command it was."""
     for count, expected in ((1, ["NOP"]), (2, ["0: NOP", "1: NOP"])):
         out = io.StringIO()
-        for card in bench.make_cards(bench.Options(functions=count), "eth", out):
+        for card in vm_run.make_cards(vm_run.Options(functions=count), "eth", out):
             card.boot()
             run(card, "NOP")
         assert [line[:len(e)] for line, e in zip(out.getvalue().splitlines(), expected, strict=True)] == expected
@@ -81,7 +82,7 @@ def test_turn_of_one() -> None:
 @pytest.fixture
 def servers(tmp_path: Path):
     """Two served functions."""
-    turn, cards = Turn(), bench.make_cards(bench.Options(functions=2), "eth", None)
+    turn, cards = Turn(), vm_run.make_cards(vm_run.Options(functions=2), "eth", None)
     servers = [Server(str(tmp_path / f"card{c.index}"), c, turn) for c in cards]
     for s in servers:
         s.start()
@@ -119,7 +120,7 @@ def test_timer_from_another_thread(servers: list[Server]) -> None:
 
 def test_stopped_servers_leave_the_turn(tmp_path: Path) -> None:
     """A server that has ended does not keep the others from working."""
-    turn, cards = Turn(), bench.make_cards(bench.Options(functions=2), "eth", None)
+    turn, cards = Turn(), vm_run.make_cards(vm_run.Options(functions=2), "eth", None)
     a, b = (Server(str(tmp_path / f"card{c.index}"), c, turn) for c in cards)
     a.start()
     b.start()

@@ -12,11 +12,14 @@ import time
 
 import pytest
 from emu_driver import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
-from mlx5emu import firmware, memic, pci, prm
-from mlx5emu import vfio_user as vu
+from mlx5emu import prm
+from mlx5emu.bus import pci
+from mlx5emu.bus import vfio_user as vu
+from mlx5emu.bus.pci import Function
+from mlx5emu.bus.server import Server
 from mlx5emu.card import Card
-from mlx5emu.pci import Function
-from mlx5emu.server import Server
+from mlx5emu.firmware import dispatch
+from mlx5emu.memory import memic
 
 SCALE = float(os.environ.get('MLX5EMU_FUZZ', '1'))
 #: Values that lie on edges.
@@ -127,7 +130,7 @@ def resident() -> int:
 def test_commands(link_layer) -> None:
     rng = random.Random(5)
     b = Bench(link_layer)
-    names = firmware.names()
+    names = dispatch.names()
     before = 0
     for k in range(int(6000 * SCALE)):
         if k == 500:
@@ -149,7 +152,7 @@ def test_registers_and_rings() -> None:
     """Descriptors, mailboxes and register writes at random, on a ring that the guest scribbles over."""
     rng = random.Random(6)
     b = Bench('ib')
-    names = firmware.names()
+    names = dispatch.names()
     started, before = time.monotonic(), 0
     for k in range(int(6000 * SCALE)):
         kind = rng.random()

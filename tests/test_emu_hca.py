@@ -2,10 +2,11 @@
 """Dispatch of commands, the function's life cycle, capabilities, pages, user contexts."""
 import pytest
 from emu_driver import Guest, encode, run, status
-from mlx5emu import caps, firmware, prm, uctx
+from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.hca import SPECIAL_KEYS
-from mlx5emu.pages import BOOT_PAGES, INIT_PAGES
+from mlx5emu.firmware import caps, dispatch, uctx
+from mlx5emu.firmware.hca import SPECIAL_KEYS
+from mlx5emu.firmware.pages import BOOT_PAGES, INIT_PAGES
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def cold() -> Card:
 # ---- dispatch
 
 def test_unknown_opcodes(card) -> None:
-    known = {prm.OPCODES[n] for n in firmware.names()}
+    known = {prm.OPCODES[n] for n in dispatch.names()}
     for opcode in set(range(0x1000)) | set(range(0, 0x10000, 0x101)):
         if opcode not in known:
             out = card.execute(opcode.to_bytes(2, 'big') + bytes(30), 32)
@@ -41,7 +42,7 @@ def test_lengths(card) -> None:
         out = card.execute(raw, n)
         assert len(out) == n and out[:1] == b'\x51'[:n] and not any(out[8:])
     assert card.objects() == {}
-    assert card.execute(raw, firmware.MAX_OUTPUT + 1)[0] == 0x51
+    assert card.execute(raw, dispatch.MAX_OUTPUT + 1)[0] == 0x51
     assert card.execute(raw, 16) == bytes.fromhex('00000000 00000000 00000001 00000000')
     assert card.execute(raw, 64) == bytes.fromhex('00000000 00000000 00000002 00000000') + bytes(48)
     assert card.objects() == {'pd': [1, 2]}
@@ -288,7 +289,7 @@ def test_every_kind_can_be_left_behind(card) -> None:
     for kind in card.tables:
         if kind in uctx.DESTROY:
             name, field = uctx.DESTROY[kind]
-            if name in firmware.names():
+            if name in dispatch.names():
                 assert prm.new(prm.command_layouts(name)[0]).has(field), kind
         else:
             assert kind in ('uctx', 'flow_table'), kind

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from emu_dp_guest import PAGE, Guest
 from emu_driver import run
-from mlx5emu import firmware, general_object, prm
+from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.context_features import FEATURES
+from mlx5emu.firmware import dispatch, general_object
+from mlx5emu.firmware.context_features import FEATURES
 
 Card()      # registers the commands
-NAMES = firmware.names()
-BOUND = {name: firmware._bind(prm.OPCODES[name]) for name in NAMES}
+NAMES = dispatch.names()
+BOUND = {name: dispatch._bind(prm.OPCODES[name]) for name in NAMES}
 OP_MODS = [n for n in NAMES if BOUND[n].entry.op_mods is not None]
 KERNEL = [n for n in NAMES if BOUND[n].entry.kernel]
 EARLY = [n for n in NAMES if BOUND[n].entry.state]
@@ -56,12 +57,12 @@ def blank(name: str, size: int | None = None, uid: int = 0, op_mod: int | None =
 def answer(card: Card, raw: bytes, name: str) -> tuple[str, int]:
     """(status, syndrome)."""
     out = card.execute(bytes(raw), max(16, BOUND[name].min_out))
-    return firmware.NAMES[out[0]], int.from_bytes(out[4:8], 'big')
+    return dispatch.NAMES[out[0]], int.from_bytes(out[4:8], 'big')
 
 
 def syndrome(reason: str) -> int:
     """What the card answers for a reason."""
-    return firmware.Status('BAD_PARAM', reason).syndrome
+    return dispatch.Status('BAD_PARAM', reason).syndrome
 
 
 def ends(layout: str) -> list[int]:

@@ -2,9 +2,9 @@
 """Flow tables of InfiniBand ports: those of RDMA traffic at work, and which others there are."""
 import pytest
 from emu_dp_guest import UD, Guest, GuestCq, GuestQp, av, connected, raddr, sge
-from mlx5emu import flow
-from mlx5emu.flow_namespace import NIC_RX, NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX
+from mlx5emu.prm.wqe import Op, Syndrome
+from mlx5emu.steering import flow
 
 MISC = 2
 

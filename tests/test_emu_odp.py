@@ -4,11 +4,12 @@ import struct
 
 import pytest
 from emu_dp_guest import PAGE, XRC, CommandError, Guest, GuestQp, GuestRmp, atomic, av, connected, raddr, sge
-from mlx5emu import page_fault, prm
-from mlx5emu.caps import PAGE_SIZE
-from mlx5emu.mkey import INDIRECT_LOOKS, KSM, NULL_KEY
-from mlx5emu.qp import ERR, RTS
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu import prm
+from mlx5emu.firmware.caps import PAGE_SIZE
+from mlx5emu.memory.mkey import INDIRECT_LOOKS, KSM, NULL_KEY
+from mlx5emu.prm.wqe import Op, Syndrome
+from mlx5emu.queues import page_fault
+from mlx5emu.queues.qp import ERR, RTS
 
 ANY = 0xffffff
 SEND_EVENT, SHARED_EVENT, RECEIVE_EVENT, FETCH_EVENT = 1, 0, 2, 3
@@ -303,7 +304,7 @@ def test_queue_that_went_away(guest: PagedGuest) -> None:
 
 def test_faults_of_one_wqe_end(guest: PagedGuest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that resumes and never brings the page in does not keep the card busy for ever."""
-    monkeypatch.setattr('mlx5emu.requester.MAX_PER_WQE', 3)
+    monkeypatch.setattr('mlx5emu.datapath.requester.MAX_PER_WQE', 3)
     a, _ = connected(guest)
     a.post_send(Op.SEND, sge(VA, 8, guest.paged([0, 0])))
     for _ in range(3):

@@ -4,10 +4,11 @@ import os
 
 import pytest
 from emu_driver import run, status
-from mlx5emu import memic, pci
+from mlx5emu.bus import pci
+from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card
 from mlx5emu.dma import DmaError
-from mlx5emu.pci import Function
+from mlx5emu.memory import memic
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import random
 
 import pytest
 from mlx5emu import prm
+from mlx5emu.prm import layouts
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -38,9 +39,10 @@ def test_opcodes_registers_events() -> None:
 
 
 def test_every_registered_command_has_a_layout() -> None:
-    from mlx5emu import card, firmware
+    from mlx5emu import card
+    from mlx5emu.firmware import dispatch
     card.Card()
-    for name in firmware.names():
+    for name in dispatch.names():
         assert name in prm.OPCODES, name
         layout = prm.command_layouts(name)[0]
         assert prm.has(layout) and (layout != 'general_obj_in_cmd_hdr') != name.endswith('GENERAL_OBJECT'), name
@@ -127,13 +129,13 @@ struct mlx5_ifc_cmd_hca_cap_bits { /* comment */
 @pytest.fixture
 def own_header(tmp_path, monkeypatch):
     """A directory with a header of ours; the real one is loaded again afterwards."""
-    real = prm.SOURCE
+    real = layouts.SOURCE
     cache = tmp_path / 'cache.json'
     (tmp_path / 'mlx5_ifc.h').write_text(HEADER)
-    monkeypatch.setattr(prm, '_cache_path', lambda directory: str(cache))
+    monkeypatch.setattr(layouts, '_cache_path', lambda directory: str(cache))
     yield tmp_path, cache
     monkeypatch.undo()
-    prm.SOURCE = None
+    layouts.SOURCE = None
     prm.load(real)
 
 
@@ -156,17 +158,17 @@ def test_cache_is_used_and_survives_damage(own_header) -> None:
     marked = json.loads(good)
     marked['enum']['MLX5_CMD_OP_FROM_CACHE'] = 0x999
     cache.write_text(json.dumps(marked))
-    prm.SOURCE = None
+    layouts.SOURCE = None
     prm.load(str(directory))
     assert prm.OPCODES['FROM_CACHE'] == 0x999, 'the cache was not read'
     for bad in ('', '{', '[]', 'null', good[:len(good) // 2], '{"stamp": 1}', json.dumps(dict(json.loads(good), types=[]))):
         cache.write_text(bad)
-        prm.SOURCE = None
+        layouts.SOURCE = None
         prm.load(str(directory))
         assert 'FROM_CACHE' not in prm.OPCODES and prm.OPCODES['QUERY_HCA_CAP'] == 0x100
     # A changed header is read again.
     (directory / 'mlx5_ifc.h').write_text(HEADER.replace('0x100', '0x200'))
-    prm.SOURCE = None
+    layouts.SOURCE = None
     prm.load(str(directory))
     assert prm.OPCODES['QUERY_HCA_CAP'] == 0x200
 
@@ -187,9 +189,9 @@ def test_headers_that_are_not_ours(own_header, monkeypatch) -> None:
 
 def test_extensions_outlive_a_reload(own_header) -> None:
     """Fields that the header lacks are there again when the header is read anew."""
-    real = prm.SOURCE
+    real = layouts.SOURCE
     prm.extend('cqc', {'field_of_a_test': (0x20, 8)})
     prm.load(str(own_header[0]))
     prm.load(real)
     assert prm.fields('cqc')['field_of_a_test'][:2] == (0x20, 8)
-    del prm._EXTENDED['cqc']['field_of_a_test'], prm._TYPES['cqc'][1]['field_of_a_test']
+    del layouts._EXTENDED['cqc']['field_of_a_test'], layouts._TYPES['cqc'][1]['field_of_a_test']

@@ -4,7 +4,7 @@ import pytest
 from emu_dp_guest import UD, Guest, GuestCq, GuestQp, connected, raddr, sge
 from emu_driver import run
 from mlx5emu import prm
-from mlx5emu.wqe import Op
+from mlx5emu.prm.wqe import Op
 from test_emu_dp_wq import READY, RESET, GuestSq, eth
 
 SCHED = 0x26

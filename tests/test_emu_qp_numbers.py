@@ -4,9 +4,9 @@ import emu_driver
 import pytest
 from emu_dp_guest import Guest, GuestQp, connected
 from mlx5emu import prm
-from mlx5emu.av_qp_mapping import AV_QP_MAPPING
-from mlx5emu.reserved_qpn import RESERVED_QPN
-from mlx5emu.wqe import Op
+from mlx5emu.prm.wqe import Op
+from mlx5emu.queues.av_qp_mapping import AV_QP_MAPPING
+from mlx5emu.queues.reserved_qpn import RESERVED_QPN
 
 MAPPING_BYTES = 64
 RANGE = 'op_param.create.log_obj_range'

@@ -19,11 +19,12 @@ from emu_sig_guest import (
     set_psv,
     signature_bsf,
 )
-from mlx5emu import bsf, prm
-from mlx5emu.byte_stream import MAX_MESSAGE
-from mlx5emu.mkey import FORMATS_COST
-from mlx5emu.qp import ERR
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu import prm
+from mlx5emu.memory import bsf
+from mlx5emu.memory.byte_stream import MAX_MESSAGE
+from mlx5emu.memory.mkey import FORMATS_COST
+from mlx5emu.prm.wqe import Op, Syndrome
+from mlx5emu.queues.qp import ERR
 
 
 @pytest.fixture

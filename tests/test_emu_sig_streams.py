@@ -26,9 +26,9 @@ from emu_sig_guest import (
     signature_bsf,
 )
 from mlx5emu import prm
-from mlx5emu.mkey import LOCAL_READ, PageFault, resolve
-from mlx5emu.qp import RTS, SQD
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu.memory.mkey import LOCAL_READ, PageFault, resolve
+from mlx5emu.prm.wqe import Op, Syndrome
+from mlx5emu.queues.qp import RTS, SQD
 
 ONES32, ONES64 = 0xffffffff << 32, (1 << 64) - 1
 DIF = 0xffffabcd01234567

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from emu_ste import ALLOW, DROP, DROP_TX, SteBench, crc, root_field
-from mlx5emu import flow, ste_format
-from mlx5emu.flow_namespace import NIC_TX
+from mlx5emu.firmware.flow_namespace import NIC_TX
+from mlx5emu.steering import flow
+from mlx5emu.steering.entries import format
 from test_emu_eth_frames import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
 
 PROFILES = ('connectx5', 'connectx6dx', 'connectx7')
@@ -69,9 +70,9 @@ def test_anchor_hash_collision(bench: SteBench) -> None:
 
 def test_hash_is_the_libraries() -> None:
     """CRC-32 without complements, its bytes swapped, as rdma-core computes it."""
-    assert ste_format.hash_index(bytes(16), 1 << 20) == 0
+    assert format.hash_index(bytes(16), 1 << 20) == 0
     for data in (bytes(range(16)), b'\xff' * 32, PLAIN[:16]):
-        assert ste_format.hash_index(data, 1 << 32) == crc(data)
+        assert format.hash_index(data, 1 << 32) == crc(data)
     assert crc(b'123456789') == 0x882dfd2d
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from emu_dp_guest import RC, GuestQp
 from emu_ste import ALLOW, DONT_CARE, SteBench, crc
-from mlx5emu import header_modify_argument, packet, prm, ste_v0, ste_v1
-from mlx5emu.flow_namespace import NIC_TX
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu import prm
+from mlx5emu.firmware.flow_namespace import NIC_TX
+from mlx5emu.prm.wqe import Op, Syndrome
+from mlx5emu.steering import header_modify_argument, packet
+from mlx5emu.steering.entries import v0, v1
 from test_emu_eth_frames import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
 from test_emu_ste import IPV6, VXLAN
 
@@ -45,15 +47,15 @@ def modify(bench: SteBench, kind: str, name: str, value: int | str) -> bytes:
     if bench.v0:
         if kind == 'copy':
             source, source_low = WORDS[str(value)][:2]
-            return struct.pack('>BBBBBBBx', ste_v0.COPY, v0_word, v0_low, bits, 0, source, source_low)
-        return struct.pack('>BBBBI', {'set': ste_v0.SET, 'add': ste_v0.ADD}[kind], v0_word, v0_low, bits & 31, value)
+            return struct.pack('>BBBBBBBx', v0.COPY, v0_word, v0_low, bits, 0, source, source_low)
+        return struct.pack('>BBBBI', {'set': v0.SET, 'add': v0.ADD}[kind], v0_word, v0_low, bits & 31, value)
     if bench.card.profile.name == 'connectx7' and word >= 0x90:
         word += 4
     if kind == 'copy':
         source, source_low = WORDS[str(value)][3:]
         source += 4 if bench.card.profile.name == 'connectx7' and source >= 0x90 else 0
-        return struct.pack('>BBBBBBBx', ste_v1.COPY, word, low + 32, bits, 0, source, source_low + 32)
-    return struct.pack('>BBBBI', {'set': ste_v1.SET, 'add': ste_v1.ADD}[kind], word, low + 32, bits, value)
+        return struct.pack('>BBBBBBBx', v1.COPY, word, low + 32, bits, 0, source, source_low + 32)
+    return struct.pack('>BBBBI', {'set': v1.SET, 'add': v1.ADD}[kind], word, low + 32, bits, value)
 
 
 def rewritten(bench: SteBench, actions: list[bytes], frame: bytes = PLAIN, **registers: int) -> packet.Packet:
@@ -66,7 +68,7 @@ def rewritten(bench: SteBench, actions: list[bytes], frame: bytes = PLAIN, **reg
         e = bench.entry(hit=address, layout='ste_modify_packet', number_of_re_write_actions=len(actions),
                         header_re_write_actions_pointer=line)
     else:
-        e = bench.entry(hit=address, actions=struct.pack('>BBH', ste_v1.MODIFY_LIST, len(actions), line))
+        e = bench.entry(hit=address, actions=struct.pack('>BBH', v1.MODIFY_LIST, len(actions), line))
     bench.table(bench.put(e))
     [delivery] = bench.receive(frame, **registers)
     return delivery.packet
@@ -101,8 +103,8 @@ def test_modify_other_headers(bench: SteBench) -> None:
 def test_modify_some_bits(bench: SteBench) -> None:
     """Only as many bits as the action says, from where it says."""
     v0_word, v0_low, _, word, low = WORDS['smac_47_16']
-    action = struct.pack('>BBBBI', ste_v0.SET, v0_word, v0_low + 4, 8, 0xab) if bench.v0 else \
-        struct.pack('>BBBBI', ste_v1.SET, word, low + 32 + 4, 8, 0xab)
+    action = struct.pack('>BBBBI', v0.SET, v0_word, v0_low + 4, 8, 0xab) if bench.v0 else \
+        struct.pack('>BBBBI', v1.SET, word, low + 32 + 4, 8, 0xab)
     p = rewritten(bench, [action])
     old = int.from_bytes(MAC_A[:4], 'big')
     assert int.from_bytes(p.data[6:10], 'big') == old & ~0xff0 | 0xab0
@@ -112,7 +114,7 @@ def test_entries_see_what_others_did(bench: SteBench) -> None:
     """An entry behind one that changes the packet matches the packet as it is then."""
     tir, address = bench.tir()
     second = bench.put(bench.entry('eth_l2_src', {'first_vlan_qualifier': 3}, {}, hit=address))
-    pop = {'tunneling_action': ste_v0.POP_VLAN} if bench.v0 else {'actions': struct.pack('>BBBB', ste_v1.REMOVE_BY_SIZE, 2, 0, 2)}
+    pop = {'tunneling_action': v0.POP_VLAN} if bench.v0 else {'actions': struct.pack('>BBBB', v1.REMOVE_BY_SIZE, 2, 0, 2)}
     bench.table(bench.put(bench.entry('eth_l2_src', {'first_vlan_id': 0xfff}, {'first_vlan_id': 5}, hit=second, **pop)))
     assert [d.tir for d in bench.receive(TAGGED)] == [tir]
     c0 = {'metadata_reg_c_0': 7}
@@ -120,7 +122,7 @@ def test_entries_see_what_others_did(bench: SteBench) -> None:
     at = bench.put(modify(bench, 'set', 'c0', 7), bench.alloc(64, 'header_modify'))
     line = (at - bench.card.icm.ranges()['header_modify'][0]) // 64
     first = {'layout': 'ste_modify_packet', 'number_of_re_write_actions': 1, 'header_re_write_actions_pointer': line} if bench.v0 else \
-        {'actions': struct.pack('>BBH', ste_v1.MODIFY_LIST, 1, line)}
+        {'actions': struct.pack('>BBH', v1.MODIFY_LIST, 1, line)}
     bench.table(bench.put(bench.entry('register_0', {'metadata_reg_c_0': 0xff}, {}, hit=third, **first)))
     assert [d.tir for d in bench.receive(PLAIN)] == [tir]
 
@@ -133,7 +135,7 @@ def test_unknown_modification(bench: SteBench) -> None:
     assert bench.walker.bad == 2
     tir, address = bench.tir()
     e = bench.entry(hit=address, layout='ste_modify_packet', number_of_re_write_actions=1, header_re_write_actions_pointer=1 << 20) \
-        if bench.v0 else bench.entry(hit=address, actions=struct.pack('>BBH', ste_v1.MODIFY_LIST, 1, 0xffff))
+        if bench.v0 else bench.entry(hit=address, actions=struct.pack('>BBH', v1.MODIFY_LIST, 1, 0xffff))
     bench.table(bench.put(e))
     assert bench.receive(PLAIN) == []
     assert (bench.walker.bad, 'not allocated' in bench.walker.why) == (3, True)
@@ -143,7 +145,7 @@ def test_flow_tag(bench: SteBench) -> None:
     """The tag goes with the packet."""
     tir, address = bench.tir()
     e = bench.entry(hit=address, qp_list_pointer=1 << 31 | 0x123) if bench.v0 else \
-        bench.entry(hit=address, actions=bytes([ste_v1.FLOW_TAG]) + (0x123).to_bytes(3, 'big'))
+        bench.entry(hit=address, actions=bytes([v1.FLOW_TAG]) + (0x123).to_bytes(3, 'big'))
     bench.table(bench.put(e))
     assert [d.packet.tag for d in bench.receive(PLAIN)] == [0x123]
 
@@ -169,22 +171,22 @@ def transmit_with(bench: SteBench, frame: bytes, actions: bytes = b'', extra: by
 
 def test_pop_and_push(bench: SteBench) -> None:
     """The outermost tag comes off in receive domains, one goes on in transmit domains."""
-    pop = struct.pack('>BBBB', ste_v1.REMOVE_BY_SIZE, ste_v1.FIRST_VLAN, 0, 2)
+    pop = struct.pack('>BBBB', v1.REMOVE_BY_SIZE, v1.FIRST_VLAN, 0, 2)
     untagged = TAGGED[:12] + TAGGED[16:]
-    assert receive_with(bench, TAGGED, pop, tunneling_action=ste_v0.POP_VLAN) == [untagged]
-    assert receive_with(bench, untagged, pop, tunneling_action=ste_v0.POP_VLAN) == [untagged]
-    push = struct.pack('>BBHI', ste_v1.INSERT_INLINE, 0, 6 << 9, 0x81006005)
-    assert transmit_with(bench, untagged, push, action_type=ste_v0.PUSH_VLAN, encap_pointer_vlan_data=0x81006005) == [TAGGED]
+    assert receive_with(bench, TAGGED, pop, tunneling_action=v0.POP_VLAN) == [untagged]
+    assert receive_with(bench, untagged, pop, tunneling_action=v0.POP_VLAN) == [untagged]
+    push = struct.pack('>BBHI', v1.INSERT_INLINE, 0, 6 << 9, 0x81006005)
+    assert transmit_with(bench, untagged, push, action_type=v0.PUSH_VLAN, encap_pointer_vlan_data=0x81006005) == [TAGGED]
 
 
 def test_decapsulation(bench: SteBench) -> None:
     """A tunnel's outer headers come off; of what is no tunnel nothing does, which format 0 may call an error."""
-    off = struct.pack('>BBBB', ste_v1.REMOVE_HEADER_TO_HEADER, 0, ste_v1.INNER_MAC, 0xc)
+    off = struct.pack('>BBBB', v1.REMOVE_HEADER_TO_HEADER, 0, v1.INNER_MAC, 0xc)
     for frame in (GRE_FRAME, VXLAN):
-        assert receive_with(bench, frame, off, tunneling_action=ste_v0.DECAP, fail_on_error=1) == [PLAIN]
-    assert receive_with(bench, PLAIN, off, tunneling_action=ste_v0.DECAP) == [PLAIN]
+        assert receive_with(bench, frame, off, tunneling_action=v0.DECAP, fail_on_error=1) == [PLAIN]
+    assert receive_with(bench, PLAIN, off, tunneling_action=v0.DECAP) == [PLAIN]
     if bench.v0:
-        assert receive_with(bench, PLAIN, tunneling_action=ste_v0.DECAP, fail_on_error=1) == []
+        assert receive_with(bench, PLAIN, tunneling_action=v0.DECAP, fail_on_error=1) == []
 
 
 def context(bench: SteBench, header: bytes, kind: int = 2) -> int:
@@ -196,25 +198,25 @@ def context(bench: SteBench, header: bytes, kind: int = 2) -> int:
 
 def insert(pointer: int, size: int, attributes: int = 1) -> bytes:
     """The action that inserts a header at the start."""
-    return struct.pack('>BBHI', ste_v1.INSERT_POINTER, 0, size // 2 << 3 | attributes, pointer)
+    return struct.pack('>BBHI', v1.INSERT_POINTER, 0, size // 2 << 3 | attributes, pointer)
 
 
 def test_encapsulation(bench: SteBench) -> None:
     """Headers go on, their lengths and checksums right, whatever the context said."""
     number = context(bench, OUTER)
-    [data] = transmit_with(bench, PLAIN, insert(number, len(OUTER)), action_type=ste_v0.ENCAP, action_description=len(OUTER) // 2,
+    [data] = transmit_with(bench, PLAIN, insert(number, len(OUTER)), action_type=v0.ENCAP, action_description=len(OUTER) // 2,
                            encap_pointer_vlan_data=number)
     assert data == GRE_FRAME[:18] + data[18:20] + GRE_FRAME[20:24] + data[24:26] + GRE_FRAME[26:]
     assert packet.l3_ok(data, packet.parse(data))
     number = context(bench, OUTER_L3, 4)
-    strip = struct.pack('>BBBB', ste_v1.REMOVE_HEADER_TO_HEADER, 0, ste_v1.IP, 0)
-    [data] = transmit_with(bench, PLAIN, strip, insert(number, len(OUTER_L3)), action_type=ste_v0.ENCAP_L3,
+    strip = struct.pack('>BBBB', v1.REMOVE_HEADER_TO_HEADER, 0, v1.IP, 0)
+    [data] = transmit_with(bench, PLAIN, strip, insert(number, len(OUTER_L3)), action_type=v0.ENCAP_L3,
                            action_description=len(OUTER_L3) // 2, encap_pointer_vlan_data=number)
     assert data[38:] == PLAIN[14:]
     assert data[:14] == GRE_PACKET[:14]
     # A context that is not there, or is shorter than the entry says.
     for other, size in ((number + 1, 38), (number, 60)):
-        assert transmit_with(bench, PLAIN, insert(other, size), action_type=ste_v0.ENCAP, action_description=size // 2,
+        assert transmit_with(bench, PLAIN, insert(other, size), action_type=v0.ENCAP, action_description=size // 2,
                              encap_pointer_vlan_data=other) == []
 
 
@@ -239,7 +241,7 @@ def test_l3_decapsulation_v0() -> None:
         at = bench.put(b''.join(actions), bench.alloc(64, 'header_modify'))
         line = (at - bench.card.icm.ranges()['header_modify'][0]) // 64
         tir, address = bench.tir()
-        e = bench.entry(hit=address, layout='ste_modify_packet', tunneling_action=ste_v0.L3_DECAP, action_description=vlan,
+        e = bench.entry(hit=address, layout='ste_modify_packet', tunneling_action=v0.L3_DECAP, action_description=vlan,
                         number_of_re_write_actions=len(actions), header_re_write_actions_pointer=line)
         bench.table(bench.put(e))
         [d] = bench.receive(GRE_PACKET)
@@ -265,16 +267,16 @@ def create_argument(bench: SteBench, log_range: int) -> int:
 def test_pattern_and_argument(later: SteBench) -> None:
     """An accelerated list: the pattern has the actions, the argument the values; rdma-core's L3 decapsulation is such a list."""
     pieces = [bytes(2) + L2_HEADER[:2], L2_HEADER[2:6], L2_HEADER[6:10], L2_HEADER[10:14]]
-    head = struct.pack('>BBBB4x', ste_v1.REMOVE_HEADER_TO_HEADER, 0, ste_v1.INNER_IP, 0xc)
-    actions = [head, *(struct.pack('>BBH', ste_v1.INSERT_INLINE, 0, 0) + p for p in pieces[::-1]),
-               struct.pack('>BBBB4x', ste_v1.REMOVE_BY_SIZE, 0, 0, 1)]
-    pattern = b''.join(a[:4] + (bytes(4) if a[0] == ste_v1.INSERT_INLINE else a[4:]) for a in actions)
+    head = struct.pack('>BBBB4x', v1.REMOVE_HEADER_TO_HEADER, 0, v1.INNER_IP, 0xc)
+    actions = [head, *(struct.pack('>BBH', v1.INSERT_INLINE, 0, 0) + p for p in pieces[::-1]),
+               struct.pack('>BBBB4x', v1.REMOVE_BY_SIZE, 0, 0, 1)]
+    pattern = b''.join(a[:4] + (bytes(4) if a[0] == v1.INSERT_INLINE else a[4:]) for a in actions)
     at = later.put(pattern, later.alloc(64, 'header_modify_pattern'))
     line = (at - later.card.icm.ranges()['header_modify_pattern'][0]) // 64
     number = argument(later, b''.join(actions))
 
     def run(n: int, number: int) -> list[bytes]:
-        return receive_with(later, GRE_PACKET, struct.pack('>II', ste_v1.ACCELERATED_LIST << 24 | line, n << 24 | number))
+        return receive_with(later, GRE_PACKET, struct.pack('>II', v1.ACCELERATED_LIST << 24 | line, n << 24 | number))
     assert run(len(actions), number) == [L2_HEADER + PLAIN[14:]]
     assert run(len(actions), number + 4) == []          # behind the object
     assert run(33, number) == []                        # longer than the object
@@ -364,7 +366,7 @@ def test_definer_formats(number: int, fields: dict[str, int], frame: bytes) -> N
 def test_mask_and_match(later: SteBench) -> None:
     """An entry with a mask and room for three actions, which leads to one entry only."""
     tir, address = later.tir()
-    actions = bytes([ste_v1.FLOW_TAG, 0, 0, 7]) + modify(later, 'set', 'c0', 9)
+    actions = bytes([v1.FLOW_TAG, 0, 0, 7]) + modify(later, 'set', 'c0', 9)
     for number, lookup in ((2, 'eth_l2_src'), (3, 'register_0')):
         tag = later.lookup(lookup)[1]
         fields, masks = ({'smac_15_0': int.from_bytes(MAC_A[4:], 'big')}, {'smac_15_0': 0xffff}) if number == 2 else \
@@ -385,16 +387,16 @@ def test_mask_and_match(later: SteBench) -> None:
 def test_refused_actions(later: SteBench) -> None:
     """What the card does not do drops the packet: unknown actions, lists in lists, anchors, tags in transmit domains."""
     tir, address = later.tir()
-    inner_list = later.put(struct.pack('>BBH4x', ste_v1.MODIFY_LIST, 1, 0), later.alloc(64, 'header_modify'))
+    inner_list = later.put(struct.pack('>BBH4x', v1.MODIFY_LIST, 1, 0), later.alloc(64, 'header_modify'))
     line = (inner_list - later.card.icm.ranges()['header_modify'][0]) // 64
-    for actions in (b'\x12' + bytes(7), b'\x13' + bytes(3), struct.pack('>BBH', ste_v1.MODIFY_LIST, 1, line),
-                    struct.pack('>BBBB', ste_v1.REMOVE_BY_SIZE, 0x3f, 0, 1), struct.pack('>BBBB', ste_v1.REMOVE_BY_SIZE, 0, 0x80, 1),
-                    bytes(4) + bytes([ste_v1.SET]) + bytes(3)):
+    for actions in (b'\x12' + bytes(7), b'\x13' + bytes(3), struct.pack('>BBH', v1.MODIFY_LIST, 1, line),
+                    struct.pack('>BBBB', v1.REMOVE_BY_SIZE, 0x3f, 0, 1), struct.pack('>BBBB', v1.REMOVE_BY_SIZE, 0, 0x80, 1),
+                    bytes(4) + bytes([v1.SET]) + bytes(3)):
         later.table(later.put(later.entry(hit=address, actions=actions)))
         assert later.receive(PLAIN) == []
     assert later.walker.bad == 6
-    assert transmit_with(later, PLAIN, bytes([ste_v1.FLOW_TAG, 0, 0, 1])) == []
-    assert DONT_CARE == ste_v1.DONT_CARE
+    assert transmit_with(later, PLAIN, bytes([v1.FLOW_TAG, 0, 0, 1])) == []
+    assert DONT_CARE == v1.DONT_CARE
 
 
 def test_refused_entries_v0() -> None:

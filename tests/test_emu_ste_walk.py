@@ -7,8 +7,11 @@ import time
 import pytest
 from emu_dp_guest import CommandError
 from emu_ste import ALLOW, DROP, SteBench, root_field
-from mlx5emu import firmware_icm, flow_meter, prm, ste_v1, ste_walk
-from mlx5emu.flow_namespace import NIC_RX, NIC_TX
+from mlx5emu import prm
+from mlx5emu.firmware import firmware_icm
+from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX
+from mlx5emu.steering import flow_meter
+from mlx5emu.steering.entries import v1, walk
 from test_emu_eth_frames import PLAIN, ether, ipv4, udp
 from test_emu_ste import IPV6, PROFILES, VXLAN
 
@@ -90,8 +93,8 @@ def test_work_is_bounded(bench: SteBench) -> None:
         action = struct.pack('>BBBBI', 3, 8, 0, 16, 1)
         entry = bench.entry(hit=at, layout='ste_modify_packet', number_of_re_write_actions=0xffff)
     else:
-        action = struct.pack('>BBBBI', ste_v1.ADD, 0x18, 32, 16, 1)
-        entry = bench.entry(hit=at, actions=struct.pack('>BBH', ste_v1.MODIFY_LIST, 0xff, 0))
+        action = struct.pack('>BBBBI', v1.ADD, 0x18, 32, 16, 1)
+        entry = bench.entry(hit=at, actions=struct.pack('>BBH', v1.MODIFY_LIST, 0xff, 0))
     for k in range(0, 1 << 20, 4096):
         bench.card.icm.write(base + k, action * 512)
     bench.put(entry, at)
@@ -100,7 +103,7 @@ def test_work_is_bounded(bench: SteBench) -> None:
     assert bench.receive(ether(ipv4(udp(b'x' * 9000)))) == []
     assert time.monotonic() - begin < 2
     assert bench.walker.why == 'too much work for one packet'
-    assert ste_walk.MAX_WORK == 4 << 20
+    assert walk.MAX_WORK == 4 << 20
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -295,7 +298,7 @@ def test_definers_and_arguments_are_checked() -> None:
 def test_force_loopback() -> None:
     """A QP whose path says so talks to itself, whatever address it has: software writes ICM by such queues."""
     from emu_dp_guest import RC, GuestQp
-    from mlx5emu.wqe import RADDR, Op
+    from mlx5emu.prm.wqe import RADDR, Op
     bench = SteBench()
     g = bench.g
     data, target = g.alloc(4096), g.alloc(4096)

@@ -8,11 +8,12 @@ import time
 import pytest
 from emu_dp_guest import DCI, PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, GuestRmp, av, sge
 from emu_driver import run
-from mlx5emu import prm, subnet
+from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.fabric import Fabric
-from mlx5emu.qp import QP1
-from mlx5emu.wqe import Op, Syndrome
+from mlx5emu.datapath.fabric import Fabric
+from mlx5emu.firmware import subnet
+from mlx5emu.prm.wqe import Op, Syndrome
+from mlx5emu.queues.qp import QP1
 
 #: Indexes of the table that every port starts with: default, partition 1, partition 2 (limited but on the first).
 EVERYONE, ONE, TWO = 0, 1, 2

@@ -4,10 +4,11 @@ import time
 
 import pytest
 from emu_ste import SteBench, root_field
-from mlx5emu import firmware_icm, flow
-from mlx5emu.fabric import Fabric
-from mlx5emu.flow_namespace import FDB, NIC_RX, UPLINK
-from mlx5emu.packet import Packet
+from mlx5emu.datapath.fabric import Fabric
+from mlx5emu.firmware import firmware_icm
+from mlx5emu.firmware.flow_namespace import FDB, NIC_RX, UPLINK
+from mlx5emu.steering import flow
+from mlx5emu.steering.packet import Packet
 from test_emu_eth_frames import MAC_A, PLAIN, Bench, Receiver, ether
 from test_emu_ste import PROFILES
 

@@ -2,9 +2,9 @@
 """Object tables: numbers, owners, use counts, quotas, fault rules."""
 import pytest
 from mlx5emu import prm
-from mlx5emu.faults import Faults
-from mlx5emu.status import CODES, Status
-from mlx5emu.tables import SHARED_UID, NumberSpace, Object, Quota, Table
+from mlx5emu.firmware.faults import Faults
+from mlx5emu.firmware.status import CODES, Status
+from mlx5emu.firmware.tables import SHARED_UID, NumberSpace, Object, Quota, Table
 
 
 def status_of(call, *args) -> str:

@@ -2,11 +2,12 @@
 """User memory objects and software-managed ICM."""
 import pytest
 from emu_driver import GUEST_BASE, Guest, run, status
-from mlx5emu import caps, prm
+from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.dma import DmaError
-from mlx5emu.status import Status
-from mlx5emu.umem import UmemError
+from mlx5emu.firmware import caps
+from mlx5emu.firmware.status import Status
+from mlx5emu.memory.umem import UmemError
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import threading
 import time
 
 import pytest
-from mlx5emu import memic, pci
-from mlx5emu import vfio_user as vu
+from mlx5emu.bus import pci
+from mlx5emu.bus import vfio_user as vu
+from mlx5emu.bus.server import Server, serve
 from mlx5emu.card import Card
-from mlx5emu.server import Server, serve
+from mlx5emu.memory import memic
 
 
 class Client:

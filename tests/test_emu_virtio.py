@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from emu_dp_guest import PAGE, Guest, connected
-from mlx5emu import flow, prm, virtio_net_q
-from mlx5emu.flow_namespace import NIC_RX
-from mlx5emu.pci import Function
+from mlx5emu import prm
+from mlx5emu.bus.pci import Function
+from mlx5emu.datapath import virtio_net_q
+from mlx5emu.firmware.flow_namespace import NIC_RX
+from mlx5emu.steering import flow
 from test_emu_eth_frames import PLAIN, Bench
 
 SIZE = 8

@@ -2,9 +2,11 @@
 """The virtual port, configuration registers, and firmware-managed steering."""
 import pytest
 from emu_driver import Guest, encode, run, status
-from mlx5emu import flow, prm, vport
+from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.tables import Object
+from mlx5emu.firmware import vport
+from mlx5emu.firmware.tables import Object
+from mlx5emu.steering import flow
 
 
 @pytest.fixture

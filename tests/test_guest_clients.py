@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from guest_ports import DEVICES, infiniband, network_devices, over_ethernet, port
-from mlx5emu import control, kernel_log
-from mlx5emu.machine import PROJECT
+from mlx5emu.vm import control, kernel_log
+from mlx5emu.vm.machine import PROJECT
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from guest_ports import DEVICES, network_devices, over_ethernet
-from mlx5emu import control
+from mlx5emu.vm import control
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from c_program import built
 from guest_ports import DEVICES, port
-from mlx5emu import control
+from mlx5emu.vm import control
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx5emu import control, kernel_log
+from mlx5emu.vm import control, kernel_log
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from guest_ports import DEVICES, infiniband, network_devices, over_ethernet
-from mlx5emu import control, kernel_log
+from mlx5emu.vm import control, kernel_log
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")
 

@@ -511,5 +511,5 @@ class Mlx5DevxUmemPageSizeTest(Mlx5DevxUmemTestCase):
 
 
 def umem_page_size(umem):
-    from mlx5emu import control
+    from mlx5emu.vm import control
     return control.call('umem', umem_id=umem.umem_id)['page_size']

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mlx5emu.machine import Machine, MachineError
+from mlx5emu.vm.machine import Machine, MachineError
 
 TOP = Path(__file__).resolve().parents[1]
 C_FILES = ("mlx5_mem/mlx5dv_dm.c", "mlx5_mem/mlx5dv_devx_umem.c")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx5emu.machine import Machine
+from mlx5emu.vm.machine import Machine
 
 TOP = Path(__file__).resolve().parents[1]
 PARTS = TOP / "buildlib/quickstart"

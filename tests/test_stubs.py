@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from mlx5emu.machine import Machine
+from mlx5emu.vm.machine import Machine
 
 NAMES = ("mlx5dv_dm", "mlx5dv_dm_caps", "mlx5dv_devx_umem")
 

@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mlx5emu.machine import Machine, MachineError
+from mlx5emu.vm.machine import Machine, MachineError
 
 try:
     Machine.load()

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx5emu import kernel_log
-from mlx5emu.caps import PROFILES
-from mlx5emu.machine import PROJECT, Machine, MachineError
+from mlx5emu.firmware.caps import PROFILES
+from mlx5emu.vm import kernel_log
+from mlx5emu.vm.machine import PROJECT, Machine, MachineError
 
 try:
     MACHINE = Machine.load()

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from mlx5emu import bench, control, initramfs, kernel_log, suite, vm
-from mlx5emu.bench import FaultError, parse_fault
-from mlx5emu.machine import Machine, MachineError
-from mlx5emu.status import Status
-from mlx5emu.vm import Command
+from mlx5emu.firmware.status import Status
+from mlx5emu.vm import control, initramfs, kernel_log, suite, vm
+from mlx5emu.vm import run as vm_run
+from mlx5emu.vm.machine import Machine, MachineError
+from mlx5emu.vm.run import FaultError, parse_fault
+from mlx5emu.vm.vm import Command
 
 
 def entries(data: bytes) -> dict[str, tuple[int, bytes]]:
@@ -238,7 +239,7 @@ def test_suite_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that want another card or guest run there after the others, and only they; what they do there counts."""
     asked = []
 
-    def run(machine: object, options: bench.Options, patterns: list[str], name: str,
+    def run(machine: object, options: vm_run.Options, patterns: list[str], name: str,
             script: str | None) -> tuple[list[str], dict[str, suite.Outcome]]:
         asked.append((options.profile, options.link_layer, options.caps, patterns, script))
         return patterns, {i: suite.Outcome("ok", "", 2) for i in patterns}
@@ -250,7 +251,7 @@ def test_suite_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         return {f"tests.a.A.{i}": suite.Outcome("skipped" if reason else "ok", reason, 1) for i, reason in reasons.items()}
     plain = ["crypto.wrapped_import_method=0", "crypto.wrapped_crypto_operational=0"]
     got = outcomes()
-    lines = suite.run_elsewhere(None, bench.Options(caps=["a.b=1"]), got)  # type: ignore[arg-type]
+    lines = suite.run_elsewhere(None, vm_run.Options(caps=["a.b=1"]), got)  # type: ignore[arg-type]
     assert asked == [("connectx6dx", None, ["a.b=1", *plain], ["tests.a.A.x"], None),
                      ("connectx7", "ib", ["a.b=1"], ["tests.a.A.t"], None),
                      ("connectx6dx", None, ["a.b=1"], ["tests.a.A.r"], "guest_roce_off.sh")]
@@ -258,5 +259,5 @@ def test_suite_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == [f"with --cap {plain[0]} --cap {plain[1]}: a.A.x", "with --profile connectx7 --link-layer ib: a.A.t",
                      "with guest_roce_off.sh: a.A.r"]
     asked.clear()
-    suite.run_elsewhere(None, bench.Options(profile="connectx7"), outcomes())  # type: ignore[arg-type]
+    suite.run_elsewhere(None, vm_run.Options(profile="connectx7"), outcomes())  # type: ignore[arg-type]
     assert [a[3] for a in asked] == [["tests.a.A.x"], ["tests.a.A.r"]], "it was on that card already"

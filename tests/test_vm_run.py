@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mlx5emu import kernel_log
-from mlx5emu.machine import Machine, MachineError
+from mlx5emu.vm import kernel_log
+from mlx5emu.vm.machine import Machine, MachineError
 
 try:
     Machine.load()

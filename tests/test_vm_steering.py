@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx5emu.machine import Machine, MachineError
+from mlx5emu.vm.machine import Machine, MachineError
 
 try:
     MACHINE = Machine.load()
 except MachineError as e:
     pytest.skip(str(e), allow_module_level=True)
 
-EMULATOR = Path(__file__).resolve().parent / "mlx5emu"
+EMULATOR = Path(__file__).resolve().parent / "mlx5emu" / "vm"
 LIMIT = 180
 #: Tests that need each of: hashed tables, header modification, tunnels both ways, multiple destinations.
 TESTS = ("test_set_matcher_layout", "test_metadata_modify_action", "test_packet_reformat_l3_gre", "Mlx5DrTest.test_dest_array")
@@ -34,7 +34,7 @@ def outcomes(tmp_path: Path, profile: str, tests: tuple[str, ...], *before: str,
     card = ["--profile", profile, "--link-layer", "eth", *(w for c in caps for w in ("--cap", c))]
     runner = [MACHINE.python, str(EMULATOR / "suite_runner.py"), str(MACHINE.rdma_core_source), str(results), "100", *words]
     env = os.environ | {"MLX5EMU_LOG": str(tmp_path / "log"), "TMPDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-m", "mlx5emu", "run", *card, "--", *before, *runner], cwd=EMULATOR.parent, env=env,
+    done = subprocess.run([sys.executable, "-m", "mlx5emu", "run", *card, "--", *before, *runner], cwd=EMULATOR.parents[1], env=env,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     ended = [line for line in map(json.loads, results.read_text().splitlines()) if line[0] not in ("all", "start")]

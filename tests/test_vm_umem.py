@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx5emu.machine import Machine, MachineError
+from mlx5emu.vm.machine import Machine, MachineError
 
 try:
     Machine.load()

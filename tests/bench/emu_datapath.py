@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from emu_dp_guest import RC, UC, UD, Guest, GuestCq, GuestQp, av, raddr, sge
-from mlx5emu.wqe import Op
+from mlx5emu.prm.wqe import Op
 
 #: What the card has to reach with 4 KiB sends on RC.
 TARGET = 2000

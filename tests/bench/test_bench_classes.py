@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from mlx5emu import control
+from mlx5emu.vm import control
 
 device = pytest.importorskip("pyverbs.device")
 from pyverbs.libibverbs_enums import ibv_access_flags  # noqa: E402

@@ -8,9 +8,9 @@ import signal
 import sys
 from types import FrameType
 
-from . import bench, suite
-from .machine import Machine, MachineError
-from .vm import VmError
+from .vm import run, suite
+from .vm.machine import Machine, MachineError
+from .vm.vm import VmError
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(s, _terminated)
     try:
         machine = Machine.load()
-        options = bench.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault, caps=a.cap, memory=a.memory << 20, cpus=a.cpus,
+        options = run.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault, caps=a.cap, memory=a.memory << 20, cpus=a.cpus,
                                 accel=a.accel, fs=a.fs, log=a.log, kernel_args=a.kernel_args, functions=a.functions, devices=a.beside)
         if a.do == "suite":
             return suite.main(machine, options, a.pattern)
@@ -68,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
             if not command:
                 print("mlx5emu run: name a command, as in: run -- python3 myscript.py", file=sys.stderr)
                 return 2
-        result = bench.run(machine, command, options, tty=a.do == "shell")
-    except (MachineError, VmError, bench.FaultError, bench.CardError) as e:
+        result = run.run(machine, command, options, tty=a.do == "shell")
+    except (MachineError, VmError, run.FaultError, run.CardError) as e:
         print(f"mlx5emu: {e}", file=sys.stderr)
         return 2
     except KeyError as e:

@@ -6,17 +6,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import caps, eq, firmware, icm, memic, packet_pacing, pages, prm, subnet, vport
+from . import prm
 from .dma import Dma
-from .faults import Faults
-from .tables import NumberSpace, Quota, Table
+from .firmware import caps, dispatch, eq, pages, subnet, vport
+from .firmware.faults import Faults
+from .firmware.tables import NumberSpace, Quota, Table
+from .memory import icm, memic
+from .queues import packet_pacing
 
 #: Files that register commands when they are imported.
-MODULES = ('hca', 'eq', 'pages', 'uctx', 'pd', 'uar', 'umem', 'memic', 'icm', 'general_object', 'vport', 'registers', 'flow',
-           'header_rewrite', 'reserved_qpn', 'av_qp_mapping', 'rdma_ctrl', 'mkey', 'psv',
-           'crypto_login', 'encryption_key', 'cq', 'qp', 'srq', 'xrq', 'wq',
-           'scheduling', 'lag', 'virtio_net_q', 'sw_steering', 'eswitch', 'match_definer', 'header_modify_argument',
-           'flow_sampler', 'flow_meter')
+MODULES = (
+    'firmware.hca', 'firmware.eq', 'firmware.pages', 'firmware.uctx', 'firmware.domains', 'firmware.uar', 'memory.umem',
+    'memory.memic', 'memory.icm', 'firmware.general_object', 'firmware.vport', 'firmware.registers', 'steering.flow',
+    'steering.header_rewrite', 'queues.reserved_qpn', 'queues.av_qp_mapping', 'firmware.rdma_ctrl', 'memory.mkey', 'memory.psv',
+    'memory.crypto_login', 'memory.encryption_key', 'queues.cq', 'queues.qp', 'queues.srq', 'queues.xrq', 'queues.raw_queues',
+    'queues.scheduling', 'firmware.lag', 'datapath.virtio_net_q', 'steering.sw_steering', 'steering.eswitch',
+    'steering.match_definer', 'steering.header_modify_argument', 'steering.flow_sampler', 'steering.flow_meter',
+)
 
 
 def _import_modules() -> None:
@@ -146,7 +152,7 @@ class Card:
         self.memic.reset()
         self._timers: list[tuple[int, int, Callable[[], Any]]] = []
         self._timer_count = 0
-        self.datapath = importlib.import_module(f'{__package__}.datapath').DataPath(self)
+        self.datapath = importlib.import_module(f'{__package__}.datapath.datapath').DataPath(self)
 
     def reset(self) -> None:
         """Function-level reset: every object, page and setting is gone; maps, interrupts, faults and counters stay."""
@@ -195,7 +201,7 @@ class Card:
 
     def execute(self, raw: bytes, out_len: int = 16) -> bytes:
         """One firmware command, input bytes to output bytes; an injected delay is ignored."""
-        return firmware.execute(self, raw, out_len)[0]
+        return dispatch.execute(self, raw, out_len)[0]
 
     def doorbell(self, offset: int, uar: int, data: bytes) -> None:
         """A write into a UAR page.

@@ -6,11 +6,12 @@ card's limit, and whatever cannot be read ends the command with a delivery statu
 """
 from typing import TYPE_CHECKING
 
-from . import firmware, prm
-from .dma import DmaError
+from .. import prm
+from ..dma import DmaError
+from ..firmware import dispatch
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: log2 of the number of descriptors and of their stride in bytes, as the initialization segment says.
 LOG_SIZE, LOG_STRIDE = 5, 6
@@ -69,7 +70,7 @@ class CommandQueue:
             delivery = DESCRIPTOR
         else:
             had_eq = card.command_eq
-            out, delay = firmware.execute(card, raw, lay['outlen'])
+            out, delay = dispatch.execute(card, raw, lay['outlen'])
         if delivery:
             had_eq, room = card.command_eq, []
         if delay:
@@ -80,7 +81,7 @@ class CommandQueue:
 
     def _gather(self, lay: prm.View) -> bytes:
         length, ptr = lay['inlen'], lay['in_ptr']
-        if length > firmware.MAX_INPUT:
+        if length > dispatch.MAX_INPUT:
             raise _Delivery(IN_LENGTH)
         head = lay['in_inline'][:length]
         if length <= 16:
@@ -98,7 +99,7 @@ class CommandQueue:
     def _room(self, lay: prm.View) -> list[int]:
         """Addresses of the output mailboxes, checked before the command has any effect."""
         length, ptr = lay['outlen'], lay['out_ptr']
-        if length > firmware.MAX_OUTPUT:
+        if length > dispatch.MAX_OUTPUT:
             raise _Delivery(OUT_LENGTH)
         out: list[int] = []
         for block in range(max(0, length - 16 + MAILBOX_DATA - 1) // MAILBOX_DATA):

@@ -3,11 +3,13 @@
 import struct
 from typing import TYPE_CHECKING
 
-from . import memic, prm, virtio_net_q
+from .. import prm
+from ..datapath import virtio_net_q
+from ..memory import memic
 from .cmdq import LOG_SIZE, LOG_STRIDE, CommandQueue
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 BAR_SIZE = 32 << 20
 CONFIG_SIZE = 4096

@@ -14,7 +14,7 @@ from .turn import Turn
 from .vfio_user import Connection, Disconnected
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 
 class _Stopped(Exception):

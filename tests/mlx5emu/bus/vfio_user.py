@@ -13,7 +13,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from .dma import Dma, DmaError
+from ..dma import Dma, DmaError
 from .pci import Function
 
 (VERSION, DMA_MAP, DMA_UNMAP, DEVICE_GET_INFO, DEVICE_GET_REGION_INFO, DEVICE_GET_REGION_IO_FDS, DEVICE_GET_IRQ_INFO, DEVICE_SET_IRQS,

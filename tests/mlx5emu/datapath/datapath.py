@@ -6,23 +6,25 @@ Nothing that a guest writes raises out of here: a queue that cannot be served go
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import dct, flow_namespace, prm
-from .dma import DmaError
+from .. import prm
+from ..dma import DmaError
+from ..firmware import flow_namespace
+from ..prm.wqe import CTRL_CQ_UPDATE, Op, Syndrome
+from ..queues import dct
+from ..queues.page_fault import PageFaults
+from ..queues.qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC, event
+from ..queues.raw_queues import WQ_ERROR
+from ..steering.packet import Packet
+from ..steering.steering import Steering
 from .ethernet import EthernetReceiver
 from .fabric import Address, Fabric
-from .packet import Packet
-from .page_fault import PageFaults
-from .qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC, event
 from .requester import Requester
 from .responder import Responder
-from .steering import Steering
 from .tag_matching import TagMatching
-from .wq import WQ_ERROR
-from .wqe import CTRL_CQ_UPDATE, Op, Syndrome
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .cq import Cq
+    from ..card import Card
+    from ..queues.cq import Cq
 
 #: Where SQ doorbells begin in a UAR page, and the size of one BlueFlame buffer.
 SEND_DOORBELL, BLUEFLAME = 0x800, 0x100

@@ -3,15 +3,15 @@
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import prm
-from .dma import DmaError
-from .mkey import LOCAL_READ, AccessError, Run
-from .packet import TCP, UDP, VLAN, Headers, Packet, fill_checksums, inner_headers, l3_ok, l4_ok, ones_sum, parse, pop_vlan_tag
+from .. import prm
+from ..dma import DmaError
+from ..memory.mkey import LOCAL_READ, AccessError, Run
+from ..memory.transfer import InlineData, ReadFault, WriteFault, read_all
+from ..prm.wqe import ETH_CQE, INLINE_COUNT, CqeOp, Op, Syndrome
+from ..queues.raw_queues import WQ_READY
+from ..steering.packet import TCP, UDP, VLAN, Headers, Packet, fill_checksums, inner_headers, l3_ok, l4_ok, ones_sum, parse, pop_vlan_tag
 from .rss import select_rq
-from .transfer import InlineData, ReadFault, WriteFault, read_all
 from .virtio_net_q import VirtioNetQ
-from .wq import WQ_READY
-from .wqe import ETH_CQE, INLINE_COUNT, CqeOp, Op, Syndrome
 
 if TYPE_CHECKING:
     from .datapath import DataPath

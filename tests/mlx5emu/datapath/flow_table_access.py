@@ -2,12 +2,12 @@
 """WQEs that change what steering uses: today one argument line of header modification."""
 from typing import TYPE_CHECKING, Any
 
-from .header_modify_argument import LINE
-from .mkey import AccessError
-from .status import Status
+from ..firmware.status import Status
+from ..memory.mkey import AccessError
+from ..steering.header_modify_argument import LINE
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: opcode modifier of the control segment.
 UPDATE_HEADER_MODIFY_ARGUMENT = 1

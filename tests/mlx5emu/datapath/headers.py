@@ -4,11 +4,11 @@ import ipaddress
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import prm
-from .wqe import AV_GRH
+from .. import prm
+from ..prm.wqe import AV_GRH
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 GRH_BYTES = 40
 #: BTH and DETH after the network header, invariant CRC after the data.

@@ -4,25 +4,14 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .byte_stream import check_message, is_stream
-from .dma import DmaError
-from .ethernet import EthernetSender, FrameError
-from .fabric import Address, address_of
-from .flow_table_access import flow_table_access
-from .headers import grh
-from .mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
-from .mmo import MmoError, copy_memory
-from .page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
-from .psv import set_psv
-from .qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
-from .rate_limit import spend, wait
-from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
-from .roce_steering import passes
-from .scatter_cqe import CqeData, fits, place
-from .subnet import admits, admits_management, pkey
-from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
-from .umr import BindError, update
-from .wqe import (
+from ..dma import DmaError
+from ..firmware.subnet import admits, admits_management, pkey
+from ..memory.byte_stream import check_message, is_stream
+from ..memory.mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
+from ..memory.psv import set_psv
+from ..memory.transfer import InlineData, ReadFault, WriteFault, copy, read_all
+from ..memory.umr import BindError, update
+from ..prm.wqe import (
     ATOMIC,
     AV_BASE,
     AV_GRH,
@@ -46,12 +35,23 @@ from .wqe import (
     Op,
     Syndrome,
 )
-from .wqe import XRC as XRC_SEGMENT
+from ..prm.wqe import XRC as XRC_SEGMENT
+from ..queues.mmo import MmoError, copy_memory
+from ..queues.page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
+from ..queues.qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
+from ..queues.rate_limit import spend, wait
+from ..queues.scatter_cqe import CqeData, fits, place
+from .ethernet import EthernetSender, FrameError
+from .fabric import Address, address_of
+from .flow_table_access import flow_table_access
+from .headers import grh
+from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
+from .roce_steering import passes
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
+    from ..queues.rings import SendRing
     from .datapath import DataPath
-    from .work_queue import SendRing
 
 #: WQEs and bytes of one turn; a queue with more goes on after the others had theirs.
 TURN_WQES, TURN_BYTES = 512, 64 << 20

@@ -3,22 +3,22 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .byte_stream import check_message, is_stream
-from .dma import DmaError
-from .mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
-from .page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, Place, RemoteFault
-from .qp import DCT, RC, RECEIVING, XRC
-from .scatter_cqe import fits, place
-from .transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_all
-from .umr import invalidate
-from .wqe import CQE, DATA, ERROR_CQE, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
+from ..dma import DmaError
+from ..memory.byte_stream import check_message, is_stream
+from ..memory.mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
+from ..memory.transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_all
+from ..memory.umr import invalidate
+from ..prm.wqe import CQE, DATA, ERROR_CQE, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
+from ..queues.page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, Place, RemoteFault
+from ..queues.qp import DCT, RC, RECEIVING, XRC
+from ..queues.scatter_cqe import fits, place
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .cq import Cq
+    from ..card import Card
+    from ..queues.cq import Cq
+    from ..queues.rings import ReceiveRing
+    from ..queues.srq import Srq
     from .datapath import DataPath
-    from .srq import Srq
-    from .work_queue import ReceiveRing
 
 #: Transports whose requester waits while a page of the receiving side is brought in.
 PAGING = (RC, XRC, DCT)

@@ -3,11 +3,11 @@
 import struct
 from typing import TYPE_CHECKING
 
-from . import prm
+from .. import prm
+from ..firmware.flow_namespace import RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX
+from ..steering.packet import IPV4, IPV6, ROCE_PORT, Headers, Packet
 from .fabric import Address
-from .flow_namespace import RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX
 from .headers import ROCE_V2_IPV4, ROCE_V2_IPV6, grh
-from .packet import IPV4, IPV6, ROCE_PORT, Headers, Packet
 
 if TYPE_CHECKING:
     from .datapath import DataPath

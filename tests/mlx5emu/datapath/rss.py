@@ -3,8 +3,8 @@
 from functools import lru_cache
 from typing import Any
 
-from . import prm
-from .packet import TCP, UDP, Headers, Packet, inner_headers
+from .. import prm
+from ..steering.packet import TCP, UDP, Headers, Packet, inner_headers
 
 #: disp_type and rx_hash_fn of a TIR.
 DIRECT, INDIRECT = 0, 1

@@ -7,19 +7,19 @@ Data of tags are not scattered to CQEs, and tags' buffers do not page: the card 
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .dma import DmaError
-from .mkey import AccessError, Run
-from .page_fault import MAX_PER_WQE, RemoteFault
-from .qp import ERR, INIT, OFFLOAD_RNDV, RC, RST, RTR
+from ..dma import DmaError
+from ..memory.mkey import AccessError, Run
+from ..memory.transfer import InlineData, ReadFault, WriteFault, copy, read_all
+from ..prm.wqe import CQE, DATA, INLINE, CqeOp, Op, Syndrome
+from ..queues.page_fault import MAX_PER_WQE, RemoteFault
+from ..queues.qp import ERR, INIT, OFFLOAD_RNDV, RC, RST, RTR
+from ..queues.tag_list import APPEND, EAGER, FIN, NOP, REMOVE, RENDEZVOUS, Tag, TagList
 from .requester import FOREVER_WAIT_NS, MIN_WAIT_NS, RNR_FOREVER, RNR_TIMER_US, WqeError
 from .responder import Nak, NoAnswer, NotReady
-from .tag_list import APPEND, EAGER, FIN, NOP, REMOVE, RENDEZVOUS, Tag, TagList
-from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
-from .wqe import CQE, DATA, INLINE, CqeOp, Op, Syndrome
 
 if TYPE_CHECKING:
+    from ..queues.srq import Srq
     from .datapath import DataPath
-    from .srq import Srq
 
 #: app of a CQE, and app_op.
 APP = 1

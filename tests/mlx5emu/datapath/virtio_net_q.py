@@ -7,18 +7,18 @@ table of list_q_type VIRTIO_NET_Q points at it. No offloads; used buffers are to
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import prm
-from .general_object import object_type
-from .mkey import LOCAL_READ, LOCAL_WRITE, AccessError, Run, resolve
-from .qp import RTS
+from .. import prm
+from ..firmware.general_object import object_type
+from ..firmware.status import Status
+from ..firmware.tables import Object
+from ..memory.mkey import LOCAL_READ, LOCAL_WRITE, AccessError, Run, resolve
+from ..memory.transfer import InlineData, ReadFault, WriteFault, copy, read_all
+from ..prm.wqe import Op
+from ..queues.qp import RTS
 from .responder import Nak, NotReady, RemoteFault, takes_requests
-from .status import Status
-from .tables import Object
-from .transfer import InlineData, ReadFault, WriteFault, copy, read_all
-from .wqe import Op
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 VIRTIO_NET_Q = 0xd
 #: Doorbell pages in BAR0: where they begin, log2 of how many, log2 bytes of one.

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import cqe_compression, firmware_icm, header_rewrite, memic, prm, prm_ste, ste_v1, virtio_net_q
+from .. import prm
+from ..datapath import virtio_net_q
+from ..memory import memic
+from ..prm import prm_ste
+from ..queues import cqe_compression
+from ..steering import header_rewrite
+from ..steering.entries import v1
+from . import firmware_icm
 from .flow_namespace import UPLINK
 from .status import Status
 
@@ -380,7 +387,7 @@ def _device_memory(profile: Profile) -> dict[str, int]:
     if profile.steering_format:
         out |= {'header_modify_pattern_sw_icm_start_address': 0x30_0000_0000, 'log_header_modify_pattern_sw_icm_size': 22,
                 'indirect_encap_sw_icm_start_address': 0x40_0000_0000, 'log_indirect_encap_sw_icm_size': 24,
-                'indirect_encap_icm_base': 0x40_0000_0000 - ste_v1.REFORMAT_LIMIT * ste_v1.LINE}
+                'indirect_encap_icm_base': 0x40_0000_0000 - v1.REFORMAT_LIMIT * v1.LINE}
     return out
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from .status import Status
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .firmware import Command
+    from ..card import Card
+    from .dispatch import Command
 
 # Not end_padding_mode: the driver asks for it whatever the capability says, and it is about how writes look on the bus only.
 _WQ = {'wq.cd_slave': 'general.cd', 'wq.shampo_enable': 'general.shampo', 'wq.two_byte_shift_en': None, 'wq.hds_skip_first_sge': None,

@@ -7,21 +7,21 @@ An object file registers its handlers when it is imported::
     def create_cq(card, cmd):
         cmd.out['cqn'] = card.cqs.alloc(Cq(...), cmd.uid)
 
-A handler fills ``cmd.out`` or raises :class:`~mlx5emu.status.Status`; what it wrote is dropped in the latter case.  A command that
+A handler fills ``cmd.out`` or raises :class:`~mlx5emu.firmware.status.Status`; what it wrote is dropped in the latter case.  A command that
 no file registered is answered BAD_OP.
 """
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import prm
+from .. import prm
+from ..dma import DmaError
 from .context_features import FEATURES, check
-from .dma import DmaError
 from .status import CODES, NAMES, Status
 from .tables import SHARED_UID
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 __all__ = ['Command', 'Status', 'command', 'execute', 'names', 'MAX_INPUT', 'MAX_OUTPUT', 'SHARED_UID']
 

@@ -2,11 +2,11 @@
 """Objects that only have a number and users: protection and transport domains, XRC domains, queue counters."""
 from typing import TYPE_CHECKING
 
-from .firmware import Command, command
+from .dispatch import Command, command
 from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 
 class Pd(Object):

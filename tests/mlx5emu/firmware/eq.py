@@ -2,13 +2,13 @@
 """Event queues: CREATE_EQ, DESTROY_EQ, QUERY_EQ, the EQ doorbell, and posting of EQEs."""
 from typing import TYPE_CHECKING
 
-from . import prm
-from .dma import DmaError
-from .firmware import Command, Status, command
+from .. import prm
+from ..dma import DmaError
+from .dispatch import Command, Status, command
 from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 EQE_SIZE = 64
 prm.declare('eqe',

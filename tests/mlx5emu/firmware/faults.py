@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Fault injection: commands that fail or dawdle on purpose."""
-from . import prm
+from .. import prm
 from .status import CODES
 
 

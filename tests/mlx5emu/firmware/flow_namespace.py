@@ -2,11 +2,11 @@
 """Types of flow tables and what the card can do in each."""
 from typing import TYPE_CHECKING
 
-from . import prm
+from .. import prm
 from .status import Status
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: NIC receive and transmit, the switch between virtual ports and the wire, and receive and transmit for RoCE packets.
 NIC_RX, NIC_TX, FDB, RDMA_RX, RDMA_TX = 0, 1, 4, 7, 8

@@ -13,13 +13,13 @@ not, the card refuses.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import prm
-from .firmware import Command, Status, check_reserved, command
-from .icm import create_sw_icm
+from .. import prm
+from ..memory.icm import create_sw_icm
+from .dispatch import Command, Status, check_reserved, command
 from .tables import Object, Table
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 SW_ICM = 8
 #: Bytes of the general header before the object's own layout.

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from . import caps, subnet
-from .firmware import Command, Status, command
+from .dispatch import Command, Status, command
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: Keys that every function has from the start, by their field in query_special_contexts_out.
 SPECIAL_KEYS = {'null_mkey': 0x300, 'resd_lkey': 0x200, 'dump_fill_mkey': 0x500, 'terminate_scatter_list_mkey': 0x100}

@@ -6,10 +6,10 @@ changes the bond).  Both ports lead to the same wire; the affinity of a QP or TI
 """
 from typing import TYPE_CHECKING
 
-from .firmware import Command, Status, command
+from .dispatch import Command, Status, command
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: lag_state: the ports are bonded.
 ENABLED = 1

@@ -2,10 +2,10 @@
 """Firmware pages: QUERY_PAGES, MANAGE_PAGES, and the page request event's count."""
 from typing import TYPE_CHECKING
 
-from .firmware import Command, Status, command
+from .dispatch import Command, Status, command
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 BOOT_PAGES, INIT_PAGES = 8, 64
 #: Most pages the card takes: it never asks for more than a few.

@@ -6,14 +6,14 @@ general_obj_types_127_64 Linux 6.15 and later give privileged contexts, which RD
 """
 from typing import TYPE_CHECKING
 
-from . import prm
+from .. import prm
 from .general_object import object_type
 from .status import Status
 from .tables import Object
 from .uctx import RDMA_CTRL
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 TYPE = 0x53
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import prm
-from .firmware import Command, Status, command
+from .. import prm
+from .dispatch import Command, Status, command
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 WRITE, READ = 0, 1
 MAX_MTU_ETH, MAX_MTU_IB = 10218, 4096

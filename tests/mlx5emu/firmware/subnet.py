@@ -8,11 +8,11 @@ port that comes up again gets what it had.  On Ethernet there is no manager, and
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import prm
+from .. import prm
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .datapath import DataPath
+    from ..card import Card
+    from ..datapath.datapath import DataPath
 
 #: Membership bit: full members reach each other and limited ones, limited ones reach full ones only.
 FULL = 0x8000

@@ -2,11 +2,11 @@
 """User access regions: ALLOC_UAR, DEALLOC_UAR.  A UAR's number is its page index in BAR0."""
 from typing import TYPE_CHECKING
 
-from .firmware import Command, command
+from .dispatch import Command, command
 from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 
 class Uar(Object):

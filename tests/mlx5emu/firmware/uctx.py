@@ -2,12 +2,13 @@
 """User contexts: CREATE_UCTX, DESTROY_UCTX.  A context's number is the uid that its commands carry."""
 from typing import TYPE_CHECKING, Any
 
-from . import firmware, prm
-from .firmware import Command, Status, command
+from .. import prm
+from . import dispatch
+from .dispatch import Command, Status, command
 from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 
 #: Right to control the function's RDMA.
@@ -56,7 +57,7 @@ def _destroy(card: 'Card', obj: Any) -> bool:
     if name == 'DESTROY_GENERAL_OBJECT':
         view['obj_type'] = obj.obj_type
     view.buf[2:4] = obj.uid.to_bytes(2, 'big')
-    out = firmware.execute_inner(card, bytes(view.buf))
+    out = dispatch.execute_inner(card, bytes(view.buf))
     return out == 0
 
 

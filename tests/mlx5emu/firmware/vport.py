@@ -2,11 +2,11 @@
 """The function's virtual port: HCA and NIC vport contexts, GIDs, P_Keys, RoCE addresses, port counters, MAD_IFC."""
 from typing import TYPE_CHECKING
 
-from . import prm
-from .firmware import Command, Status, command
+from .. import prm
+from .dispatch import Command, Status, command
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: Entries of the InfiniBand GID and P_Key tables, as gid_table_size 0 and pkey_table_size 0 encode.
 GIDS, PKEYS = 8, 128

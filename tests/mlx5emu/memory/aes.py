@@ -7,7 +7,7 @@ works without it.
 import importlib
 from typing import Any
 
-from .status import Status
+from ..firmware.status import Status
 
 _MODULES = ('ciphers', 'keywrap')
 

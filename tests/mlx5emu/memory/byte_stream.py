@@ -13,7 +13,7 @@ from .mkey import AccessError, Mkey, PageFault, Run
 from .transfer import InlineData, copy, read_all
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: Most bytes of the streams of one message on one side: it is worked on in one go, a block after the other.
 MAX_MESSAGE = 4 << 20

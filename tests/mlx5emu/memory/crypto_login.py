@@ -3,14 +3,15 @@
 import hmac
 from typing import TYPE_CHECKING
 
-from . import aes, prm
+from .. import prm
+from ..firmware.dispatch import Status
+from ..firmware.general_object import object_type
+from ..firmware.tables import Object
+from . import aes
 from .commissioning import CREDENTIALS, IMPORT_KEKS
-from .firmware import Status
-from .general_object import object_type
-from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 CRYPTO_LOGIN = 0x1f
 #: Bytes of a wrapped credential.

@@ -3,17 +3,18 @@
 import hmac
 from typing import TYPE_CHECKING
 
-from . import aes, prm
+from .. import prm
+from ..firmware.dispatch import Status
+from ..firmware.general_object import object_type
+from ..firmware.tables import Object
+from . import aes
 from .bsf import ENCRYPTS_ON_TX, Crypto
 from .commissioning import IMPORT_KEKS
 from .crypto_login import session, wants_wrapped
-from .firmware import Status
-from .general_object import object_type
 from .mkey import AccessError
-from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 DEK = 0xc
 PURPOSE_AES_XTS = 3

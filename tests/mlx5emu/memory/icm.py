@@ -6,12 +6,12 @@ The memory is sparse: a page exists once something other than zero was written t
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
-from . import prm
-from .status import Status
-from .tables import Object
+from .. import prm
+from ..firmware.status import Status
+from ..firmware.tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 LOG_PAGE = 12
 

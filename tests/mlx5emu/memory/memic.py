@@ -8,11 +8,11 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
-from .firmware import Command, Status, command
-from .tables import Object
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: Window in BAR0, in bytes.
 BAR_START, BAR_SIZE = 16 << 20, 1 << 20

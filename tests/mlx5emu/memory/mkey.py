@@ -9,14 +9,13 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
-from . import prm_wqe  # noqa: F401  declares the umem fields of create_mkey_in
-from .dma import DmaError
-from .firmware import Command, Status, command
-from .tables import Object
+from ..dma import DmaError
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.tables import Object
 
 if TYPE_CHECKING:
+    from ..card import Card
     from .bsf import Bsf
-    from .card import Card
     from .umem import Umem
 
 #: Keys that every card has; the driver learns them by QUERY_SPECIAL_CONTEXTS.

@@ -2,13 +2,13 @@
 """Protection signature values: CREATE_PSV, DESTROY_PSV, and the SET_PSV work request."""
 from typing import TYPE_CHECKING, Any
 
-from .firmware import Command, Status, command
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.tables import Object
+from ..prm.wqe import SET_PSV
 from .mkey import ANY_PD, AccessError
-from .tables import Object
-from .wqe import SET_PSV
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: Most PSVs of one command.
 MAX_PER_COMMAND = 4

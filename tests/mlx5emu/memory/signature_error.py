@@ -2,12 +2,12 @@
 """Signatures that do not match: which part, the CQE that tells of it, and the send queue that stops for it."""
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..prm.wqe import SIG_ERROR_CQE, CqeOp
+from ..queues.qp import RTS, SQD, event
 from .bsf import Domain
-from .qp import RTS, SQD, event
-from .wqe import SIG_ERROR_CQE, CqeOp
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
     from .mkey import Mkey
 
 #: Syndrome bits: the part that is wrong; one is told, in this order.

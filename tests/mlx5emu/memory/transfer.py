@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Copying between runs of memory."""
-from .dma import DmaError
+from ..dma import DmaError
+from ..firmware.status import Status
 from .mkey import Run
-from .status import Status
 
 #: Bytes copied at a time: what one message may make the card hold.
 CHUNK = 1 << 20

@@ -3,12 +3,12 @@
 from array import array
 from typing import TYPE_CHECKING
 
-from .dma import Dma, DmaError
-from .firmware import Command, Status, command
-from .tables import Object
+from ..dma import Dma, DmaError
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: Least and greatest log2 of a umem page in bytes.
 MIN_LOG_PAGE, MAX_LOG_PAGE = 12, 31

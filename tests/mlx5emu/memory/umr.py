@@ -3,13 +3,13 @@
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from ..prm.wqe import DATA, UMR_CHECK_FREE, UMR_CHECK_NOT_FREE, UMR_CHECK_QPN, UMR_CTRL, UMR_INLINE, UMR_OFFSET
 from .bsf import BSF_OCTOWORDS, Bsf, BsfError, capabilities, parse
 from .mkey import ANY_QP, KLM, KSM, LOCAL_READ, MTT, AccessError, Mkey
 from .transfer import ReadFault, read_all
-from .wqe import DATA, UMR_CHECK_FREE, UMR_CHECK_NOT_FREE, UMR_CHECK_QPN, UMR_CTRL, UMR_INLINE, UMR_OFFSET
 
 if TYPE_CHECKING:
-    from .requester import Requester
+    from ..datapath.requester import Requester
 
 _CTRL_AT, _MKC_AT, _DATA_AT = 16, 64, 128
 #: Bit of the mkey mask: (doubleword of the context, bits of it).

@@ -18,6 +18,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 FORMAT = 3
@@ -252,7 +253,7 @@ def find_headers() -> str:
     if env:
         candidates = [env, os.path.join(env, 'linux/mlx5'), os.path.join(env, 'include/linux/mlx5')]
     else:
-        top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        top = str(Path(__file__).resolve().parents[3])
         tail = 'usr/src/linux-headers-*/include/linux/mlx5'
         candidates = sorted(glob.glob(f'{top}/build/{tail}') + glob.glob(f'{top}/build/*/{tail}'), reverse=True)
         candidates += sorted(glob.glob('/' + tail), reverse=True)
@@ -263,7 +264,7 @@ def find_headers() -> str:
 
 
 def _cache_path(directory: str) -> str:
-    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    top = str(Path(__file__).resolve().parents[3])
     build = os.path.join(top, 'build')
     base = build if os.path.isdir(build) and os.access(build, os.W_OK) else tempfile.gettempdir()
     tag = re.sub(r'\W+', '_', os.path.abspath(directory))[-80:]
@@ -383,10 +384,10 @@ def extend(name: str, fields: dict[str, tuple[int, int]]) -> None:
 
     What the header names already keeps the header's place.
     """
-    load()
-    # Another header that is loaded later lacks them as well.
+    # Every header that is loaded later lacks them as well.
     _EXTENDED.setdefault(name, {}).update(fields)
-    _apply(name, fields)
+    if SOURCE is not None:
+        _apply(name, fields)
 
 
 def _apply(name: str, fields: dict[str, tuple[int, int]]) -> None:

@@ -4,7 +4,7 @@
 An STE is 64 bytes.  Formats: 0 (ConnectX-5) and 1 (ConnectX-6 Dx, ConnectX-7, which differ in what actions may modify).  Of tags only
 the fields are named that the card fills in; the others read as zero.
 """
-from . import prm
+from . import layouts as prm
 
 STE_SIZE, CONTROL_SIZE = 64, 32
 

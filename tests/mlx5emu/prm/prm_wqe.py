@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Layouts of WQE segments, CQEs and event data, which the kernel's ``mlx5_ifc.h`` lacks, and context fields that it leaves out."""
-from . import prm
+from . import layouts as prm
 
 prm.declare('wqe_ctrl', [
     ('opc_mod', 8), ('wqe_index', 16), ('opcode', 8), ('qpn', 24), ('', 2), ('ds', 6), ('signature', 8),

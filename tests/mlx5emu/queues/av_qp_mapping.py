@@ -2,14 +2,14 @@
 """Which QP's congestion control the messages to an address use (general object AV_QP_MAPPING)."""
 from typing import TYPE_CHECKING
 
-from . import prm
-from .general_object import HEADER, object_type
-from .headers import source_gid
-from .status import Status
-from .tables import Object
+from .. import prm
+from ..datapath.headers import source_gid
+from ..firmware.general_object import HEADER, object_type
+from ..firmware.status import Status
+from ..firmware.tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 AV_QP_MAPPING = 0x3a
 

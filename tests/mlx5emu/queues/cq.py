@@ -2,15 +2,15 @@
 """Completion queues: CREATE_CQ, MODIFY_CQ, QUERY_CQ, DESTROY_CQ; writing CQEs; arming and moderation."""
 from typing import TYPE_CHECKING, Any
 
-from . import prm, prm_wqe  # noqa: F401  declares the umem fields of cqc
+from .. import prm
+from ..dma import DmaError
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.tables import Object
 from .cqe_compression import ARRAY, CHECKSUM_STRIDE_INDEX, FORMATS, Session
-from .dma import DmaError
-from .firmware import Command, Status, command
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
-from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: CQ context: status, state, CQE size.
 STATUS_OK, STATUS_OVERFLOW, STATUS_WRITE_FAILURE = 0x0, 0x9, 0xa

@@ -7,7 +7,7 @@ come together when one doorbell, or one frame, brings them.
 """
 from typing import TYPE_CHECKING
 
-from .wqe import CqeOp
+from ..prm.wqe import CqeOp
 
 if TYPE_CHECKING:
     from .cq import Cq

@@ -6,12 +6,12 @@ the others.
 """
 from typing import TYPE_CHECKING, Any
 
-from . import prm
-from .firmware import Command, Status
-from .wqe import Syndrome
+from .. import prm
+from ..firmware.dispatch import Command, Status
+from ..prm.wqe import Syndrome
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: What is wrong with the WQE itself stops the queue.
 _OF_THE_QUEUE = (Syndrome.LOCAL_QP_OP,)

@@ -2,16 +2,16 @@
 """Dynamically connected targets: CREATE_DCT, QUERY_DCT, DRAIN_DCT, DESTROY_DCT, ARM_DCT_FOR_KEY_VIOLATION."""
 from typing import TYPE_CHECKING
 
-from . import prm
+from .. import prm
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.tables import Object
 from .cq import Cq
 from .dp_ordering import check_ordering
-from .firmware import Command, Status, command
 from .qp import DCT, RTR
 from .srq import Srq
-from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: State of the context: takes requests, is draining or drained.
 ACTIVE, DRAINING, DRAINED = 0, 1, 2

@@ -6,11 +6,11 @@ one of those, and the only one that the wire between emulated ports has.
 """
 from typing import TYPE_CHECKING
 
-from . import prm
-from .status import Status
+from .. import prm
+from ..firmware.status import Status
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 # Earlier headers lack them.
 prm.extend('qpc', {'dp_ordering_force': (0x27, 1), 'dp_ordering_1': (0x49c, 1)})

@@ -2,15 +2,15 @@
 """Memory to memory operations of a send queue: a copy by the card's DMA engine, which needs no peer."""
 from typing import TYPE_CHECKING, Any
 
-from . import prm
-from .firmware import Command, Status
-from .mkey import LOCAL_READ, LOCAL_WRITE
-from .transfer import InlineData, copy
-from .wqe import DATA, MMO_METADATA, MMO_RESULT
+from .. import prm
+from ..firmware.dispatch import Command, Status
+from ..memory.mkey import LOCAL_READ, LOCAL_WRITE
+from ..memory.transfer import InlineData, copy
+from ..prm.wqe import DATA, MMO_METADATA, MMO_RESULT
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .requester import Requester
+    from ..card import Card
+    from ..datapath.requester import Requester
 
 #: opc_mod of the control segment.
 DMA = 0x01

@@ -2,11 +2,11 @@
 """Packet pacing: the table of rates that send queues name by index, SET_PP_RATE_LIMIT."""
 from typing import TYPE_CHECKING
 
-from .firmware import SHARED_UID, Command, Status, command
+from ..firmware.dispatch import SHARED_UID, Command, Status, command
 from .rate_limit import RateLimit
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 
 class Entry:

@@ -8,13 +8,13 @@ packet; the memory scheme names the key whose entry is absent.
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import prm
-from .firmware import Command, Status, command
-from .mkey import PageFault
+from .. import prm
+from ..firmware.dispatch import Command, Status, command
+from ..memory.mkey import PageFault
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .datapath import DataPath
+    from ..card import Card
+    from ..datapath.datapath import DataPath
 
 #: Subtypes of the event.
 WQE, RDMA, MEMORY = 0, 1, 2

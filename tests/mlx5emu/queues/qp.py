@@ -2,21 +2,22 @@
 """Queue pairs: CREATE_QP, the state machine, QUERY_QP, DESTROY_QP, and multicast attachment."""
 from typing import TYPE_CHECKING, Any
 
-from . import mmo, prm, prm_wqe, scheduling  # noqa: F401  prm_wqe declares the umem fields of qpc
+from .. import prm
+from ..dma import DmaError
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.lag import check_affinity
+from ..firmware.tables import Object
+from ..memory.mkey import ANY_PD
+from . import mmo, scheduling
 from .cq import Cq
 from .dci_stream import reset_stream, streams_of
-from .dma import DmaError
 from .dp_ordering import FIELDS as ORDERING
 from .dp_ordering import check_ordering
-from .firmware import Command, Status, command
-from .lag import check_affinity
-from .mkey import ANY_PD
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
-from .tables import Object
-from .work_queue import ReceiveRing, SendRing
+from .rings import ReceiveRing, SendRing
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
     from .srq import Srq
 
 RC, UC, UD, XRC, DCI, DCT, QP0, QP1, REG_UMR = 0x0, 0x1, 0x2, 0x3, 0x5, 0x6, 0x7, 0x8, 0xc

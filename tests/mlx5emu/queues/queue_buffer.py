@@ -3,12 +3,12 @@
 from array import array
 from typing import TYPE_CHECKING
 
-from .dma import Dma, DmaError
-from .firmware import Status
+from ..dma import Dma, DmaError
+from ..firmware.dispatch import Status
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .umem import Umem
+    from ..card import Card
+    from ..memory.umem import Umem
 
 #: Least log2 bytes of a page, greatest that a queue context can name.
 MIN_LOG_PAGE, MAX_LOG_PAGE = 12, 43

@@ -3,18 +3,20 @@
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from . import prm, scheduling, sw_steering
+from .. import prm
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.lag import check_affinity
+from ..firmware.tables import Object
+from ..steering import sw_steering
+from . import scheduling
 from .cq import Cq
-from .firmware import Command, Status, command
-from .lag import check_affinity
 from .qp import ERR, RAW, RST, RTS
 from .queue_buffer import QueueBuffer
+from .rings import ReceiveRing, SendRing
 from .srq import CYCLIC, LINKED_LIST, Srq, work_queue_buffer
-from .tables import Object
-from .work_queue import ReceiveRing, SendRing
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: state of an SQ or RQ context.
 WQ_RESET, WQ_READY, WQ_ERROR = 0, 1, 3

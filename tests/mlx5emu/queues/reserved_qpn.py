@@ -2,13 +2,13 @@
 """Reserved QP numbers (general object RESERVED_QPN): ranges that no queue gets, for connections whose messages another queue takes."""
 from typing import TYPE_CHECKING
 
-from . import prm
-from .general_object import object_type
-from .status import Status
-from .tables import Object
+from .. import prm
+from ..firmware.general_object import object_type
+from ..firmware.status import Status
+from ..firmware.tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 RESERVED_QPN = 0x2c
 

@@ -2,9 +2,9 @@
 """Rings of work queue elements: what is posted, what was consumed.  QPs, SQs, RQs and SRQs are made of these."""
 from typing import TYPE_CHECKING, Any
 
+from ..prm.wqe import SRQ_NEXT, WQEBB
 from .queue_buffer import QueueBuffer
 from .rate_limit import RateLimit
-from .wqe import SRQ_NEXT, WQEBB
 
 if TYPE_CHECKING:
     from .cq import Cq

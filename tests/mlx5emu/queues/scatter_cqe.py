@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Short data that go into the CQE instead of memory: of received messages (cs_res), of reads and atomics (cs_req)."""
-from .wqe import INLINE_32, INLINE_64
+from ..prm.wqe import INLINE_32, INLINE_64
 
 #: Low half of cs_res and cs_req: up to 32 bytes, or up to 64 where CQEs have 128.
 SCATTER_32, SCATTER_64 = 0x1, 0x2

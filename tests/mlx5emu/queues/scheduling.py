@@ -6,14 +6,14 @@ the TSARs (bw_share) are kept and shown; the card has no contention among queues
 """
 from typing import TYPE_CHECKING, Any
 
-from . import prm
-from .firmware import Command, Status, command
-from .general_object import add, object_type
+from .. import prm
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.general_object import add, object_type
+from ..firmware.tables import Object
 from .rate_limit import RateLimit
-from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 SCHEDULING_ELEMENT = 0x26
 HIERARCHY_NIC = 3

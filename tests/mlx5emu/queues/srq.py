@@ -2,15 +2,15 @@
 """Shared receive queues: SRQ, RMP and XRC SRQ; create, query, arm the limit, destroy."""
 from typing import TYPE_CHECKING
 
-from . import prm, prm_wqe  # noqa: F401  declares the umem fields of create_xrc_srq_in
+from .. import prm
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.tables import Object
 from .cq import Cq
-from .firmware import Command, Status, command
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
-from .tables import Object
-from .work_queue import ReceiveRing
+from .rings import ReceiveRing
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
     from .tag_list import TagList
 
 #: wq_type.

@@ -5,7 +5,7 @@ Software numbers the entries and links the free ones: the segment of an append n
 counts the unexpected messages that it knows of.  While the counts differ, a new tag may be meant for a message that software has yet to
 find, so it is kept but not matched.
 """
-from .wqe import TERMINATOR, ZERO_COUNT
+from ..prm.wqe import TERMINATOR, ZERO_COUNT
 
 APPEND, REMOVE, NOP = 1, 2, 0
 #: opcode of the header of a message.

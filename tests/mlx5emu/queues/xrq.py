@@ -2,13 +2,13 @@
 """Extended receive queues: CREATE_XRQ, QUERY_XRQ, ARM_XRQ, DESTROY_XRQ; shared receive queues that know of an application's messages."""
 from typing import TYPE_CHECKING
 
-from .firmware import Command, Status, command
+from ..firmware.dispatch import Command, Status, command
+from .rings import ReceiveRing
 from .srq import LINKED_LIST, Srq, check_size, keep, query, work_queue_buffer
 from .tag_list import TagList
-from .work_queue import ReceiveRing
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: topology, offload and state of the context.
 NO_TOPOLOGY, TAG_MATCHING = 0, 1

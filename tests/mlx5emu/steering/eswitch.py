@@ -5,12 +5,13 @@ As long as the driver has no root table in it (legacy mode without virtual funct
 """
 from typing import TYPE_CHECKING
 
-from . import firmware_icm, sw_steering
-from .firmware import Command, Status, command
-from .flow_namespace import OWN_PORT, UPLINK
+from ..firmware import firmware_icm
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.flow_namespace import OWN_PORT, UPLINK
+from . import sw_steering
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 
 @command('QUERY_ESW_VPORT_CONTEXT')

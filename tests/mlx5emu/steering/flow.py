@@ -6,15 +6,16 @@ The objects are kept whole; ``steering`` walks packets through them.
 from bisect import insort
 from typing import TYPE_CHECKING
 
-from . import prm, sw_steering
-from .firmware import Command, Status, command
-from .flow_namespace import FDB, OWN_PORT, TRANSPORT_RX, TRANSPORT_TX, UPLINK, properties
+from .. import prm
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.flow_namespace import FDB, OWN_PORT, TRANSPORT_RX, TRANSPORT_TX, UPLINK, properties
+from ..firmware.tables import Object
+from ..firmware.uctx import RDMA_CTRL
+from . import sw_steering
 from .packet import criteria_mask
-from .tables import Object
-from .uctx import RDMA_CTRL
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
     from .header_rewrite import ModifyHeader, PacketReformat
 
 #: Destination types of a flow table entry.

@@ -2,14 +2,16 @@
 """Flow meters (general object FLOW_METER): packets get a colour by how many came before, and go on in a table."""
 from typing import TYPE_CHECKING
 
-from . import firmware_icm, prm, sw_steering
-from .flow_namespace import properties
-from .general_object import object_type
-from .status import Status
-from .tables import Object
+from .. import prm
+from ..firmware import firmware_icm
+from ..firmware.flow_namespace import properties
+from ..firmware.general_object import object_type
+from ..firmware.status import Status
+from ..firmware.tables import Object
+from . import sw_steering
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
     from .flow import FlowTable
     from .packet import Packet
 

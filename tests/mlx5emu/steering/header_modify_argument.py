@@ -2,13 +2,13 @@
 """Arguments of header modification (general object HEADER_MODIFY_ARGUMENT): lines of 64 bytes by number, which send queues write."""
 from typing import TYPE_CHECKING
 
-from . import prm
-from .general_object import object_type
-from .status import Status
-from .tables import Object
+from .. import prm
+from ..firmware.general_object import object_type
+from ..firmware.status import Status
+from ..firmware.tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 HEADER_MODIFY_ARGUMENT = 0x23
 #: Bytes of one number.

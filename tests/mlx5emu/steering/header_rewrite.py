@@ -2,14 +2,14 @@
 """What flow entries do to packets: modify header and packet reformat contexts, VLAN tags, tunnels."""
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import prm
-from .firmware import Command, Status, command
-from .flow_namespace import properties
+from .. import prm
+from ..firmware.dispatch import Command, Status, command
+from ..firmware.flow_namespace import properties
+from ..firmware.tables import Object
 from .packet import IPV4, IPV6, REGISTERS, TCP, UDP, VLAN, Headers, Packet, fill_checksums, inner_headers, l3_ok, l4_ok, parse
-from .tables import Object
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 SET, ADD, COPY = 1, 2, 3
 #: Actions of one context, bytes of one reformat.

@@ -2,14 +2,14 @@
 """Match definers (general object MATCH_DEFINER): a format of 32-byte tags, and which of its bits count."""
 from typing import TYPE_CHECKING
 
-from . import prm
-from .general_object import object_type
-from .prm_ste import DEFINERS
-from .status import Status
-from .tables import Object
+from .. import prm
+from ..firmware.general_object import object_type
+from ..firmware.status import Status
+from ..firmware.tables import Object
+from ..prm.prm_ste import DEFINERS
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 MATCH_DEFINER = 0x18
 

@@ -2,7 +2,7 @@
 """Ethernet frames: their headers as match parameters, Internet checksums, and where each header begins."""
 import struct
 
-from . import prm
+from .. import prm
 
 VLAN, SERVICE_VLAN, IPV4, IPV6, BRIDGING, MPLS = 0x8100, 0x88a8, 0x0800, 0x86dd, 0x6558, 0x8847
 TCP, UDP, GRE, ICMP, ICMPV6, ESP = 6, 17, 47, 1, 58, 50

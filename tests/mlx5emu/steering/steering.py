@@ -2,14 +2,14 @@
 """Packets on their way through flow tables, from the root of a namespace to where entries send them."""
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..firmware.flow_namespace import FDB, NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX, UPLINK
 from . import flow
-from .flow_namespace import FDB, NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX, UPLINK
 from .header_rewrite import decapsulate, modify, pop_vlan, push_vlan
 from .packet import Packet
 from .sw_steering import SoftwareSteering
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
 
 #: Groups that one packet may be compared with and tables that it may visit, all its copies together: what a guest's rules may cost.
 MAX_LOOKUPS, MAX_VISITS = 16384, 256

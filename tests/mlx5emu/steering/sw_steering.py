@@ -2,15 +2,16 @@
 """Software steering: tables whose entries software writes into ICM, and the ICM addresses by which it points at firmware's objects."""
 from typing import TYPE_CHECKING, Any
 
-from . import firmware_icm, prm
-from .firmware import Command, command
-from .flow_namespace import FDB, NIC_RX, NIC_TX, UPLINK, properties
-from .prm_ste import STE_SIZE
-from .status import Status
-from .ste_walk import SteWalker
+from .. import prm
+from ..firmware import firmware_icm
+from ..firmware.dispatch import Command, command
+from ..firmware.flow_namespace import FDB, NIC_RX, NIC_TX, UPLINK, properties
+from ..firmware.status import Status
+from ..prm.prm_ste import STE_SIZE
+from .entries.walk import SteWalker
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ..card import Card
     from .packet import Packet
 
 _RECEIVE, _TRANSMIT = 0, 1

@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import subnet
-from .dma import DmaError
-from .status import Status
+from ..dma import DmaError
+from ..firmware import subnet
+from ..firmware.status import Status
 
 #: The port inside the guest.
 PORT = "/run/mlx5emu/control"

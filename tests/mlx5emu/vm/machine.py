@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: The root of this project, where build/ is.
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 class MachineError(Exception):

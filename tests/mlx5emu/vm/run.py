@@ -16,8 +16,8 @@ from .machine import PROJECT, Machine
 from .vm import Command, Vm
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .server import Server
+    from ..bus.server import Server
+    from ..card import Card
 
 #: Functions of one PCI device.
 MAX_FUNCTIONS = 8
@@ -50,7 +50,7 @@ def link_layer(options: Options) -> str:
 
     :raises CardError: no such profile, or a link layer that the card is not sold with
     """
-    from .caps import PROFILES
+    from ..firmware.caps import PROFILES
     profile = PROFILES.get(options.profile)
     if profile is None:
         raise CardError(f"--profile {options.profile}: the cards are {', '.join(PROFILES)}")
@@ -143,8 +143,8 @@ def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
     :raises CardError: too many functions, or no such capability
     :raises FaultError: a fault that cannot be read
     """
-    from .card import Card
-    from .fabric import Fabric
+    from ..card import Card
+    from ..datapath.fabric import Fabric
     if not 1 <= options.functions <= MAX_FUNCTIONS:
         raise CardError(f"--functions {options.functions}: a card has 1 to {MAX_FUNCTIONS}")
     fabric, cards = Fabric(), []
@@ -165,8 +165,8 @@ def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
 
 def serve(cards: list[Card], directory: Path, stack: contextlib.ExitStack) -> list[Server]:
     """Serve each card on a socket of its own until the stack is left."""
-    from .server import Server
-    from .turn import Turn
+    from ..bus.server import Server
+    from ..bus.turn import Turn
     turn, servers = Turn(), []
     for card in cards:
         server = Server(str(directory / f"card{card.index}"), card, turn)

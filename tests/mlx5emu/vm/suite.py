@@ -11,9 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import bench, commissioning
+from ..firmware.status import Status
+from ..memory import commissioning
+from . import run as vm_run
 from .machine import Machine
-from .status import Status
 from .vm import VmError
 
 #: Seconds for one test, and seconds without any news after which the guest counts as hung.
@@ -37,7 +38,7 @@ class Elsewhere:
     card: tuple[str, str] | None = None
     script: str | None = None
 
-    def options(self, options: bench.Options) -> bench.Options:
+    def options(self, options: vm_run.Options) -> vm_run.Options:
         """Return the options of the guest."""
         out = replace(options, caps=[*options.caps, *self.caps])
         return replace(out, profile=self.card[0], link_layer=self.card[1]) if self.card else out
@@ -112,13 +113,13 @@ def crypto_details() -> Path | None:
         details = commissioning.test_details()
     except Status:
         return None
-    path = bench.log_directory() / "mlx5_crypto_test.txt"
+    path = vm_run.log_directory() / "mlx5_crypto_test.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(details)
     return path
 
 
-def run(machine: Machine, options: bench.Options, patterns: list[str], name: str = "suite",
+def run(machine: Machine, options: vm_run.Options, patterns: list[str], name: str = "suite",
         before: str | None = None) -> tuple[list[str], dict[str, Outcome]]:
     """Run the tests, in as many guests as it takes.
 
@@ -127,7 +128,7 @@ def run(machine: Machine, options: bench.Options, patterns: list[str], name: str
     :return: the ids of the tests that match, and their outcomes
     :raises VmError: guests keep dying
     """
-    results = bench.log_directory() / f"{name}.jsonl"
+    results = vm_run.log_directory() / f"{name}.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
     results.unlink(missing_ok=True)
     words = [w for p in patterns for w in ("-k", p)]
@@ -141,7 +142,7 @@ def run(machine: Machine, options: bench.Options, patterns: list[str], name: str
     while True:
         failure = ""
         try:
-            status = bench.run(machine, argv, options, env=env, watch=_Watch(results)).status
+            status = vm_run.run(machine, argv, options, env=env, watch=_Watch(results)).status
             failure = "" if status == 0 else f"the tests' process ended with status {status}"
         except VmError as e:
             failure = str(e)
@@ -157,7 +158,7 @@ def run(machine: Machine, options: bench.Options, patterns: list[str], name: str
             raise VmError(f"the suite stopped: {failure} (results so far in {results})")
 
 
-def run_elsewhere(machine: Machine, options: bench.Options, outcomes: dict[str, Outcome]) -> list[str]:
+def run_elsewhere(machine: Machine, options: vm_run.Options, outcomes: dict[str, Outcome]) -> list[str]:
     """Run what wants the card or the guest to be otherwise, there; the outcomes are put in place of the former.
 
     :return: a line for each such card or guest
@@ -165,7 +166,7 @@ def run_elsewhere(machine: Machine, options: bench.Options, outcomes: dict[str, 
     lines = []
     for number, place in enumerate(ELSEWHERE, 1):
         tests = [i for i, o in outcomes.items() if o.how == "skipped" and any(part in f"{i} {o.reason}" for part in place.wanting)]
-        if tests and place.card != (options.profile, bench.link_layer(options)):
+        if tests and place.card != (options.profile, vm_run.link_layer(options)):
             outcomes.update(run(machine, place.options(options), tests, f"suite-{number}", place.script)[1])
             lines.append(f"with {place}: " + ", ".join(i.removeprefix("tests.") for i in tests))
     return lines
@@ -192,7 +193,7 @@ def table(ids: list[str], outcomes: dict[str, Outcome]) -> str:
     return "\n".join(lines)
 
 
-def main(machine: Machine, options: bench.Options, patterns: list[str]) -> int:
+def main(machine: Machine, options: vm_run.Options, patterns: list[str]) -> int:
     """Run and print.
 
     :return: 0 when every test passed or was skipped, 1 when one failed, 2 when there is none that matches
@@ -207,7 +208,7 @@ def main(machine: Machine, options: bench.Options, patterns: list[str]) -> int:
     others = run_elsewhere(machine, options, outcomes)
     print("\n".join([table(ids, outcomes), *([""] + others if others else [])]))
     count = Counter(outcomes[i].how for i in ids)
-    print(f"\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, {bench.link_layer(options)}, "
+    print(f"\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, {vm_run.link_layer(options)}, "
           f"{time.monotonic() - start:.0f} s, {os.cpu_count()} CPUs")
     print(f"suite: {count['ok']} passed, {count['failed']} failed, {count['skipped']} skipped of {len(ids)}")
     return 1 if count["failed"] else 0

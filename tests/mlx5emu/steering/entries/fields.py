@@ -3,8 +3,8 @@
 import struct
 from typing import TYPE_CHECKING
 
-from . import prm, prm_ste  # noqa: F401  declares the tags
-from .packet import (
+from ... import prm
+from ..packet import (
     ESP,
     GENEVE_PORT,
     GRE,
@@ -24,7 +24,7 @@ from .packet import (
 )
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ...card import Card
 
 #: Types in tags: of the network and transport header, and of a VLAN tag.
 L3_IPV4, L3_IPV6, L4_TCP, L4_UDP, L4_SPI, SVLAN, CVLAN = 1, 2, 1, 2, 3, 1, 2

@@ -3,13 +3,13 @@
 import zlib
 from typing import TYPE_CHECKING, Protocol
 
-from . import prm
-from .firmware_icm import GVMI_SHIFT
-from .packet import Packet
+from ... import prm
+from ...firmware.firmware_icm import GVMI_SHIFT
+from ..packet import Packet
 
 if TYPE_CHECKING:
-    from .card import Card
-    from .ste_fields import PacketFields
+    from ...card import Card
+    from .fields import PacketFields
 
 
 class SteError(Exception):

@@ -2,10 +2,10 @@
 """Header fields as modify actions of steering table entries name them: numbered words, each of several fields of a packet."""
 from collections.abc import Mapping
 
-from .header_rewrite import get_field, has_field, set_field
-from .packet import SERVICE_VLAN, VLAN
-from .ste_fields import CVLAN, SVLAN
-from .ste_format import SteError, Visit
+from ..header_rewrite import get_field, has_field, set_field
+from ..packet import SERVICE_VLAN, VLAN
+from .fields import CVLAN, SVLAN
+from .format import SteError, Visit
 
 #: (lowest bit, bits, names in header_rewrite of which the packet has at most one).
 Part = tuple[int, int, tuple[str, ...]]

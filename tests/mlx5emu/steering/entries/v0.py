@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Steering table entries of format 0 (ConnectX-5): 16-byte tags with a mask; the entry's type says what its control half can do."""
-from . import prm
-from . import prm_ste as _layouts  # noqa: F401  declares the layouts
-from .header_rewrite import decapsulate, encapsulate, pop_vlan, push_vlan
-from .packet import VLAN
-from .ste_format import SteError, Visit, byte_masked, hash_index, miss_address, next_base
-from .ste_rewrite import VLAN_QUALIFIER, Part, add, put, read
+from ... import prm
+from ..header_rewrite import decapsulate, encapsulate, pop_vlan, push_vlan
+from ..packet import VLAN
+from .format import SteError, Visit, byte_masked, hash_index, miss_address, next_base
+from .rewrite import VLAN_QUALIFIER, Part, add, put, read
 
 #: entry_type.
 TX, RX, MODIFY_PACKET = 1, 2, 6

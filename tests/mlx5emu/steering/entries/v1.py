@@ -5,12 +5,11 @@ Actions follow each other in the entry, four or eight bytes each; longer lists l
 """
 from collections.abc import Callable
 
-from . import prm
-from . import prm_ste as _layouts  # noqa: F401  declares the layouts
-from .header_rewrite import MAX_FRAME, encapsulate
-from .packet import inner_headers
-from .ste_format import SteError, Visit, byte_masked, hash_index, miss_address, next_base
-from .ste_rewrite import Part, add, put, read
+from ... import prm
+from ..header_rewrite import MAX_FRAME, encapsulate
+from ..packet import inner_headers
+from .format import SteError, Visit, byte_masked, hash_index, miss_address, next_base
+from .rewrite import Part, add, put, read
 
 #: entry_format: tag and mask with room for two actions or for three, each for lookup types below 0x100 and from there on; a match definer.
 BWC_BYTE, BWC_DW, MASK_AND_MATCH_BYTE, MASK_AND_MATCH_DW, MATCH = 0, 1, 2, 3, 4

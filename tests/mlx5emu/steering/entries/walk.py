@@ -5,18 +5,18 @@ Nothing in that memory is trusted: a wild address, an entry that makes no sense 
 """
 from typing import TYPE_CHECKING
 
-from . import ste_v0, ste_v1
-from .firmware_icm import ADDRESS_BITS, GVMI_SHIFT, Place, place
-from .packet import Packet
-from .prm_ste import STE_SIZE
-from .ste_fields import PacketFields
-from .ste_format import Format, SteError, Visit
+from ...firmware.firmware_icm import ADDRESS_BITS, GVMI_SHIFT, Place, place
+from ...prm.prm_ste import STE_SIZE
+from ..packet import Packet
+from . import v0, v1
+from .fields import PacketFields
+from .format import Format, SteError, Visit
 
 if TYPE_CHECKING:
-    from .card import Card
+    from ...card import Card
 
 #: steering_format_version: format.
-FORMATS: dict[int, Format] = {0: ste_v0.FORMAT, 1: ste_v1.FORMAT, 2: ste_v1.FORMAT_V2}
+FORMATS: dict[int, Format] = {0: v0.FORMAT, 1: v1.FORMAT, 2: v1.FORMAT_V2}
 #: What one packet may cost, its copies together: bytes touched.  An entry costs as much as a kilobyte.
 MAX_WORK, ENTRY_WORK = 4 << 20, 1 << 10
 _ADDRESS = (1 << ADDRESS_BITS) - 1
