@@ -202,7 +202,7 @@ on_device() {
       ;;
     shell) exec "${SHELL:-/bin/bash}" -i ;;
     suite) exec "$RDMA_CORE_BUILD/bin/run_tests.py" --dev "$DEVICE" -v "${ARGUMENTS[@]}" ;;
-    bench) cd "$TOP" && exec "$VENV/bin/python" -m pytest -s tests/bench "${ARGUMENTS[@]}" ;;
+    bench) cd "$TOP" && exec "$VENV/bin/python" -m pytest -s tests/benchmarks "${ARGUMENTS[@]}" ;;
   esac
 }
 
@@ -225,7 +225,7 @@ on_card() {
     run) exec "${emu[@]}" run "${profile[@]}" "${ARGUMENTS[@]}" ;;
     shell) exec "${emu[@]}" shell "${profile[@]}" "${ARGUMENTS[@]}" ;;
     suite) exec "${emu[@]}" suite "${profile[@]}" "${ARGUMENTS[@]}" ;;
-    bench) exec "${emu[@]}" run "${profile[@]}" -- "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" -s -p no:cacheprovider "$TOP/tests/bench" "${ARGUMENTS[@]}" ;;
+    bench) exec "${emu[@]}" run "${profile[@]}" -- "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" -s -p no:cacheprovider "$TOP/tests/benchmarks" "${ARGUMENTS[@]}" ;;
   esac
 }
 

@@ -4,13 +4,13 @@
 # we leave alone. So: a directory of links to all of rdma-core's tests and to ours, and bin/run_tests.py starts it there.
 # The directory above it is one to put in PYTHONPATH for `import tests`.
 #
-# Ours are tests/test_mlx5_*.py: those that are written on rdma-core's test classes. tests/mlx5_mem_*.py is for what
+# Ours are tests/classes/test_mlx5_*.py: those that are written on rdma-core's test classes. tests/classes/mlx5_mem_*.py is for what
 # several of them share.
 
 set(TESTS_DIR "${PROJECT_BINARY_DIR}/run_tests/tests")
 file(GLOB UPSTREAM_TESTS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/*.py")
 file(GLOB OUR_TESTS CONFIGURE_DEPENDS
-  "${MLX5_MEM_SOURCE_DIR}/tests/test_mlx5_*.py" "${MLX5_MEM_SOURCE_DIR}/tests/mlx5_mem_*.py")
+  "${MLX5_MEM_SOURCE_DIR}/tests/classes/test_mlx5_*.py" "${MLX5_MEM_SOURCE_DIR}/tests/classes/mlx5_mem_*.py")
 
 set(LINKS "")
 foreach(TEST ${UPSTREAM_TESTS} ${OUR_TESTS})

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Messages a second of the emulated card's data path, without a VM: `PYTHONPATH=tests python3 tests/bench/emu_datapath.py`."""
+"""Messages a second of the emulated card's data path, without a VM: `PYTHONPATH=tests python3 tests/benchmarks/emu_datapath.py`."""
 import sys
 import time
 from collections.abc import Callable
 
-from emu_dp_guest import RC, UC, UD, Guest, GuestCq, GuestQp, av, raddr, sge
+from emulator.driver.guest import RC, UC, UD, Guest, GuestCq, GuestQp, av, raddr, sge
 from mlx5emu.prm.wqe import Op
 
 #: What the card has to reach with 4 KiB sends on RC.

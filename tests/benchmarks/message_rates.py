@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from c_program import built
+from guest.c_program import built
 
-SOURCE = Path(__file__).parent / "bench" / "verbs_messages.c"
+SOURCE = Path(__file__).parent / "verbs_messages.c"
 
 
 class Rate(NamedTuple):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from message_rates import measure
+from benchmarks.message_rates import measure
 
 
 def test_messages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 """
 What pyverbs' own DM and Mlx5DmOpAddr do where Mlx5DM and Mlx5DMOpAddr refuse, and the other way round: a table.
 
-    bash buildlib/quickstart.sh run -- python3 tests/dm_defects.py
+    bash buildlib/quickstart.sh run -- python3 tests/classes/dm_defects.py
 
 Each line is one misuse or one promise, carried out in a process of its own on both, since some do not survive it.
 The table in Documentation/mlx5_dm.md comes from here. Nothing is judged; the tests of our side are in test_mlx5_dm.py.

@@ -2,7 +2,7 @@
 """
 Calls of Mlx5DM's whole interface in random order, with arguments that fit and that do not, on objects in whatever state they are.
 
-    bash buildlib/quickstart.sh run -- python3 tests/dm_fuzz.py SEED [ACTIONS [THREADS]]
+    bash buildlib/quickstart.sh run -- python3 tests/classes/dm_fuzz.py SEED [ACTIONS [THREADS]]
 
 The same seed does the same with one thread. A call may succeed or raise PyverbsError or TypeError; anything else ends the program with
 status 1 and the seed, and a signal ends it as signals do. test_mlx5_dm_fuzz.py runs some seeds.

@@ -15,9 +15,9 @@ from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_obj_type
 from pyverbs.providers.mlx5.mlx5dv import Mlx5DevxObj
 from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
+from tests.mlx5_mem_base import Mlx5MemTestCase, control, devx_cq
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from tests.mlx5_mem_base import Mlx5MemTestCase, control, devx_cq
 
 PAGE = resource.getpagesize()
 LENGTH = 4 * PAGE

@@ -26,11 +26,11 @@ import weakref
 from pyverbs.device import Context
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
+from tests.mlx5_mem_base import control, devx_cq, resident_bytes
+from tests.mlx5_mem_umem import LENGTH, MASK_DMABUF, PAGE, PATTERN, UDMABUF_CREATE, WRITE, Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5 import mlx5dv_devx_umem, still_in_use
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from tests.mlx5_mem_base import control, devx_cq, resident_bytes
-from tests.mlx5_mem_umem import LENGTH, MASK_DMABUF, PAGE, PATTERN, UDMABUF_CREATE, WRITE, Mlx5DevxUmemTestCase
 
 try:
     import numpy

@@ -10,7 +10,6 @@ import tempfile
 import unittest
 
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
-
 from tests.mlx5_mem_base import control
 from tests.mlx5_mem_umem import LENGTH, MASK_DMABUF, PAGE, PATTERN, WRITE, Mlx5DevxUmemTestCase, heap_dmabuf, udmabuf
 

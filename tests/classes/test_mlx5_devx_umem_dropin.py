@@ -10,9 +10,9 @@ from unittest import mock
 import tests.mlx5_base
 import tests.test_mlx5_devx
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
+from tests.mlx5_mem_umem import Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from tests.mlx5_mem_umem import Mlx5DevxUmemTestCase
 
 
 def run_with(kind):

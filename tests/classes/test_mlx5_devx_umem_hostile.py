@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 from pyverbs.pyverbs_error import PyverbsRDMAError
+from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem, UmemMemory
-from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 FUZZ = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'mlx5_mem_umem_fuzz.py')
 SEEDS, STEPS = (1, 2, 3, 4), 2500

@@ -12,10 +12,10 @@ from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_
 from pyverbs.providers.mlx5.mlx5dv import Mlx5DevxObj, Mlx5UAR
 from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
 from pyverbs.pyverbs_error import PyverbsRDMAError
-
-from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 from tests.mlx5_mem_base import devx_cq
 from tests.mlx5_mem_umem import LENGTH, PAGE, PATTERN, WRITE, Mlx5DevxUmemTestCase, devx_mkey
+
+from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
 
 def devx_qp(ctx, umem, dbr_umem, pd, cq, uars):

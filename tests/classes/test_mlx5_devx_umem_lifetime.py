@@ -16,10 +16,10 @@ import weakref
 from pyverbs.device import Context
 from pyverbs.pd import PD
 from pyverbs.pyverbs_error import PyverbsRDMAError
-
-from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 from tests.mlx5_mem_base import control
 from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase, devx_mkey
+
+from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
 #: Begins each script that runs in an interpreter of its own.
 PREAMBLE = '''

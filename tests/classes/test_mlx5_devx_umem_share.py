@@ -13,9 +13,9 @@ import sys
 from pyverbs.device import Context
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
 from pyverbs.pyverbs_error import PyverbsRDMAError
+from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 #: Bytes of an export besides the library's: see export().
 CHECKSUM = 4

@@ -14,9 +14,9 @@ import weakref
 from multiprocessing import shared_memory
 
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
+from tests.mlx5_mem_umem import LENGTH, PAGE, PATTERN, WRITE, Mlx5DevxUmemTestCase, huge_pages, map_huge
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from tests.mlx5_mem_umem import LENGTH, PAGE, PATTERN, WRITE, Mlx5DevxUmemTestCase, huge_pages, map_huge
 
 try:
     import numpy

@@ -30,10 +30,10 @@ from pyverbs.mr import DMMR
 from pyverbs.pd import PD
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
+from tests.mlx5_mem_base import Mlx5MemTestCase, control, mappings_of_device, resident_bytes
 
 from pyverbs.providers.mlx5 import mlx5dv_dm, mlx5dv_dm_caps
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, Mlx5DMError, Mlx5DMOpAddr, mlx5dv_alloc_dm_type
-from tests.mlx5_mem_base import Mlx5MemTestCase, control, mappings_of_device, resident_bytes
 
 LENGTH = 4096
 PATTERN = bytes((7 * i + i // 256) & 0xff for i in range(LENGTH))

@@ -10,11 +10,11 @@ import sys
 
 from pyverbs.device import AllocDmAttr, Context
 from pyverbs.pyverbs_error import PyverbsRDMAError
+from tests.mlx5_mem_base import Mlx5MemTestCase, control
 
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_alloc_dm_type, query_hca_cap
 from pyverbs.providers.mlx5.mlx5dv_dm import __main__ as shell
 from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
-from tests.mlx5_mem_base import Mlx5MemTestCase, control
 
 MEMIC = mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC
 KERNEL = tuple(int(part) for part in os.uname().release.split('.')[:2])

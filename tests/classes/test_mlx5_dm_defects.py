@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 from pyverbs.device import DM
-
 from tests.mlx5_mem_base import Mlx5MemTestCase
 
 PROGRAM = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'dm_defects.py')

@@ -18,11 +18,11 @@ from pyverbs.libibverbs_enums import ibv_access_flags, ibv_wc_status
 from pyverbs.mr import DMMR, DmaBufMR
 from pyverbs.pd import PD
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
+from tests.mlx5_mem_base import Mlx5MemTestCase
+from tests.mlx5_mem_traffic import REMOTE, Loopback
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM, Mlx5DMOpAddr
-from tests.mlx5_mem_base import Mlx5MemTestCase
-from tests.mlx5_mem_traffic import REMOTE, Loopback
 
 LENGTH = 4096
 PATTERN = bytes((11 * i + i // 256) & 0xff for i in range(LENGTH))

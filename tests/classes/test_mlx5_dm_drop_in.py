@@ -9,9 +9,9 @@ import unittest
 from unittest import mock
 
 import pyverbs.device
+from tests.mlx5_mem_base import Mlx5MemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM, Mlx5DMOpAddr
-from tests.mlx5_mem_base import Mlx5MemTestCase
 
 #: Where rdma-core's suite uses DM: module and class.
 USERS = (('tests.test_device', 'DMTest'), ('tests.test_device', 'SharedDMTest'), ('tests.test_mr', 'DeviceMemoryAPITest'),

@@ -7,7 +7,7 @@ import unittest
 
 from tests.mlx5_mem_base import Mlx5MemTestCase
 
-EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', 'pyverbs', 'examples')
+EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'pyverbs', 'examples')
 
 
 class Mlx5DMExamplesTest(Mlx5MemTestCase):

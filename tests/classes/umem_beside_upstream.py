@@ -2,7 +2,7 @@
 """
 pyverbs' own Mlx5UMEM and Mlx5DevxUmem doing the same thing, each in a process of its own: what comes of it, side by side.
 
-    umem_beside_upstream.py [DEVICE]
+    bash buildlib/quickstart.sh run -- python3 tests/classes/umem_beside_upstream.py [DEVICE]
 
 Exit status 1 if Mlx5DevxUmem crashes or leaks in any case.
 """
@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 
-from choose_device import choose_device
+EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'pyverbs', 'examples')
+sys.path.insert(0, EXAMPLES)
+
+from choose_device import choose_device  # noqa: E402
 
 PREAMBLE = '''
 import ctypes, errno, gc, os, resource, sys
@@ -100,8 +103,7 @@ def outcome(kind, device, script):
     Run a script with one of the classes.
     :return: What became of it in a line, and whether it crashed, leaked or did something wrong
     """
-    here = os.path.dirname(os.path.abspath(__file__))
-    env = os.environ | {'PYTHONPATH': os.pathsep.join([here, *sys.path])}
+    env = os.environ | {'PYTHONPATH': os.pathsep.join([EXAMPLES, *sys.path])}
     process = subprocess.run([sys.executable, '-c', PREAMBLE + script, kind, device], capture_output=True, text=True, env=env)
     said = process.stdout.strip().replace('\n', ' ')
     if process.returncode < 0:

@@ -8,7 +8,7 @@ from mlx5emu.card import Card
 from mlx5emu.firmware import caps, dispatch, general_object, registers
 
 Card()      # registers the commands
-TEXT = (Path(__file__).parents[1] / 'Documentation' / 'emulated_card.md').read_text()
+TEXT = (Path(__file__).parents[2] / 'Documentation' / 'emulated_card.md').read_text()
 
 
 def section(title: str) -> str:
@@ -37,4 +37,4 @@ def test_general_objects_registers_and_pages() -> None:
 def test_links() -> None:
     """The documents that it points to are there."""
     for name in re.findall(r'\]\(([\w.]+\.md)\)', TEXT):
-        assert (Path(__file__).parents[1] / 'Documentation' / name).exists(), name
+        assert (Path(__file__).parents[2] / 'Documentation' / name).exists(), name

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from emu_driver import run
+from emulator.driver.commands import run
 from mlx5emu.bus.server import Server
 from mlx5emu.bus.turn import Turn
 from mlx5emu.card import Card

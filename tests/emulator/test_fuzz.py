@@ -11,7 +11,7 @@ import socket
 import time
 
 import pytest
-from emu_driver import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
+from emulator.driver.commands import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
 from mlx5emu import prm
 from mlx5emu.bus import pci
 from mlx5emu.bus import vfio_user as vu

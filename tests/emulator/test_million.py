@@ -2,7 +2,7 @@
 """A million hostile inputs at every entrance of the emulated card, over all processors: none escapes, hangs, or makes it grow.
 
     quickstart.sh test -m 'not million'       leaves this out: some minutes
-    MLX5EMU_FUZZ=0.01 quickstart.sh test tests/test_emu_million.py
+    MLX5EMU_FUZZ=0.01 quickstart.sh test tests/emulator/test_million.py
 """
 import json
 import os
@@ -47,8 +47,8 @@ def run(name: str, seed: int, inputs: int, directory: Path) -> dict[str, float]:
     :raises AssertionError: a defect, a slow input, growth.
     :raises Hang: an input that does not end.
     """
-    import emu_hostile
-    entrance = getattr(emu_hostile, name)(random.Random(seed), directory)
+    from emulator.driver import hostile
+    entrance = getattr(hostile, name)(random.Random(seed), directory)
     signal.signal(signal.SIGALRM, _alarm)
     clock = time.process_time if name == 'Messages' else time.thread_time
     slowest, base, most, done, start = 0.0, 0, 0, 0, time.monotonic()
@@ -78,7 +78,7 @@ def run(name: str, seed: int, inputs: int, directory: Path) -> dict[str, float]:
 @pytest.mark.million
 def test_million(tmp_path: Path) -> None:
     """Every entrance its share, as many at a time as there are processors."""
-    from emu_hostile import ENTRANCES
+    from emulator.driver.hostile import ENTRANCES
     processors = os.cpu_count() or 1
     work = []
     for k, (entrance, share) in enumerate(ENTRANCES):

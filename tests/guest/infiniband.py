@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from guest.test_guest_clients import DEVICES, PERFTEST, PERFTEST_PORT, between, port
 from mlx5emu.vm import control
 from pyverbs.addr import AHAttr
 from pyverbs.cq import CQ
@@ -17,7 +18,6 @@ from pyverbs.mr import MR
 from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, RecvWR, SendWR
-from test_guest_clients import DEVICES, PERFTEST, PERFTEST_PORT, between, port
 
 #: Indexes of the P_Key table: default, partition 1, partition 2, of which the second function is a limited member.
 EVERYONE, ONE, TWO = 0, 1, 2

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guest_ports import DEVICES, infiniband, network_devices, over_ethernet, port
+from guest.ports import DEVICES, infiniband, network_devices, over_ethernet, port
 from mlx5emu.vm import control, kernel_log
 from mlx5emu.vm.machine import PROJECT
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from c_program import built
-from guest_ports import DEVICES, port
+from guest.c_program import built
+from guest.ports import DEVICES, port
 from mlx5emu.vm import control
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guest_ports import DEVICES, infiniband, network_devices, over_ethernet
+from guest.ports import DEVICES, infiniband, network_devices, over_ethernet
 from mlx5emu.vm import control, kernel_log
 
 pytestmark = pytest.mark.skipif(not control.available(), reason="needs the emulated card: run `bash buildlib/quickstart.sh test`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import unittest
 
-from message_rates import measure
+from benchmarks.message_rates import measure
 
 #: What the emulated card has to reach with messages of 4 KiB or less: a fifteenth of what it does on two loaded cores without KVM.
 FLOOR = 2000

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlx5emu.vm.machine import Machine, MachineError
 
-TOP = Path(__file__).resolve().parents[1]
+TOP = Path(__file__).resolve().parents[2]
 C_FILES = ("mlx5_mem/mlx5dv_dm.c", "mlx5_mem/mlx5dv_devx_umem.c")
 DM, UMEM = "mlx5dv_dm.pyx", "mlx5dv_devx_umem.pyx"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).resolve().parents[1]
+TOP = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 #: What the script itself needs to come as far as naming what is missing.
 TOOLS = ("awk", "basename", "bash", "cat", "cksum", "chmod", "cp", "cut", "dirname", "df", "flock", "gcc", "grep", "head", "ls", "mkdir",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlx5emu.vm.machine import Machine
 
-TOP = Path(__file__).resolve().parents[1]
+TOP = Path(__file__).resolve().parents[2]
 PARTS = TOP / "buildlib/quickstart"
 
 

@@ -19,7 +19,7 @@ try:
 except MachineError as e:
     pytest.skip(str(e), allow_module_level=True)
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 LIMIT = 120
 STEERING, MODIFY, PATTERN, ENCAP = (f"MLX5DV_DM_TYPE_{kind}_SW_ICM"
                                     for kind in ("STEERING", "HEADER_MODIFY", "HEADER_MODIFY_PATTERN", "ENCAP"))

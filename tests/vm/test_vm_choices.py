@@ -21,7 +21,7 @@ try:
 except MachineError as e:
     pytest.skip(str(e), allow_module_level=True)
 
-TOP = Path(__file__).resolve().parents[1]
+TOP = Path(__file__).resolve().parents[2]
 #: A build of rdma-core, packages to fetch, and a guest, on a machine that does other things.
 LIMIT = 540
 

@@ -20,7 +20,7 @@ try:
 except MachineError as e:
     pytest.skip(str(e), allow_module_level=True)
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 DEMO = PROJECT / "pyverbs" / "examples" / "demo.py"
 #: Seconds, on a machine that does other things.
 LIMIT = 400
@@ -76,8 +76,8 @@ def test_cards(profile: str, layer: str, tmp_path: Path) -> None:
 def test_infiniband(tmp_path: Path) -> None:
     """Two InfiniBand functions on one subnet: LIDs, partitions, and pingpongs by LID."""
     passed = smoke(tmp_path, ["--profile", "connectx7", "--link-layer", "ib", "--functions", "2"],
-                   ["test_guest_driver.py", "guest_infiniband.py", "test_guest_clients.py"],
-                   only="guest_driver or guest_infiniband or pingpong")
+                   ["guest/test_guest_driver.py", "guest/infiniband.py", "guest/test_guest_clients.py"],
+                   only="guest_driver or infiniband or pingpong")
     assert passed >= 36
 
 
@@ -89,7 +89,7 @@ def test_extension(profile: str, layer: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [
-    ["demo"], ["run", "--", "true"], ["shell"], ["suite"], ["bench"], ["test", "tests/test_guest_functions.py"],
+    ["demo"], ["run", "--", "true"], ["shell"], ["suite"], ["bench"], ["test", "tests/guest/test_guest_functions.py"],
 ], ids=lambda words: words[0])
 def test_profile_is_for_every_command(words: list[str]) -> None:
     """Each command has its card from --profile: one that is not there is refused by all of them, with the names of those that are."""

@@ -25,7 +25,7 @@ try:
 except MachineError as e:
     pytest.skip(str(e), allow_module_level=True)
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 LIMIT = 120
 
 

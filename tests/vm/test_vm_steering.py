@@ -17,7 +17,7 @@ try:
 except MachineError as e:
     pytest.skip(str(e), allow_module_level=True)
 
-EMULATOR = Path(__file__).resolve().parent / "mlx5emu" / "vm"
+EMULATOR = Path(__file__).resolve().parents[1] / "mlx5emu" / "vm"
 LIMIT = 180
 #: Tests that need each of: hashed tables, header modification, tunnels both ways, multiple destinations.
 TESTS = ("test_set_matcher_layout", "test_metadata_modify_action", "test_packet_reformat_l3_gre", "Mlx5DrTest.test_dest_array")

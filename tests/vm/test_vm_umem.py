@@ -19,7 +19,7 @@ try:
 except MachineError as e:
     pytest.skip(str(e), allow_module_level=True)
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 LIMIT = 300
 GIANT = 1 << 30
 
@@ -140,5 +140,5 @@ def test_pages_of_1_gib(tmp_path: Path) -> None:
     """Every page size from 4 KiB to 1 GiB, read back from the card, in a reserved page of 1 GiB."""
     said = guest(tmp_path, ["--memory", "4096", "--kernel-args", "hugepagesz=1G hugepages=1"],
                  "env", f"MLX5_UMEM_HUGE_PAGES={GIANT}", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                 f"{TESTS}/test_mlx5_devx_umem_sources.py", "-k", "test_huge_pages")
+                 f"{TESTS}/classes/test_mlx5_devx_umem_sources.py", "-k", "test_huge_pages")
     assert "1 passed" in said, said

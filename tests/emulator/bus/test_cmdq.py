@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The command queue: descriptors and mailboxes in guest memory, completion events, malformed rings."""
 import pytest
-from emu_driver import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
+from emulator.driver.commands import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
 from mlx5emu import prm
 from mlx5emu.bus import cmdq
 from mlx5emu.bus.pci import Function

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from emu_driver import run, status
+from emulator.driver.commands import run, status
 from mlx5emu.bus import pci
 from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card

@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 import pytest
-from emu_dp_guest import PAGE, Guest, GuestCq, sge
+from emulator.driver.guest import PAGE, Guest, GuestCq, sge
 from mlx5emu import prm
 from mlx5emu.datapath import rss
 from mlx5emu.datapath.fabric import Fabric
@@ -428,7 +428,7 @@ def test_cut_off_frames(bench: Bench, cut: int) -> None:
 
 def test_rdma_tables_drop() -> None:
     """A rule of the RDMA receive or transmit tables that drops keeps RoCE messages from arriving; with it gone they do."""
-    from emu_dp_guest import connected, raddr
+    from emulator.driver.guest import connected, raddr
     for kind in (RDMA_TX, RDMA_RX):
         b = Bench()
         gid = b'\xfe\x80' + bytes(13) + b'\x01'
@@ -450,7 +450,7 @@ def test_rdma_tables_drop() -> None:
 
 def test_udp_source_port() -> None:
     """A connected QP's UDP source port is what RTS2RTS sets; rules of the RDMA tables see it."""
-    from emu_dp_guest import UD, GuestQp, connected, raddr
+    from emulator.driver.guest import UD, GuestQp, connected, raddr
     b = Bench()
     gid = b'\0' * 10 + b'\xff\xff' + bytes([10, 0, 0, 1])
     entry = prm.new('roce_addr_layout')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Two functions on one fabric: messages find the port that their address names."""
 import pytest
-from emu_dp_guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, av, raddr, sge
+from emulator.driver.guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, av, raddr, sge
 from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.prm.wqe import Op, Syndrome
 

@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from emu_dp_guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, connected, inline, raddr, sge
+from emulator.driver.guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, connected, inline, raddr, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
 from mlx5emu.queues.qp import ERR

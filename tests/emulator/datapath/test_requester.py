@@ -1,7 +1,24 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Messages between two queue pairs of the emulated card: every operation of every transport, and what goes wrong with each."""
 import pytest
-from emu_dp_guest import DCI, RC, UC, UD, XRC, Guest, GuestCq, GuestQp, GuestRmp, GuestXrcSrq, atomic, av, connected, inline, raddr, sge
+from emulator.driver.guest import (
+    DCI,
+    RC,
+    UC,
+    UD,
+    XRC,
+    Guest,
+    GuestCq,
+    GuestQp,
+    GuestRmp,
+    GuestXrcSrq,
+    atomic,
+    av,
+    connected,
+    inline,
+    raddr,
+    sge,
+)
 from mlx5emu import prm
 from mlx5emu.prm.wqe import MASKED_ATOMIC, Op, Syndrome
 from mlx5emu.queues.qp import ERR, RTS, SQER

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Flow tables of InfiniBand ports: those of RDMA traffic at work, and which others there are."""
 import pytest
-from emu_dp_guest import UD, Guest, GuestCq, GuestQp, av, connected, raddr, sge
+from emulator.driver.guest import UD, Guest, GuestCq, GuestQp, av, connected, raddr, sge
 from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.steering import flow

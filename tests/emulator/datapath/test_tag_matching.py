@@ -4,7 +4,7 @@ import random
 import struct
 
 import pytest
-from emu_dp_guest import UD, CommandError, Guest, GuestCq, GuestQp, _GuestSrq, sge
+from emulator.driver.guest import UD, CommandError, Guest, GuestCq, GuestQp, _GuestSrq, sge
 from mlx5emu import prm
 from mlx5emu.datapath.tag_matching import (
     CANCELED,

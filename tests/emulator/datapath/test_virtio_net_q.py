@@ -4,13 +4,13 @@ import struct
 from typing import Any
 
 import pytest
-from emu_dp_guest import PAGE, Guest, connected
+from emulator.datapath.test_ethernet import PLAIN, Bench
+from emulator.driver.guest import PAGE, Guest, connected
 from mlx5emu import prm
 from mlx5emu.bus.pci import Function
 from mlx5emu.datapath import virtio_net_q
 from mlx5emu.firmware.flow_namespace import NIC_RX
 from mlx5emu.steering import flow
-from test_emu_eth_frames import PLAIN, Bench
 
 SIZE = 8
 INIT, READY, SUSPENDED, ERROR = 0, 1, 2, 3

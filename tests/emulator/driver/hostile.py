@@ -11,9 +11,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emu_dp_guest import DCI, PAGE, RAM_BASE, RC, REG_UMR, UC, UD, XRC, Guest, GuestCq, GuestQp, GuestRmp, GuestXrcSrq, inline, raddr, sge
-from emu_dp_guest import av as address_vector
-from emu_sig_guest import (
+from emulator.datapath.test_ethernet import PLAIN
+from emulator.datapath.test_virtio_net_q import READY as VIRTQUEUE_READY
+from emulator.datapath.test_virtio_net_q import Virtqueue
+from emulator.driver.guest import (
+    DCI,
+    PAGE,
+    RAM_BASE,
+    RC,
+    REG_UMR,
+    UC,
+    UD,
+    XRC,
+    Guest,
+    GuestCq,
+    GuestQp,
+    GuestRmp,
+    GuestXrcSrq,
+    inline,
+    raddr,
+    sge,
+)
+from emulator.driver.guest import av as address_vector
+from emulator.driver.signatures import (
     CRC32,
     CRC32C,
     CRC64,
@@ -30,7 +50,10 @@ from emu_sig_guest import (
     indirect_key,
     signature_bsf,
 )
-from emu_ste import SteBench
+from emulator.driver.steering_entries import SteBench
+from emulator.firmware.test_honest import DESTROY, NAMING, RECIPES, World
+from emulator.queues.test_raw_queues import READY, RESET, GuestSq
+from emulator.test_fuzz import Bench, paths, random_command, some
 from mlx5emu import prm
 from mlx5emu.bus import vfio_user as vu
 from mlx5emu.bus.pci import Function
@@ -41,12 +64,6 @@ from mlx5emu.firmware import dispatch
 from mlx5emu.firmware.general_object import TYPES
 from mlx5emu.memory import memic
 from mlx5emu.prm.wqe import CTRL, UMR_INLINE, Op
-from test_emu_dp_wq import READY, RESET, GuestSq
-from test_emu_eth_frames import PLAIN
-from test_emu_fuzz import Bench, paths, random_command, some
-from test_emu_honest import DESTROY, NAMING, RECIPES, World
-from test_emu_virtio import READY as VIRTQUEUE_READY
-from test_emu_virtio import Virtqueue
 
 OPS = [v for k, v in vars(Op).items() if not k.startswith('_')]
 
@@ -475,8 +492,8 @@ class Virtqueues(Entrance):
 
     def start(self) -> None:
         """A virtqueue each way; frames of one come to the other."""
-        from test_emu_virtio import Bench as EthernetBench
-        from test_emu_virtio import everything_to
+        from emulator.datapath.test_virtio_net_q import Bench as EthernetBench
+        from emulator.datapath.test_virtio_net_q import everything_to
         self.bench = EthernetBench()
         self.card = self.bench.card
         self.card.log = self.note

@@ -3,7 +3,7 @@
 import struct
 import zlib
 
-from emu_dp_guest import Guest, GuestQp, sge
+from emulator.driver.guest import Guest, GuestQp, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import UMR_INLINE, Op
 from mlx5emu.queues.qp import RTS

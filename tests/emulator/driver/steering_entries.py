@@ -2,7 +2,7 @@
 """Steering table entries put into ICM by hand, as software that owns its flow tables does, for tests without a driver."""
 from typing import Any
 
-from emu_dp_guest import Guest
+from emulator.driver.guest import Guest
 from mlx5emu import prm
 from mlx5emu.firmware import firmware_icm
 from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Event queues: creation, ring, arming, overrun."""
 import pytest
-from emu_driver import Guest, run, status
+from emulator.driver.commands import Guest, run, status
 from mlx5emu import prm
 from mlx5emu.card import Card
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from emu_dp_guest import PAGE, Guest
-from emu_driver import run
+from emulator.driver.commands import run
+from emulator.driver.guest import PAGE, Guest
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.firmware import dispatch, general_object

@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from emu_dp_guest import DCI, PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, GuestRmp, av, sge
-from emu_driver import run
+from emulator.driver.commands import run
+from emulator.driver.guest import DCI, PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, GuestRmp, av, sge
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.datapath.fabric import Fabric

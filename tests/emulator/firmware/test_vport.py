@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The virtual port, configuration registers, and firmware-managed steering."""
 import pytest
-from emu_driver import Guest, encode, run, status
+from emulator.driver.commands import Guest, encode, run, status
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.firmware import vport

@@ -4,8 +4,8 @@ import random
 import struct
 
 import pytest
-from emu_dp_guest import PAGE, Guest, GuestCq, connected, raddr, sge
-from emu_sig_guest import (
+from emulator.driver.guest import PAGE, Guest, GuestCq, connected, raddr, sge
+from emulator.driver.signatures import (
     APP,
     CRC32,
     CRC32C,

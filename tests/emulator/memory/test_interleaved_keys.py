@@ -4,8 +4,8 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from emu_dp_guest import PAGE, Guest, GuestCq, atomic, connected, inline, raddr, sge
-from emu_sig_guest import CRC32, NO_DOMAIN, crc_bytes, domain_crc, psv, signature_bsf
+from emulator.driver.guest import PAGE, Guest, GuestCq, atomic, connected, inline, raddr, sge
+from emulator.driver.signatures import CRC32, NO_DOMAIN, crc_bytes, domain_crc, psv, signature_bsf
 from mlx5emu import prm
 from mlx5emu.memory.mkey import STRIDED
 from mlx5emu.prm.wqe import UMR_INLINE, Op, Syndrome

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from emu_dp_guest import PAGE, REG_UMR, CommandError, Guest, GuestQp, connected, raddr, sge
+from emulator.driver.guest import PAGE, REG_UMR, CommandError, Guest, GuestQp, connected, raddr, sge
 from mlx5emu.memory.mkey import (
     ATOMIC,
     KLM,

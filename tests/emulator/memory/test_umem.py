@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """User memory objects and software-managed ICM."""
 import pytest
-from emu_driver import GUEST_BASE, Guest, run, status
+from emulator.driver.commands import GUEST_BASE, Guest, run, status
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.dma import DmaError

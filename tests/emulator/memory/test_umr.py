@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from emu_dp_guest import PAGE, REG_UMR, Guest, GuestCq, GuestQp, connected, raddr, sge
+from emulator.driver.guest import PAGE, REG_UMR, Guest, GuestCq, GuestQp, connected, raddr, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import UMR_CHECK_FREE, UMR_CHECK_NOT_FREE, UMR_CHECK_QPN, UMR_INLINE, UMR_OFFSET, Op, Syndrome
 from mlx5emu.queues.qp import ERR

@@ -4,7 +4,7 @@ import struct
 import time
 
 import pytest
-from emu_dp_guest import PAGE, Guest, GuestCq, GuestQp, connected, inline
+from emulator.driver.guest import PAGE, Guest, GuestCq, GuestQp, connected, inline
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op
 

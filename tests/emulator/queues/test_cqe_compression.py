@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """CQE compression: sessions as the driver takes them apart, what ends one, and what a CQ may ask for."""
 import pytest
-from emu_dp_guest import PAGE, CommandError, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
+from emulator.driver.guest import PAGE, CommandError, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import ETH_CQE, Op
 from mlx5emu.queues.cqe_compression import CHECKSUM, CHECKSUM_STRIDE_INDEX, HASH, MAX_SESSION, mini

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from emu_dp_guest import DCI, RC, CommandError, Guest, GuestCq, GuestQp, GuestRmp, av, raddr, sge
+from emulator.driver.guest import DCI, RC, CommandError, Guest, GuestCq, GuestQp, GuestRmp, av, raddr, sge
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
 from mlx5emu.queues.qp import ERR, RTS
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Out-of-order data placement: who may ask for it, and that messages arrive whole."""
 import pytest
-from emu_dp_guest import DCI, RC, UC, UD, XRC, Guest, GuestCq, GuestQp, GuestRmp, sge
+from emulator.driver.guest import DCI, RC, UC, UD, XRC, Guest, GuestCq, GuestQp, GuestRmp, sge
 from mlx5emu.prm.wqe import Op
 
 ORDERING = {'dp_ordering_1': 1, 'dp_ordering_force': 1}

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from emu_dp_guest import DCI, PAGE, RC, UC, CommandError, Guest, GuestQp, sge
+from emulator.driver.guest import DCI, PAGE, RC, UC, CommandError, Guest, GuestQp, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.queues.qp import RTS

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from emu_dp_guest import PAGE, XRC, CommandError, Guest, GuestQp, GuestRmp, atomic, av, connected, raddr, sge
+from emulator.driver.guest import PAGE, XRC, CommandError, Guest, GuestQp, GuestRmp, atomic, av, connected, raddr, sge
 from mlx5emu import prm
 from mlx5emu.firmware.caps import PAGE_SIZE
 from mlx5emu.memory.mkey import INDIRECT_LOOKS, KSM, NULL_KEY

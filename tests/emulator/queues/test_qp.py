@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from emu_dp_guest import PAGE, RC, REG_UMR, UD, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
+from emulator.driver.guest import PAGE, RC, REG_UMR, UD, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.queues.qp import ERR, INIT, RST, RTR, RTS, TRANSITIONS

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from emu_dp_guest import PAGE, Guest, GuestCq, inline, sge
+from emulator.driver.guest import PAGE, Guest, GuestCq, inline, sge
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
 
 RESET, READY, ERROR = 0, 1, 3

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Reserved QP numbers, and address vectors mapped to QPs: general objects of the emulated card."""
-import emu_driver
 import pytest
-from emu_dp_guest import Guest, GuestQp, connected
+from emulator.driver import commands
+from emulator.driver.guest import Guest, GuestQp, connected
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op
 from mlx5emu.queues.av_qp_mapping import AV_QP_MAPPING
@@ -69,7 +69,7 @@ def test_reserved_numbers_refused(guest: Guest) -> None:
     for number in ranges:
         guest.cmd('DESTROY_GENERAL_OBJECT', obj_type=RESERVED_QPN, obj_id=number)
     assert set(guest.card.queue_numbers.used) == {*range(first, first + 64), qp.number}
-    emu_driver.run(guest.card, 'DESTROY_UCTX', {'uid': mine})
+    commands.run(guest.card, 'DESTROY_UCTX', {'uid': mine})
     assert set(guest.card.queue_numbers.used) == {qp.number}, 'what a context leaves behind goes with it'
     guest.card.reset()
     assert not guest.card.queue_numbers.used

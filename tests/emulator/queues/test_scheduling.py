@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Quality of service and link aggregation of the emulated card: scheduling elements, packet pacing, port affinity."""
 import pytest
-from emu_dp_guest import UD, Guest, GuestCq, GuestQp, connected, raddr, sge
-from emu_driver import run
+from emulator.driver.commands import run
+from emulator.driver.guest import UD, Guest, GuestCq, GuestQp, connected, raddr, sge
+from emulator.queues.test_raw_queues import READY, RESET, GuestSq, eth
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op
-from test_emu_dp_wq import READY, RESET, GuestSq, eth
 
 SCHED = 0x26
 NIC, ESWITCH = 3, 2

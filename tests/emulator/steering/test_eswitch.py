@@ -3,14 +3,14 @@
 import time
 
 import pytest
-from emu_ste import SteBench, root_field
+from emulator.datapath.test_ethernet import MAC_A, PLAIN, Bench, Receiver, ether
+from emulator.driver.steering_entries import SteBench, root_field
+from emulator.steering.entries.test_matching import PROFILES
 from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.firmware import firmware_icm
 from mlx5emu.firmware.flow_namespace import FDB, NIC_RX, UPLINK
 from mlx5emu.steering import flow
 from mlx5emu.steering.packet import Packet
-from test_emu_eth_frames import MAC_A, PLAIN, Bench, Receiver, ether
-from test_emu_ste import PROFILES
 
 OTHER = ether(b'', source=MAC_A[:5] + b'\xff')
 

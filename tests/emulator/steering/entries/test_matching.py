@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from emu_ste import ALLOW, DROP, DROP_TX, SteBench, crc, root_field
+from emulator.datapath.test_ethernet import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
+from emulator.driver.steering_entries import ALLOW, DROP, DROP_TX, SteBench, crc, root_field
 from mlx5emu.firmware.flow_namespace import NIC_TX
 from mlx5emu.steering import flow
 from mlx5emu.steering.entries import format
-from test_emu_eth_frames import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
 
 PROFILES = ('connectx5', 'connectx6dx', 'connectx7')
 IPV6 = ether(b'\x61\x23\x45\x67\x00\x1c\x06\x40' + bytes(range(16)) + bytes(range(16, 32))

@@ -4,15 +4,15 @@ import struct
 from typing import Any
 
 import pytest
-from emu_dp_guest import RC, GuestQp
-from emu_ste import ALLOW, DONT_CARE, SteBench, crc
+from emulator.datapath.test_ethernet import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
+from emulator.driver.guest import RC, GuestQp
+from emulator.driver.steering_entries import ALLOW, DONT_CARE, SteBench, crc
+from emulator.steering.entries.test_matching import IPV6, VXLAN
 from mlx5emu import prm
 from mlx5emu.firmware.flow_namespace import NIC_TX
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.steering import header_modify_argument, packet
 from mlx5emu.steering.entries import v0, v1
-from test_emu_eth_frames import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
-from test_emu_ste import IPV6, VXLAN
 
 TAGGED = ether(ipv4(udp(b'data')), tags=bytes.fromhex('81006005'))
 OUTER = ether(ipv4(bytes(4), 47)[:20] + bytes.fromhex('00006558'))

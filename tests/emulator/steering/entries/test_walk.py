@@ -5,15 +5,15 @@ import struct
 import time
 
 import pytest
-from emu_dp_guest import CommandError
-from emu_ste import ALLOW, DROP, SteBench, root_field
+from emulator.datapath.test_ethernet import PLAIN, ether, ipv4, udp
+from emulator.driver.guest import CommandError
+from emulator.driver.steering_entries import ALLOW, DROP, SteBench, root_field
+from emulator.steering.entries.test_matching import IPV6, PROFILES, VXLAN
 from mlx5emu import prm
 from mlx5emu.firmware import firmware_icm
 from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX
 from mlx5emu.steering import flow_meter
 from mlx5emu.steering.entries import v1, walk
-from test_emu_eth_frames import PLAIN, ether, ipv4, udp
-from test_emu_ste import IPV6, PROFILES, VXLAN
 
 FRAMES = (PLAIN, IPV6, VXLAN, ether(ipv4(udp(b'x' * 1400))), b'', b'\xff' * 13, ether(b'', 0x8847))
 #: Entries of random bytes in each run, and packets through them.
@@ -297,7 +297,7 @@ def test_definers_and_arguments_are_checked() -> None:
 
 def test_force_loopback() -> None:
     """A QP whose path says so talks to itself, whatever address it has: software writes ICM by such queues."""
-    from emu_dp_guest import RC, GuestQp
+    from emulator.driver.guest import RC, GuestQp
     from mlx5emu.prm.wqe import RADDR, Op
     bench = SteBench()
     g = bench.g
