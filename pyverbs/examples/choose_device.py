@@ -18,9 +18,12 @@ def choose_device(name=None):
     except PyverbsRDMAError:
         # libibverbs answers so when the kernel has no RDMA at all.
         devices = []
-    name = name or os.environ.get('MLX5_DEVICE') or next((device for device in devices if device.startswith('mlx5')), '')
+    name = name or os.environ.get('MLX5_DEVICE') or next(
+        (device for device in devices if device.startswith('mlx5')), '')
     if name not in devices:
         program = os.path.basename(sys.argv[0])
-        print(f'{program}: no RDMA device {name or "of mlx5"}; there are: {", ".join(devices) or "none"}', file=sys.stderr)
+        print(
+            f'{program}: no RDMA device {name or "of mlx5"}; there are: {", ".join(devices) or "none"}',
+            file=sys.stderr)
         sys.exit(2)
     return name

@@ -19,7 +19,11 @@ from choose_device import choose_device
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.mr import DMMR
 from pyverbs.pd import PD
-from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_context_attr_flags, mlx5dv_obj_type
+from pyverbs.providers.mlx5.mlx5_enums import (
+    _MLX5DV_UAR_ALLOC_TYPE_NC,
+    mlx5dv_context_attr_flags,
+    mlx5dv_obj_type,
+)
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5DVContextAttr, Mlx5UAR
 from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
@@ -54,7 +58,9 @@ class Table:
         :param good: Whether this is how it must be
         """
         where = '' if address is None else f'{address:#x}'
-        print(self.FORMAT.format(what, kind, size, where, number, result if good else f'WRONG: {result}'), flush=True)
+        print(
+            self.FORMAT.format(what, kind, size, where, number,
+                               result if good else f'WRONG: {result}'), flush=True)
         self.failed += not good
 
 
@@ -70,9 +76,11 @@ def show_memic(table, ctx):
         table.row('allocate', dm.type.name[15:], dm.length, dm.addr, dm.handle)
         data = bytes(range(256)) * 16
         dm.copy_to_dm(0, data)
-        table.row('  write and read back', size=len(data), result='same bytes', good=dm.copy_from_dm(0, 4096) == data)
+        table.row('  write and read back', size=len(data), result='same bytes',
+                  good=dm.copy_from_dm(0, 4096) == data)
         pd = PD(ctx)
-        with DMMR(pd, 4096, ibv_access_flags.IBV_ACCESS_ZERO_BASED | LOCAL_WRITE, dm=dm, offset=0) as mr:
+        with DMMR(pd, 4096, ibv_access_flags.IBV_ACCESS_ZERO_BASED | LOCAL_WRITE, dm=dm,
+                  offset=0) as mr:
             table.row('  register an MR on it', 'DMMR', mr.length, number=f'{mr.lkey:#x}')
         pd.close()
 
@@ -87,7 +95,8 @@ def show_sw_icm(table, ctx):
             with Mlx5DM(ctx, d.AllocDmAttr(length=4096), Mlx5AllocDmAttr(kind)) as dm:
                 table.row('allocate SW ICM', name, dm.length, dm.remote_va, dm.handle)
         except PyverbsRDMAError as ex:
-            table.row('allocate SW ICM', name, 4096, result=errno_of(ex), good=ex.error_code in LACKING)
+            table.row('allocate SW ICM', name, 4096, result=errno_of(ex), good=ex.error_code
+                      in LACKING)
 
 
 def show_umems(table, ctx):
@@ -107,15 +116,18 @@ def show_use(table, ctx):
     umem = Mlx5DevxUmem(ctx, 4096, access=LOCAL_WRITE)
     doorbell = Mlx5DevxUmem(ctx, 8, access=LOCAL_WRITE)
     uar = Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC)
-    cq = Mlx5DevxObj(ctx, devx_commands.create_cq(umem.umem_id, doorbell.umem_id, 6, uar.page_id, ctx.devx_query_eqn(0)),
-                     devx_commands.OUT_LENGTH)
+    cq = Mlx5DevxObj(
+        ctx,
+        devx_commands.create_cq(umem.umem_id, doorbell.umem_id, 6, uar.page_id,
+                                ctx.devx_query_eqn(0)), devx_commands.OUT_LENGTH)
     table.row('create a DEVX CQ on a umem', 'CQ, 64 entries', umem.size, umem.addr,
               devx_commands.number_of(bytes(cq.out_view)))
     try:
         umem.close()
         table.row('  close the umem under it', result='was not refused', good=False)
     except PyverbsRDMAError as ex:
-        table.row('  close the umem under it', result=f'refused: {errno_of(ex)}', good=not umem.closed)
+        table.row('  close the umem under it', result=f'refused: {errno_of(ex)}',
+                  good=not umem.closed)
     cq.close()
     uar.close()
     umem.close()
@@ -128,12 +140,14 @@ def show_context_close(table, ctx):
     pd = PD(ctx)
     pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
     umem = Mlx5DevxUmem(ctx, 8192, access=LOCAL_WRITE, pgsz_bitmap=[4096])
-    mkey = Mlx5DevxObj(ctx, devx_commands.create_mkey(umem.umem_id, umem.addr, umem.size, pdn), devx_commands.OUT_LENGTH)
+    mkey = Mlx5DevxObj(ctx, devx_commands.create_mkey(umem.umem_id, umem.addr, umem.size, pdn),
+                       devx_commands.OUT_LENGTH)
     number = devx_commands.number_of(bytes(mkey.out_view))
     table.row('create a DEVX mkey on a umem', 'mkey', umem.size, umem.addr, f'{number << 8:#x}')
     dm = Mlx5DM(ctx, d.AllocDmAttr(length=64))
     ctx.close()
-    table.row('close the context', 'mkey, umem, MEMIC', result='all closed, in order', good=umem.closed and dm.closed)
+    table.row('close the context', 'mkey, umem, MEMIC', result='all closed, in order',
+              good=umem.closed and dm.closed)
     # Only to this point is the mkey needed: dropped earlier, it would have been destroyed then.
     del mkey
 
@@ -147,7 +161,8 @@ def main():
     name = choose_device(args.device or args.name)
     start = time.monotonic()
     try:
-        ctx = Mlx5Context(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), name)
+        ctx = Mlx5Context(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX),
+                          name)
     except PyverbsError as ex:
         print(f'demo: {name} cannot be opened with DEVX: {ex}', file=sys.stderr)
         return 2
@@ -163,7 +178,9 @@ def main():
         show_context_close(table, ctx)
     except PyverbsError as ex:
         table.row('stopped', result=str(ex), good=False)
-    print(f'{"all as it must be" if not table.failed else f"{table.failed} WRONG"}, {time.monotonic() - start:.2f} s')
+    print(
+        f'{"all as it must be" if not table.failed else f"{table.failed} WRONG"}, {time.monotonic() - start:.2f} s'
+    )
     return 1 if table.failed else 0
 
 

@@ -2,7 +2,8 @@
 """
 DEVX command mailboxes of the examples: fields are big-endian and lie where the PRM has them.
 
-A field is named by its byte offset in the mailbox, the number of bits to its right in that 32-bit word, and its width.
+A field is named by its byte offset in the mailbox, the number of bits to its right in that 32-bit
+word, and its width.
 """
 import struct
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-A queue pair made by DEVX commands, with its queues and doorbell records in umems: it connects to itself and does an RDMA
-WRITE. Work request, doorbell and completion are read and written through the umems' memory.
+""" A queue pair made by DEVX commands, with its queues and doorbell records in umems: it connects
+to itself and does an RDMA WRITE. Work request, doorbell and completion are read and written through
+the umems' memory.
 
     devx_queue_pair.py [DEVICE]
 """
@@ -15,7 +15,11 @@ from choose_device import choose_device
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.mr import MR
 from pyverbs.pd import PD
-from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_context_attr_flags, mlx5dv_obj_type
+from pyverbs.providers.mlx5.mlx5_enums import (
+    _MLX5DV_UAR_ALLOC_TYPE_NC,
+    mlx5dv_context_attr_flags,
+    mlx5dv_obj_type,
+)
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5DVContextAttr, Mlx5UAR
 from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
 
@@ -37,7 +41,8 @@ def work_request(index, qpn, target, source, length):
     :param source: MR to read from
     """
     return (struct.pack('>IIII', index << 8 | OPCODE_RDMA_WRITE, qpn << 8 | 3, CQ_UPDATE, 0) +
-            struct.pack('>QII', target.buf, target.rkey, 0) + struct.pack('>IIQ', length, source.lkey, source.buf))
+            struct.pack('>QII', target.buf, target.rkey, 0) +
+            struct.pack('>IIQ', length, source.lkey, source.buf))
 
 
 def own_address(ctx):
@@ -68,21 +73,30 @@ def main():
     pd = PD(ctx)
     pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
     uar = Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC)
-    cq_umem = Mlx5DevxUmem(ctx, CQE_SIZE << LOG_CQES, access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE)
+    cq_umem = Mlx5DevxUmem(ctx, CQE_SIZE << LOG_CQES,
+                           access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE)
     sq_umem = Mlx5DevxUmem(ctx, 64 << LOG_BLOCKS, access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE)
-    # Both doorbell records in one umem. Offsets into a umem are only allowed if it was told the page size.
-    dbr_umem = Mlx5DevxUmem(ctx, 4096, access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE, pgsz_bitmap=[4096])
+    # Both doorbell records in one umem. Offsets into a umem are only allowed if it was told the
+    # page size.
+    dbr_umem = Mlx5DevxUmem(ctx, 4096, access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE, pgsz_bitmap=[
+        4096])
     cqes, blocks, records = memoryview(cq_umem), memoryview(sq_umem), memoryview(dbr_umem)
     for last in range(CQE_SIZE - 1, len(cqes), CQE_SIZE):
         cqes[last] = CQE_INVALID << 4 | 1
-    cq = Mlx5DevxObj(ctx, commands.create_cq(cq_umem.umem_id, dbr_umem.umem_id, LOG_CQES, uar.page_id,
-                                             ctx.devx_query_eqn(0)), commands.OUT_LENGTH)
-    qp = Mlx5DevxObj(ctx, commands.create_qp(sq_umem.umem_id, dbr_umem.umem_id, LOG_BLOCKS, uar.page_id, pdn,
-                                             commands.number_of(bytes(cq.out_view)), dbr_offset=64), commands.OUT_LENGTH)
+    cq = Mlx5DevxObj(
+        ctx,
+        commands.create_cq(cq_umem.umem_id, dbr_umem.umem_id, LOG_CQES, uar.page_id,
+                           ctx.devx_query_eqn(0)), commands.OUT_LENGTH)
+    qp = Mlx5DevxObj(
+        ctx,
+        commands.create_qp(sq_umem.umem_id, dbr_umem.umem_id, LOG_BLOCKS, uar.page_id, pdn,
+                           commands.number_of(bytes(cq.out_view)), dbr_offset=64),
+        commands.OUT_LENGTH)
     qpn = commands.number_of(bytes(qp.out_view))
     lid, gid, mac = own_address(ctx)
-    for box in (commands.reset_to_init(qpn, PORT), commands.init_to_rtr(qpn, qpn, PORT, lid, gid, mac),
-                commands.rtr_to_rts(qpn)):
+    for box in (commands.reset_to_init(qpn,
+                                       PORT), commands.init_to_rtr(qpn, qpn, PORT, lid, gid,
+                                                                   mac), commands.rtr_to_rts(qpn)):
         qp.modify(box, commands.OUT_LENGTH)
     print(f'QP {qpn:#x}: send queue {sq_umem!r}')
     source, target = MR(pd, 4096, ACCESS), MR(pd, 4096, ACCESS)

@@ -35,7 +35,8 @@ def udmabuf(length):
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         with open('/dev/udmabuf', 'rb', buffering=0) as device:
             # A mutable argument, so that what comes back is the ioctl's result, the new fd.
-            return fcntl.ioctl(device, UDMABUF_CREATE, bytearray(struct.pack('=IIQQ', memory, 1, 0, length)), True)
+            return fcntl.ioctl(device, UDMABUF_CREATE,
+                               bytearray(struct.pack('=IIQQ', memory, 1, 0, length)), True)
     finally:
         os.close(memory)
 
@@ -50,8 +51,8 @@ def main():
         return 2
     attr = Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX)
     with Mlx5Context(attr, name) as ctx:
-        with Mlx5DevxUmem(ctx, LENGTH - 8192, addr=4096, access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE,
-                          dmabuf_fd=fd) as umem:
+        with Mlx5DevxUmem(ctx, LENGTH - 8192, addr=4096,
+                          access=ibv_access_flags.IBV_ACCESS_LOCAL_WRITE, dmabuf_fd=fd) as umem:
             os.close(fd)
             print(f'{umem!r}')
     return 0

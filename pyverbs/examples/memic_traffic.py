@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-RDMA traffic from and to MEMIC: a WRITE from host memory into memory on the card, and a READ back out of it.
+""" RDMA traffic from and to MEMIC: a WRITE from host memory into memory on the card, and a READ
+back out of it.
 
     memic_traffic.py [DEVICE]
 
@@ -13,7 +13,13 @@ import pyverbs.device as d
 from choose_device import choose_device
 from pyverbs.addr import AHAttr, GlobalRoute
 from pyverbs.cq import CQ
-from pyverbs.libibverbs_enums import ibv_access_flags, ibv_qp_type, ibv_send_flags, ibv_wc_status, ibv_wr_opcode
+from pyverbs.libibverbs_enums import (
+    ibv_access_flags,
+    ibv_qp_type,
+    ibv_send_flags,
+    ibv_wc_status,
+    ibv_wr_opcode,
+)
 from pyverbs.mr import DMMR, MR
 from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
@@ -29,7 +35,9 @@ REMOTE = (ibv_access_flags.IBV_ACCESS_LOCAL_WRITE | ibv_access_flags.IBV_ACCESS_
 
 def connected_pair(ctx, pd, cq):
     """Two reliable queue pairs, each the other's peer, on the same port."""
-    pair = [QP(pd, QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=cq, rcq=cq, cap=QPCap())) for _ in range(2)]
+    pair = [
+        QP(pd, QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=cq, rcq=cq, cap=QPCap()))
+        for _ in range(2)]
     port = ctx.query_port(PORT)
     for qp, peer in (pair, pair[::-1]):
         attr = QPAttr(port_num=PORT)
@@ -69,7 +77,8 @@ def main():
         qp, _peer = connected_pair(ctx, pd, cq)
         with Mlx5DM(ctx, d.AllocDmAttr(length=LENGTH)) as dm, MR(pd, LENGTH, REMOTE) as host:
             # MRs on device memory are addressed from 0.
-            with DMMR(pd, LENGTH, ibv_access_flags.IBV_ACCESS_ZERO_BASED | REMOTE, dm=dm, offset=0) as memic:
+            with DMMR(pd, LENGTH, ibv_access_flags.IBV_ACCESS_ZERO_BASED | REMOTE, dm=dm,
+                      offset=0) as memic:
                 host.write(data, LENGTH)
                 complete(qp, cq, ibv_wr_opcode.IBV_WR_RDMA_WRITE, host, memic.rkey, 0)
                 print(f'RDMA WRITE of {LENGTH} bytes into {dm!r}')

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-SW ICM: what the device has of it, and a steering entry's worth of bytes written into it by RDMA, as software steering does.
+""" SW ICM: what the device has of it, and a steering entry's worth of bytes written into it by
+RDMA, as software steering does.
 
     sw_icm.py [DEVICE]
 
-SW ICM is not mapped: only the device reaches it, by an ICM address in steering objects, or through an MR. It needs
-CAP_SYS_RAWIO and CAP_NET_RAW.
+SW ICM is not mapped: only the device reaches it, by an ICM address in steering objects, or through
+an MR. It needs CAP_SYS_RAWIO and CAP_NET_RAW.
 """
 import sys
 
@@ -33,9 +33,11 @@ def main():
             print(f'sw_icm: {caps.missing(STEERING)}', file=sys.stderr)
             return 2
         qp, _peer = connected_pair(ctx, pd, cq)
-        with Mlx5DM(ctx, d.AllocDmAttr(length=LENGTH), Mlx5AllocDmAttr(STEERING)) as icm, MR(pd, LENGTH, REMOTE) as host:
+        with Mlx5DM(ctx, d.AllocDmAttr(length=LENGTH), Mlx5AllocDmAttr(STEERING)) as icm, MR(
+                pd, LENGTH, REMOTE) as host:
             print(f'ICM address {icm.remote_va:#x}, {icm.length} bytes: {icm!r}')
-            with DMMR(pd, LENGTH, ibv_access_flags.IBV_ACCESS_ZERO_BASED | REMOTE, dm=icm, offset=0) as window:
+            with DMMR(pd, LENGTH, ibv_access_flags.IBV_ACCESS_ZERO_BASED | REMOTE, dm=icm,
+                      offset=0) as window:
                 host.write(entry * (LENGTH // len(entry)), LENGTH)
                 complete(qp, cq, ibv_wr_opcode.IBV_WR_RDMA_WRITE, host, window.rkey, 0)
                 host.write(bytes(LENGTH), LENGTH)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Messages a second of the emulated card's data path, without a VM: `PYTHONPATH=tests python3 tests/benchmarks/emu_datapath.py`."""
+"""Messages a second of the emulated card's data path, without a VM: `PYTHONPATH=tests python3
+tests/benchmarks/emu_datapath.py`."""
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +25,8 @@ def rate(turn: Callable[[], int]) -> float:
 def sends(st: int, size: int, batch: int = 64) -> Callable[[], int]:
     """Sends in batches: posting to both sides, one doorbell, and consuming the CQEs."""
     g = Guest()
-    a, b = (GuestQp(g, st, scq=GuestCq(g, 7), rcq=GuestCq(g, 7), log_sq=8, log_rq=7) for _ in range(2))
+    a, b = (GuestQp(g, st, scq=GuestCq(g, 7), rcq=GuestCq(g, 7), log_sq=8, log_rq=7)
+            for _ in range(2))
     a.connect(b.number)
     b.connect(a.number)
     n = max(size, 4096)
@@ -65,8 +67,10 @@ def one_sided(op: int, size: int, batch: int = 64) -> Callable[[], int]:
 
 def main() -> int:
     """Print a table; 1 when 4 KiB sends are slower than TARGET."""
-    rows = [('RC send', 4096, sends(RC, 4096)), ('RC send', 64, sends(RC, 64)), ('UC send', 4096, sends(UC, 4096)),
-            ('UD send', 4056, sends(UD, 4056)), ('RC write', 4096, one_sided(Op.WRITE, 4096)), ('RC read', 4096, one_sided(Op.READ, 4096)),
+    rows = [('RC send', 4096, sends(RC, 4096)), ('RC send', 64, sends(RC, 64)),
+            ('UC send', 4096, sends(UC, 4096)), ('UD send', 4056, sends(UD, 4056)),
+            ('RC write', 4096, one_sided(Op.WRITE, 4096)),
+            ('RC read', 4096, one_sided(Op.READ, 4096)),
             ('RC write', 1 << 20, one_sided(Op.WRITE, 1 << 20))]
     worst = None
     print(f'{"operation":12}{"bytes":>9}{"messages/s":>12}{"MB/s":>9}')

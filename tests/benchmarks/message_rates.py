@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from guest.c_program import built
 
-SOURCE = Path(__file__).parent / "verbs_messages.c"
+SOURCE = Path(__file__).parent / 'verbs_messages.c'
 
 
 class Rate(NamedTuple):
@@ -25,13 +25,17 @@ class Rate(NamedTuple):
 def measure(seconds: float) -> list[Rate]:
     """Run each kind of message for some seconds.
 
-    :raises subprocess.CalledProcessError: the program cannot be built, or a message failed; what it said is on standard error
+    :raises subprocess.CalledProcessError: the program cannot be built, or a message failed; what it
+        said is on standard error
     """
-    with built(SOURCE, "ibverbs") as program:
+    with built(SOURCE, 'ibverbs') as program:
         done = subprocess.run([program, str(seconds)], capture_output=True, text=True, check=False)
     if done.returncode:
-        # Only then: libibverbs also says there which other vendors' drivers this build does not have.
+        # Only then: libibverbs also says there which other vendors' drivers this build does not
+        # have.
         sys.stderr.write(done.stderr)
         done.check_returncode()
     rows = [line.split() for line in done.stdout.splitlines()]
-    return [Rate(op, int(size), int(batch), int(done) / float(took)) for op, size, batch, done, took in rows]
+    return [
+        Rate(op, int(size), int(batch),
+             int(done) / float(took)) for op, size, batch, done, took in rows]

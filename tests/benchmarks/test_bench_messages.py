@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Messages a second through libibverbs, libmlx5, the driver's queues and the device: printed, not judged."""
+"""Messages a second through libibverbs, libmlx5, the driver's queues and the device: printed, not
+judged."""
 
 from __future__ import annotations
 
@@ -13,4 +14,6 @@ def test_messages(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print()
         for row in rows:
-            print(f"  {row.operation:8}{row.size:6} bytes, {row.batch:3} at a time {row.rate:10.0f} messages/s")
+            print(
+                f'  {row.operation:8}{row.size:6} bytes, {row.batch:3} at a time {row.rate:10.0f} messages/s'
+            )

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-What pyverbs' own DM and Mlx5DmOpAddr do where Mlx5DM and Mlx5DMOpAddr refuse, and the other way round: a table.
+""" What pyverbs' own DM and Mlx5DmOpAddr do where Mlx5DM and Mlx5DMOpAddr refuse, and the other way
+round: a table.
 
     bash buildlib/quickstart.sh run -- python3 tests/classes/dm_defects.py
 
-Each line is one misuse or one promise, carried out in a process of its own on both, since some do not survive it.
-The table in Documentation/mlx5_dm.md comes from here. Nothing is judged; the tests of our side are in test_mlx5_dm.py.
+Each line is one misuse or one promise, carried out in a process of its own on both, since some do
+not survive it. The table in Documentation/mlx5_dm.md comes from here. Nothing is judged; the tests
+of our side are in test_mlx5_dm.py.
 """
 import ctypes
 import gc
@@ -300,10 +301,11 @@ def d12(side):
     dm.copy_to_dm(0, data, LENGTH)
     address = side.op(dm)
     fd = dm.export_dmabuf_fd()
-    with PD(side.ctx) as pd, DmaBufMR(pd, LENGTH, REMOTE, fd, 0) as mr, Loopback(side.ctx, pd, LENGTH) as loopback:
+    with PD(side.ctx) as pd, DmaBufMR(pd, LENGTH, REMOTE, fd, 0) as mr, Loopback(
+            side.ctx, pd, LENGTH) as loopback:
         status, got = loopback.read(mr.rkey, 0)
         if status != ibv_wc_status.IBV_WC_SUCCESS:
-            return f'{status.name}: the page is the operation\'s' + ('' if address else '')
+            return f"{status.name}: the page is the operation's" + ('' if address else '')
         return 'the memory' if got == data else 'something else'
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-Calls of Mlx5DM's whole interface in random order, with arguments that fit and that do not, on objects in whatever state they are.
+""" Calls of Mlx5DM's whole interface in random order, with arguments that fit and that do not, on
+objects in whatever state they are.
 
     bash buildlib/quickstart.sh run -- python3 tests/classes/dm_fuzz.py SEED [ACTIONS [THREADS]]
 
-The same seed does the same with one thread. A call may succeed or raise PyverbsError or TypeError; anything else ends the program with
-status 1 and the seed, and a signal ends it as signals do. test_mlx5_dm_fuzz.py runs some seeds.
+The same seed does the same with one thread. A call may succeed or raise PyverbsError or TypeError;
+anything else ends the program with status 1 and the seed, and a signal ends it as signals do.
+test_mlx5_dm_fuzz.py runs some seeds.
 """
 import copy
 import gc
@@ -25,13 +26,19 @@ from pyverbs.pd import PD
 from pyverbs.pyverbs_error import PyverbsError
 
 from pyverbs.providers.mlx5 import mlx5dv_dm
-from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, Mlx5DMOpAddr, mlx5dv_alloc_dm_type
+from pyverbs.providers.mlx5.mlx5dv_dm import (
+    Mlx5AllocDmAttr,
+    Mlx5DM,
+    Mlx5DMOpAddr,
+    mlx5dv_alloc_dm_type,
+)
 
-NUMBERS = (0, 1, 2, 3, 4, 7, 8, 12, 60, 63, 64, 65, 4092, 4095, 4096, 4097, 8192, 65536, 1 << 18, 2**31, 2**32 - 4, 2**32, 2**62,
-           2**63 - 1, 2**63, 2**64 - 8, 2**64 - 4, 2**64 - 1, 2**64, 2**80, -1, -4, -2**31, -2**63, True, None,
-           'x', b'4', 1.5, [], object())
+NUMBERS = (0, 1, 2, 3, 4, 7, 8, 12, 60, 63, 64, 65, 4092, 4095, 4096, 4097, 8192, 65536, 1 << 18,
+           2**31, 2**32 - 4, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 8, 2**64 - 4, 2**64 - 1, 2**64,
+           2**80, -1, -4, -2**31, -2**63, True, None, 'x', b'4', 1.5, [], object())
 ACCESS = ibv_access_flags.IBV_ACCESS_ZERO_BASED | ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
-ATTRIBUTES = ('type', 'length', 'log_align_req', 'handle', 'remote_va', 'addr', 'is_imported', 'closed', 'op', 'widths', 'nothing')
+ATTRIBUTES = ('type', 'length', 'log_align_req', 'handle', 'remote_va', 'addr', 'is_imported',
+              'closed', 'op', 'widths', 'nothing')
 #: Enough for every state to be met, few enough for the card.
 MOST = 12
 
@@ -48,7 +55,8 @@ class Late(Mlx5DM):
 
 
 class Index:
-    """A number whose __index__ runs Python in the middle of a call, which closes what is being called."""
+    """A number whose __index__ runs Python in the middle of a call, which closes what is being
+    called."""
 
     def __init__(self, value, action):
         self.value, self.action = value, action
@@ -75,11 +83,13 @@ class Fuzz:
 
     def small(self):
         """A number that is often right."""
-        return self.random.choice((0, 4, 8, 60, 64, 4096)) if self.random.random() < 0.7 else self.number()
+        return self.random.choice(
+            (0, 4, 8, 60, 64, 4096)) if self.random.random() < 0.7 else self.number()
 
     def buffer(self):
         size = self.random.choice((0, 1, 2, 3, 4, 8, 64, 4096, 20000))
-        kinds = (bytes, bytearray, lambda n: memoryview(bytearray(n)), lambda n: memoryview(bytearray(2 * n))[::2], lambda n: 'x' * n,
+        kinds = (bytes, bytearray, lambda n: memoryview(bytearray(n)),
+                 lambda n: memoryview(bytearray(2 * n))[::2], lambda n: 'x' * n,
                  lambda n: memoryview(bytes(n)), lambda n: None)
         return self.random.choice(kinds)(size)
 
@@ -105,24 +115,28 @@ class Fuzz:
             self.do_close_context()
         other = self.pick(self.contexts)
         shared = other and self.random.random() < 0.3
-        self.contexts.append(Context(cmd_fd=os.dup(other.cmd_fd)) if shared else Context(name=self.name))
+        self.contexts.append(
+            Context(cmd_fd=os.dup(other.cmd_fd)) if shared else Context(name=self.name))
         self.pds.append(PD(self.contexts[-1]))
 
     def do_close_context(self):
-        # Of closed contexts and PDs upstream's MR follows NULL: what is closed leaves the pools first, and threads close none.
+        # Of closed contexts and PDs upstream's MR follows NULL: what is closed leaves the pools
+        # first, and threads close none.
         if self.alone and self.contexts and self.random.random() < 0.3:
             n = self.random.randrange(len(self.contexts))
             pd, context = self.pds.pop(n), self.contexts.pop(n)
             try:
                 context.close()
             except PyverbsError:
-                # It stays open, and has forgotten its objects. The next time it would be closed under MRs that are left, which
-                # upstream's do not survive: both are kept until those are gone.
+                # It stays open, and has forgotten its objects. The next time it would be closed
+                # under MRs that are left, which upstream's do not survive: both are kept until
+                # those are gone.
                 self.refused.append((pd, context))
 
     def do_alloc(self):
         length = self.small()
-        attr = AllocDmAttr(length=length) if type(length) is int and 0 <= length < 2**63 else AllocDmAttr(64)
+        attr = AllocDmAttr(
+            length=length) if type(length) is int and 0 <= length < 2**63 else AllocDmAttr(64)
         kind = self.random.choice([0, 0, 0, 0, *mlx5dv_alloc_dm_type, 77, self.number()])
         cls = self.random.choice((Mlx5DM, Subclass, Subclass, Late))
         args = [self.pick(self.contexts), attr]
@@ -138,13 +152,18 @@ class Fuzz:
         self.keep(self.dms, Mlx5DM.import_dm(self.pick(self.contexts), handle))
 
     def do_new(self):
-        self.keep(self.dms, self.random.choice((Mlx5DM, Subclass)).__new__(Mlx5DM if self.random.random() < 0.5 else Subclass))
+        self.keep(
+            self.dms,
+            self.random.choice(
+                (Mlx5DM, Subclass)).__new__(Mlx5DM if self.random.random() < 0.5 else Subclass))
 
     def do_again(self):
-        self.pick(self.dms + self.ops).__init__(self.pick(self.contexts + self.dms), self.random.choice((AllocDmAttr(64), 0, None)))
+        self.pick(self.dms + self.ops).__init__(self.pick(self.contexts + self.dms),
+                                                self.random.choice((AllocDmAttr(64), 0, None)))
 
     def do_to(self):
-        args = [self.small(), self.buffer()] + ([self.small()] if self.random.random() < 0.4 else [])
+        args = [self.small(), self.buffer()
+                ] + ([self.small()] if self.random.random() < 0.4 else [])
         self.pick(self.dms).copy_to_dm(*args)
 
     def do_from(self):
@@ -156,16 +175,19 @@ class Fuzz:
     def do_map(self):
         dm = self.pick(self.dms)
         op = self.random.choice((0, 0, 1, 1, 2, self.number()))
-        self.keep(self.ops, dm.map_op_addr(op) if self.random.random() < 0.5 else Mlx5DMOpAddr(dm, op))
+        self.keep(self.ops,
+                  dm.map_op_addr(op) if self.random.random() < 0.5 else Mlx5DMOpAddr(dm, op))
 
     def do_read(self):
         self.pick(self.ops).read(self.random.choice((1, 2, 4, 8, self.number())), self.small())
 
     def do_write(self):
-        self.pick(self.ops).write(self.random.choice((b'\1', b'12', b'1234', b'12345678', self.buffer())), self.small())
+        self.pick(self.ops).write(
+            self.random.choice((b'\1', b'12', b'1234', b'12345678', self.buffer())), self.small())
 
     def do_mr(self):
-        dm, pd, length, offset = self.pick(self.dms), self.pick(self.pds), self.random.choice((4, 64, 4096)), self.random.choice((0, 4, 64))
+        dm, pd, length, offset = self.pick(self.dms), self.pick(self.pds), self.random.choice(
+            (4, 64, 4096)), self.random.choice((0, 4, 64))
         if dm is None or pd is None:
             return
         self.keep(self.mrs, DMMR(pd, length, ACCESS, dm, offset) if self.random.random() < 0.5 else
@@ -176,12 +198,14 @@ class Fuzz:
 
     def do_close(self):
         # An MR that two threads close upstream frees twice.
-        pool = self.random.choice((self.dms, self.dms, self.ops, self.mrs if self.alone else self.dms))
+        pool = self.random.choice(
+            (self.dms, self.dms, self.ops, self.mrs if self.alone else self.dms))
         obj = self.pick(pool)
         how = self.random.choice(('close', 'close', 'exit', 'unimport', 'unmap', 'del'))
         if how == 'exit':
             obj.__exit__(None, None, None)
-        elif how in ('unimport', 'unmap') and isinstance(obj, (Mlx5DM, Mlx5DMOpAddr)) and hasattr(obj, how):
+        elif how in ('unimport', 'unmap') and isinstance(obj, (Mlx5DM, Mlx5DMOpAddr)) and hasattr(
+                obj, how):
             getattr(obj, how)(*((self.number(),) if how == 'unmap' else ()))
         elif how == 'del' and hasattr(obj, '__del__'):
             obj.__del__()
@@ -209,7 +233,8 @@ class Fuzz:
         if self.random.random() < 0.3:
             str(Mlx5DM.query_caps(self.pick(self.contexts)))
         else:
-            mlx5dv_dm.query_hca_cap(self.pick(self.contexts), self.random.choice((0, 7, 15, self.number())))
+            mlx5dv_dm.query_hca_cap(self.pick(self.contexts),
+                                    self.random.choice((0, 7, 15, self.number())))
 
     def do_drop(self):
         pool = self.random.choice((self.dms, self.ops, self.mrs))
@@ -252,17 +277,22 @@ class Fuzz:
 
 
 ACTIONS = [name for name in vars(Fuzz) if name.startswith('do_')]
-ACTIONS += ['do_alloc', 'do_to', 'do_from', 'do_into', 'do_map', 'do_read', 'do_write', 'do_mr', 'do_close'] * 2
-FORKED = ['do_alloc', 'do_import', 'do_to', 'do_from', 'do_into', 'do_map', 'do_read', 'do_write', 'do_export', 'do_close',
-          'do_look', 'do_copy']
+ACTIONS += [
+    'do_alloc', 'do_to', 'do_from', 'do_into', 'do_map', 'do_read', 'do_write', 'do_mr', 'do_close'
+] * 2
+FORKED = [
+    'do_alloc', 'do_import', 'do_to', 'do_from', 'do_into', 'do_map', 'do_read', 'do_write',
+    'do_export', 'do_close', 'do_look', 'do_copy']
 
 
 def main():
     """Run it; the exit status."""
-    seed, actions, threads = (int(word) for word in (sys.argv[1:] + ['400', '1'][len(sys.argv) - 2:])[:3])
+    seed, actions, threads = (int(word)
+                              for word in (sys.argv[1:] + ['400', '1'][len(sys.argv) - 2:])[:3])
     warnings.simplefilter('ignore', ResourceWarning)
     failures = []
-    sys.unraisablehook = lambda unraisable: failures.append(f'ignored: {unraisable.exc_value!r} in {unraisable.object!r}')
+    sys.unraisablehook = lambda unraisable: failures.append(
+        f'ignored: {unraisable.exc_value!r} in {unraisable.object!r}')
     shared = [], [], [], [], [], []
     workers = [Fuzz(seed * 1000 + n, shared, threads == 1) for n in range(threads)]
     workers[0].do_open()

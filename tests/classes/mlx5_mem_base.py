@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-What the tests of device memory and umems share: a DEVX context, a DEVX object on umems, and what the card says of it.
+""" What the tests of device memory and umems share: a DEVX context, a DEVX object on umems, and
+what the card says of it.
 
-On the emulated card the control channel tells what the card holds; on a real one there is no such channel and only
-those assertions are left out.
+On the emulated card the control channel tells what the card holds; on a real one there is no such
+channel and only those assertions are left out.
 """
 import gc
 import os
@@ -25,7 +25,8 @@ except ImportError:
 
 
 class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
-    """A test with a DEVX context that leaves nothing behind on the card and no error that nobody saw."""
+    """A test with a DEVX context that leaves nothing behind on the card and no error that nobody
+    saw."""
 
     def setUp(self):
         try:
@@ -47,7 +48,8 @@ class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
 
     def open_context(self, kind=Mlx5Context):
         try:
-            return kind(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), self.dev_name)
+            return kind(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX),
+                        self.dev_name)
         except PyverbsUserError as ex:
             raise unittest.SkipTest(f'Could not open mlx5 context ({ex})') from ex
         except PyverbsRDMAError as ex:
@@ -71,15 +73,19 @@ class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
 
     def assert_live(self, kind, count):
         if self.card:
-            self.assertEqual(self.live().get(kind, 0) - self.before.get(kind, 0), count, f'live {kind} on the card')
+            self.assertEqual(self.live().get(kind, 0) - self.before.get(kind, 0), count,
+                             f'live {kind} on the card')
 
     def assert_card_reads(self, umem_id, offset, data):
         if self.card:
-            self.assertEqual(bytes.fromhex(control.call('umem_read', umem_id=umem_id, offset=offset, length=len(data))),
-                             bytes(data))
+            self.assertEqual(
+                bytes.fromhex(
+                    control.call('umem_read', umem_id=umem_id, offset=offset, length=len(data))),
+                bytes(data))
 
     def refused(self, code, call, *args, **kwargs):
-        """A call that library, kernel or device refuses with this errno, and says more than that."""
+        """A call that library, kernel or device refuses with this errno, and says more than
+        that."""
         with self.assertRaises(PyverbsRDMAError) as caught:
             call(*args, **kwargs)
         self.assertEqual(caught.exception.error_code, code, caught.exception)
@@ -92,7 +98,8 @@ class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
         return str(caught.exception)
 
     def in_child(self, function):
-        """Run in a forked child; its exception, as text, is the failure. A child that dies by a signal fails too."""
+        """Run in a forked child; its exception, as text, is the failure. A child that dies by a
+        signal fails too."""
         reader, writer = os.pipe()
         pid = os.fork()
         if not pid:
@@ -132,6 +139,9 @@ def devx_cq(ctx, umem, dbr_umem, uars):
     """
     from tests.mlx5_prm_structs import CreateCqIn, CreateCqOut, SwCqc
     uars.append(Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC))
-    return Mlx5DevxObj(ctx, CreateCqIn(cq_umem_valid=1, cq_umem_id=umem.umem_id,
-                                       sw_cqc=SwCqc(c_eqn=ctx.devx_query_eqn(0), uar_page=uars[-1].page_id, log_cq_size=6,
-                                                    dbr_umem_valid=1, dbr_umem_id=dbr_umem.umem_id)), len(CreateCqOut()))
+    return Mlx5DevxObj(
+        ctx,
+        CreateCqIn(
+            cq_umem_valid=1, cq_umem_id=umem.umem_id,
+            sw_cqc=SwCqc(c_eqn=ctx.devx_query_eqn(0), uar_page=uars[-1].page_id, log_cq_size=6,
+                         dbr_umem_valid=1, dbr_umem_id=dbr_umem.umem_id)), len(CreateCqOut()))

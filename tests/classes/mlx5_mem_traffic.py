@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""RDMA traffic for the tests of device memory and umems: a reliable connection of a device with itself."""
+"""RDMA traffic for the tests of device memory and umems: a reliable connection of a device with
+itself."""
 import time
 
 from pyverbs.addr import AHAttr, GlobalRoute
@@ -29,7 +30,9 @@ class Loopback:
         self.pair = self._connected(ctx, pd)
 
     def _connected(self, ctx, pd):
-        pair = [QP(pd, QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=self.cq, rcq=self.cq, cap=QPCap())) for _ in range(2)]
+        pair = [
+            QP(pd, QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=self.cq, rcq=self.cq,
+                              cap=QPCap())) for _ in range(2)]
         port = ctx.query_port(PORT)
         for qp, peer in (pair, pair[::-1]):
             attr = QPAttr(port_num=PORT)
@@ -40,7 +43,8 @@ class Loopback:
             attr.timeout, attr.retry_cnt, attr.rnr_retry, attr.min_rnr_timer = 14, 7, 7, 12
             route = GlobalRoute(dgid=ctx.query_gid(PORT, 0), sgid_index=0)
             # LIDs are InfiniBand's; on Ethernet the GID says where to.
-            attr.ah_attr = AHAttr(dlid=port.lid, port_num=PORT, is_global=int(not port.lid), gr=route)
+            attr.ah_attr = AHAttr(dlid=port.lid, port_num=PORT, is_global=int(not port.lid),
+                                  gr=route)
             qp.to_rts(attr)
         return pair
 

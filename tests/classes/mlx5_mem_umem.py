@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-What the tests of umems share: sources of memory, and a comparison of what the card and Python see in them.
+""" What the tests of umems share: sources of memory, and a comparison of what the card and Python
+see in them.
 """
 import contextlib
 import fcntl
@@ -34,7 +34,8 @@ SPOT = 16
 
 
 def spots(start, size):
-    """Offsets at which both sides are compared: first, last, and across each of the first and last page boundaries."""
+    """Offsets at which both sides are compared: first, last, and across each of the first and last
+    page boundaries."""
     boundaries = range(PAGE - start % PAGE, size, PAGE)
     found = {0, size - SPOT} | {boundary - 5 for boundary in (*boundaries[:2], *boundaries[-1:])}
     return sorted(offset for offset in found if 0 <= offset <= size - SPOT)
@@ -61,9 +62,10 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
             self.assert_card_reads(umem.umem_id, offset, data[offset:offset + SPOT])
 
     def assert_both_ways(self, umem, view):
-        """
-        The card reads what the view has, the view what the card writes; if there is no write access, the card cannot write.
-        :param view: The same memory as Python has it, as writable bytes unless the umem is for reading
+        """ The card reads what the view has, the view what the card writes; if there is no write
+        access, the card cannot write.
+        :param view: The same memory as Python has it, as writable bytes unless the umem is for
+            reading
         """
         for offset in spots(umem.addr, umem.size):
             self.assert_card_reads(umem.umem_id, offset, view[offset:offset + SPOT])
@@ -71,20 +73,25 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
                 continue
             mark = bytes(0xff & (offset + 3 * i + 1) ^ 0xa5 for i in range(SPOT))
             if not umem.access & WRITE:
-                self.assertRaises(control.ControlError, control.call, 'umem_write', umem_id=umem.umem_id, offset=offset,
-                                  data=mark.hex())
+                self.assertRaises(control.ControlError, control.call, 'umem_write',
+                                  umem_id=umem.umem_id, offset=offset, data=mark.hex())
                 continue
-            before = bytes(view[max(offset - 8, 0):offset]), bytes(view[offset + SPOT:offset + SPOT + 8])
+            before = bytes(view[max(offset - 8, 0):offset]), bytes(
+                view[offset + SPOT:offset + SPOT + 8])
             control.call('umem_write', umem_id=umem.umem_id, offset=offset, data=mark.hex())
-            self.assertEqual(bytes(view[offset:offset + SPOT]), mark, f'what the card wrote at {offset}')
-            self.assertEqual((bytes(view[max(offset - 8, 0):offset]), bytes(view[offset + SPOT:offset + SPOT + 8])), before)
+            self.assertEqual(bytes(view[offset:offset + SPOT]), mark,
+                             f'what the card wrote at {offset}')
+            self.assertEqual((bytes(
+                view[max(offset - 8, 0):offset]), bytes(view[offset + SPOT:offset + SPOT + 8])),
+                             before)
             view[offset:offset + SPOT] = back = bytes(reversed(mark))
             self.assert_card_reads(umem.umem_id, offset, back)
 
     def assert_layout(self, umem, page_size=None):
-        """
-        The card has been told this page size in bytes, the offset in the first page, and the MTTs that it takes.
-        :param page_size: By default any from the CPU's page up: pages of memory may happen to be neighbours
+        """ The card has been told this page size in bytes, the offset in the first page, and the
+        MTTs that it takes.
+        :param page_size: By default any from the CPU's page up: pages of memory may happen to be
+            neighbours
         """
         if self.card:
             seen = control.call('umem', umem_id=umem.umem_id)
@@ -93,8 +100,10 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
                 self.assertGreaterEqual(page_size, PAGE)
                 self.assertLessEqual(page_size, max(PAGE, 2 * umem.size))
             offset = umem.addr % page_size
-            self.assertEqual((seen['page_size'], 1 << seen['log_page_size'], seen['page_offset'], len(seen['mtts'])),
-                             (page_size, page_size, offset, (offset + umem.size + page_size - 1) // page_size))
+            self.assertEqual(
+                (seen['page_size'], 1 << seen['log_page_size'], seen['page_offset'],
+                 len(seen['mtts'])),
+                (page_size, page_size, offset, (offset + umem.size + page_size - 1) // page_size))
 
     def commands(self, name):
         """How many commands of this name the card was given."""
@@ -102,12 +111,16 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
 
     @contextlib.contextmanager
     def assert_freed_once(self, count):
-        """This many umems are made within, each of them is destroyed by one command, and none is left."""
-        before = self.commands('CREATE_UMEM'), self.commands('DESTROY_UMEM'), self.live().get('umem', 0)
+        """This many umems are made within, each of them is destroyed by one command, and none is
+        left."""
+        before = self.commands('CREATE_UMEM'), self.commands('DESTROY_UMEM'), self.live().get(
+            'umem', 0)
         yield
         if self.card:
-            self.assertEqual((self.commands('CREATE_UMEM') - before[0], self.commands('DESTROY_UMEM') - before[1],
-                              self.live().get('umem', 0) - before[2]), (count, count, 0))
+            self.assertEqual(
+                (self.commands('CREATE_UMEM') - before[0],
+                 self.commands('DESTROY_UMEM') - before[1], self.live().get('umem', 0) - before[2]),
+                (count, count, 0))
 
     def umem_with_cq(self, ctx):
         """A umem, its doorbell record and a DEVX CQ on both."""
@@ -117,27 +130,31 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
         return umem, dbr, cq, uars
 
     def in_new_process(self, script, **environment):
-        """
-        Run a script in an interpreter of its own, which gets the device's name as its argument. It has to end with status 0
-        and say nothing on stderr, where a crash, an unraisable exception or a warning would be.
+        """ Run a script in an interpreter of its own, which gets the device's name as its argument.
+        It has to end with status 0 and say nothing on stderr, where a crash, an unraisable
+        exception or a warning would be.
         :return: What it printed
         """
-        process = subprocess.run([sys.executable, '-X', 'faulthandler', '-c', script, self.dev_name], text=True, timeout=120,
-                                 capture_output=True, env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)} | environment)
+        process = subprocess.run(
+            [sys.executable, '-X', 'faulthandler', '-c', script, self.dev_name], text=True,
+            timeout=120, capture_output=True,
+            env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)} | environment)
         self.assertEqual((process.returncode, process.stderr), (0, ''))
         return process.stdout
 
 
 def devx_mkey(ctx, umem, pd):
-    """
-    A DEVX memory key over the first bytes of a umem: an object that uses it and needs nothing but a protection domain.
+    """ A DEVX memory key over the first bytes of a umem: an object that uses it and needs nothing
+    but a protection domain.
     """
     box = bytearray(0x110)
     pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
-    # Opcode; mkey_umem_valid; MTT access with local read and write; any QP; pd; length; translation octwords; page size.
+    # Opcode; mkey_umem_valid; MTT access with local read and write; any QP; pd; length; translation
+    # octwords; page size.
     struct.pack_into('>H', box, 0, 0x200)
-    for offset, value in ((0x0c, 1 << 30), (0x10, 1 << 8 | 3 << 10), (0x14, 0xffffff << 8), (0x1c, pdn), (0x2c, PAGE),
-                          (0x44, 1), (0x48, 12), (0x60, 1), (0x64, umem.umem_id)):
+    for offset, value in ((0x0c, 1 << 30), (0x10, 1 << 8 | 3 << 10), (0x14, 0xffffff << 8), (0x1c,
+                                                                                             pdn),
+                          (0x2c, PAGE), (0x44, 1), (0x48, 12), (0x60, 1), (0x64, umem.umem_id)):
         struct.pack_into('>I', box, offset, value)
     return Mlx5DevxObj(ctx, box, 16)
 
@@ -150,7 +167,8 @@ def udmabuf(memory, offset=0, length=LENGTH):
     """
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     with open('/dev/udmabuf', 'rb', buffering=0) as device:
-        return fcntl.ioctl(device, UDMABUF_CREATE, bytearray(struct.pack('=IIQQ', memory, 1, offset, length)), True)
+        return fcntl.ioctl(device, UDMABUF_CREATE,
+                           bytearray(struct.pack('=IIQQ', memory, 1, offset, length)), True)
 
 
 def heap_dmabuf(length):
@@ -196,4 +214,6 @@ def huge_pages(size, count):
 def map_huge(size, count=1, shared=False):
     """Anonymous memory in huge pages of this size in bytes."""
     kind = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE
-    return mmap.mmap(-1, size * count, flags=kind | mmap.MAP_ANONYMOUS | MAP_HUGETLB | (size.bit_length() - 1) << MAP_HUGE_SHIFT)
+    return mmap.mmap(
+        -1, size * count,
+        flags=kind | mmap.MAP_ANONYMOUS | MAP_HUGETLB | (size.bit_length() - 1) << MAP_HUGE_SHIFT)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-Uses Mlx5DevxUmem at random: any argument to any call, in any order, on several objects and contexts. Whatever is refused has to be
-refused by an exception.
+""" Uses Mlx5DevxUmem at random: any argument to any call, in any order, on several objects and
+contexts. Whatever is refused has to be refused by an exception.
 
     mlx5_mem_umem_fuzz.py DEVICE SEED STEPS
 """
@@ -30,7 +29,8 @@ from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 #: What a call may answer; anything else ends the program with a traceback.
 REFUSALS = (PyverbsError, TypeError, ValueError, BufferError, OverflowError, MemoryError)
 PAGE = mmap.PAGESIZE
-PROPERTIES = ('umem_id', 'size', 'addr', 'umem_addr', 'access', 'pgsz_bitmap', 'page_sizes', 'is_imported', 'closed')
+PROPERTIES = ('umem_id', 'size', 'addr', 'umem_addr', 'access', 'pgsz_bitmap', 'page_sizes',
+              'is_imported', 'closed')
 
 
 class Child(Mlx5DevxUmem):
@@ -47,8 +47,8 @@ class Fuzzer:
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         self.contexts = [self.open(), self.open()]
         self.calls = [self.create] * 8 + [self.close] * 4 + [
-            self.read, self.view, self.look, self.drop, self.again, self.key, self.collect, self.twin, self.cycle, self.drop_view,
-            self.race, self.unkey] * 2 + [self.reopen]
+            self.read, self.view, self.look, self.drop, self.again, self.key, self.collect,
+            self.twin, self.cycle, self.drop_view, self.race, self.unkey] * 2 + [self.reopen]
 
     def open(self):
         """A context of either kind, and a PD."""
@@ -60,24 +60,31 @@ class Fuzzer:
         """A number that may be a size, an address, an offset, a bitmap or nonsense."""
         pick = self.random.random()
         if pick < 0.5:
-            return self.random.choice((0, 1, 8, 64, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 4 * PAGE, 64 * PAGE, self.base, self.base + 8))
+            return self.random.choice((0, 1, 8, 64, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 4 * PAGE,
+                                       64 * PAGE, self.base, self.base + 8))
         if pick < 0.8:
-            return (1 << self.random.choice((*range(18), *range(40, 66)))) + self.random.choice((-1, 0, 0, 0, 1))
-        return self.random.choice((-1, -PAGE, 2**63, 2**64 - 1, 2**64 - PAGE, 2**64, 2**100, 1.5, 'x', b'', None, True, [], [PAGE],
-                                   object()))
+            return (1 << self.random.choice((*range(18), *range(40, 66)))) + self.random.choice(
+                (-1, 0, 0, 0, 1))
+        return self.random.choice((-1, -PAGE, 2**63, 2**64 - 1, 2**64 - PAGE, 2**64, 2**100, 1.5,
+                                   'x', b'', None, True, [], [PAGE], object()))
 
     def small(self):
         """An access, a mask or the like."""
-        return self.random.choice((0, 0, 1, 1, 1, 3, 4, 7, 2, 8, 32, 1 << 20, 2**31, 2**32 - 1, 2**32, -1, 'x', None))
+        return self.random.choice(
+            (0, 0, 1, 1, 1, 3, 4, 7, 2, 8, 32, 1 << 20, 2**31, 2**32 - 1, 2**32, -1, 'x', None))
 
     def exporter(self):
         """Something to borrow memory from, or not."""
-        return self.random.choice((
-            lambda: bytearray(self.random.choice((0, 1, PAGE, 3 * PAGE + 7))), lambda: bytes(PAGE), lambda: array.array('d', bytes(PAGE)),
-            lambda: memoryview(bytearray(2 * PAGE))[8:], lambda: memoryview(bytearray(PAGE))[::2], lambda: self.memory,
-            lambda: (ctypes.c_char * PAGE)(), lambda: self.pick(self.umems), lambda: self.pick(self.views), lambda: 'text', lambda: 7,
-            lambda: type('Odd', (), {'__dlpack__': lambda s, **k: None, '__dlpack_device__': lambda s: (1, 0)})(),
-            lambda: type('Odd', (), {'__dlpack__': lambda s: 7, '__dlpack_device__': lambda s: ()})()))()
+        return self.random.choice(
+            (lambda: bytearray(self.random.choice((0, 1, PAGE, 3 * PAGE + 7))), lambda: bytes(PAGE),
+             lambda: array.array('d', bytes(PAGE)), lambda: memoryview(bytearray(2 * PAGE))[8:],
+             lambda: memoryview(bytearray(PAGE))[::2], lambda: self.memory, lambda:
+             (ctypes.c_char * PAGE)(), lambda: self.pick(self.umems), lambda: self.pick(self.views),
+             lambda: 'text', lambda: 7, lambda: type('Odd', (), {
+                 '__dlpack__': lambda s, **k: None, '__dlpack_device__': lambda s: (1, 0)})
+             (), lambda: type('Odd',
+                              (), {'__dlpack__': lambda s: 7, '__dlpack_device__': lambda s:
+                                   ()})()))()
 
     def pick(self, things):
         """One of them, or None."""
@@ -87,13 +94,18 @@ class Fuzzer:
         """For the constructor; every other time some that are right."""
         if self.random.random() < 0.5:
             size = self.random.choice((1, 64, PAGE, 3 * PAGE))
-            source = self.random.choice(({'size': size}, {'buffer': bytearray(size)}, {'size': size, 'pgsz_bitmap': [PAGE]},
-                                         {'size': size, 'addr': self.base + self.random.randrange(PAGE)}))
+            source = self.random.choice(({'size': size}, {'buffer': bytearray(size)}, {
+                'size': size, 'pgsz_bitmap': [PAGE]}, {
+                    'size': size, 'addr': self.base + self.random.randrange(PAGE)}))
             return source | {'access': self.random.choice((0, 1, 3))}
-        found = {name: make() for name, make in (
-            ('size', self.number), ('addr', self.number), ('alignment', self.number), ('access', self.small), ('pgsz_bitmap', self.number),
-            ('comp_mask', self.small), ('dmabuf_fd', lambda: self.random.choice((0, 1, -1, 3, 10**6, 2**31, 'x', None))),
-            ('buffer', self.exporter)) if self.random.random() < 0.4}
+        found = {
+            name: make()
+            for name, make in (('size', self.number), ('addr', self.number),
+                               ('alignment', self.number), ('access', self.small),
+                               ('pgsz_bitmap', self.number), ('comp_mask', self.small),
+                               ('dmabuf_fd',
+                                lambda: self.random.choice((0, 1, -1, 3, 10**6, 2**31, 'x', None))),
+                               ('buffer', self.exporter)) if self.random.random() < 0.4}
         # Anything between would be pinned: the machine's memory is not what is tried here.
         for name in ('size', 'alignment'):
             if isinstance(found.get(name), int) and 1 << 24 < found[name] < 1 << 40:
@@ -103,7 +115,8 @@ class Fuzzer:
     def create(self):
         """An object."""
         kind = self.random.choice((Mlx5DevxUmem, Child))
-        ctx = self.pick(self.contexts)[0] if self.random.random() < 0.95 else self.pick((None, 7, self.pick(self.umems)))
+        ctx = self.pick(self.contexts)[0] if self.random.random() < 0.95 else self.pick(
+            (None, 7, self.pick(self.umems)))
         self.umems.append(kind(ctx, **self.arguments()))
 
     def again(self):
@@ -116,7 +129,8 @@ class Fuzzer:
     def close(self):
         """One way or another."""
         if umem := self.pick(self.umems):
-            self.random.choice((umem.close, lambda: umem.__exit__(None, None, None), lambda: umem.__enter__().close()))()
+            self.random.choice((umem.close, lambda: umem.__exit__(None, None, None),
+                                lambda: umem.__enter__().close()))()
 
     def read(self):
         """Every property and text."""
@@ -163,7 +177,8 @@ class Fuzzer:
     def twin(self):
         """Import what export() made, or garbage."""
         data = self.pick([umem for umem in self.umems if not umem.closed])
-        garbage = self.random.choice((b'', bytes(8), self.random.randbytes(12), None, 7, 'x', bytearray(12)))
+        garbage = self.random.choice(
+            (b'', bytes(8), self.random.randbytes(12), None, 7, 'x', bytearray(12)))
         data = data.export() if data and self.random.random() < 0.3 else garbage
         self.umems.append(Mlx5DevxUmem.import_umem(self.pick(self.contexts)[0], data))
 
@@ -189,8 +204,9 @@ class Fuzzer:
         box = bytearray(0x110)
         struct.pack_into('>H', box, 0, 0x200)
         pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
-        for offset, value in ((0x0c, 1 << 30), (0x10, 1 << 8 | 3 << 10), (0x14, 0xffffff << 8), (0x1c, pdn), (0x2c, 1), (0x44, 1),
-                              (0x48, 12), (0x60, 1), (0x64, umem.umem_id)):
+        for offset, value in ((0x0c, 1 << 30), (0x10, 1 << 8 | 3 << 10), (0x14, 0xffffff << 8),
+                              (0x1c, pdn), (0x2c, 1), (0x44, 1), (0x48, 12), (0x60, 1),
+                              (0x64, umem.umem_id)):
             struct.pack_into('>I', box, offset, value)
         self.keys.append(Mlx5DevxObj(ctx, box, 16))
 

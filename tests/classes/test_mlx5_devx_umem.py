@@ -2,8 +2,9 @@
 """
 User memory for DEVX: Mlx5DevxUmem.
 
-Where a docstring names U1 to U12 or G1 to G3, the test fails on pyverbs' own Mlx5UMEM, which crashes, leaks or answers
-wrongly there. What the card reads by DMA is compared with what Python wrote, where the card can be asked.
+Where a docstring names U1 to U12 or G1 to G3, the test fails on pyverbs' own Mlx5UMEM, which
+crashes, leaks or answers wrongly there. What the card reads by DMA is compared with what Python
+wrote, where the card can be asked.
 """
 import array
 import copy
@@ -27,7 +28,15 @@ from pyverbs.device import Context
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
 from tests.mlx5_mem_base import control, devx_cq, resident_bytes
-from tests.mlx5_mem_umem import LENGTH, MASK_DMABUF, PAGE, PATTERN, UDMABUF_CREATE, WRITE, Mlx5DevxUmemTestCase
+from tests.mlx5_mem_umem import (
+    LENGTH,
+    MASK_DMABUF,
+    PAGE,
+    PATTERN,
+    UDMABUF_CREATE,
+    WRITE,
+    Mlx5DevxUmemTestCase,
+)
 
 from pyverbs.providers.mlx5 import mlx5dv_devx_umem, still_in_use
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
@@ -46,17 +55,19 @@ class Mlx5DevxUmemSourceTest(Mlx5DevxUmemTestCase):
     def test_own_memory(self):
         """Zeroed and page-aligned; what either side writes the other reads."""
         with self.umem(LENGTH, access=WRITE) as umem:
-            self.assertEqual((umem.size, umem.access, umem.pgsz_bitmap, umem.is_imported, umem.closed, umem.addr % PAGE),
-                             (LENGTH, WRITE, 0, False, False, 0))
+            self.assertEqual((umem.size, umem.access, umem.pgsz_bitmap, umem.is_imported,
+                              umem.closed, umem.addr % PAGE), (LENGTH, WRITE, 0, False, False, 0))
             self.assertEqual(umem.umem_addr, umem.addr)
             view = memoryview(umem)
-            self.assertEqual((view.nbytes, view.format, view.readonly, bytes(view)), (LENGTH, 'B', False, bytes(LENGTH)))
+            self.assertEqual((view.nbytes, view.format, view.readonly, bytes(view)),
+                             (LENGTH, 'B', False, bytes(LENGTH)))
             view[:] = PATTERN
             self.assertEqual(ctypes.string_at(umem.addr, LENGTH), PATTERN)
             self.assert_card_sees(umem)
             self.assert_live('umem', 1)
             if self.card:
-                control.call('umem_write', umem_id=umem.umem_id, offset=2 * PAGE - 2, data=b'card'.hex())
+                control.call('umem_write', umem_id=umem.umem_id, offset=2 * PAGE - 2,
+                             data=b'card'.hex())
                 self.assertEqual(bytes(view[2 * PAGE - 2:2 * PAGE + 2]), b'card')
         self.assert_live('umem', 0)
 
@@ -118,7 +129,8 @@ class Mlx5DevxUmemSourceTest(Mlx5DevxUmemTestCase):
             self.wrong(self.umem, buffer=mapped, access=WRITE)
             address = numpy.frombuffer(mapped, dtype=numpy.uint8).ctypes.data if numpy else None
             if address:
-                self.assertIn('read-only', self.refused(errno.EFAULT, self.umem, LENGTH, address, access=WRITE))
+                self.assertIn('read-only',
+                              self.refused(errno.EFAULT, self.umem, LENGTH, address, access=WRITE))
 
     def test_refused_buffers(self):
         self.wrong(self.umem, buffer=memoryview(bytearray(LENGTH))[::2], access=WRITE)
@@ -148,13 +160,17 @@ class Mlx5DevxUmemSourceTest(Mlx5DevxUmemTestCase):
     def test_page_sizes(self):
         """The card gets pages of a size from the bitmap; a list of sizes says the same."""
         for sizes in (4096, [4096], 4096 | 1 << 30, (4096, 1 << 30)):
-            with self.subTest(sizes=sizes), self.umem(LENGTH, pgsz_bitmap=sizes, access=WRITE) as umem:
-                self.assertEqual(umem.pgsz_bitmap, sum(sizes) if not isinstance(sizes, int) else sizes)
+            with self.subTest(sizes=sizes), self.umem(LENGTH, pgsz_bitmap=sizes,
+                                                      access=WRITE) as umem:
+                self.assertEqual(umem.pgsz_bitmap,
+                                 sum(sizes) if not isinstance(sizes, int) else sizes)
                 if self.card:
                     seen = control.call('umem', umem_id=umem.umem_id)
-                    self.assertEqual((seen['log_page_size'], len(seen['mtts'])), (12, LENGTH // 4096))
+                    self.assertEqual((seen['log_page_size'], len(seen['mtts'])),
+                                     (12, LENGTH // 4096))
         for sizes in (2048, 1 << 30, [1 << 21, 1 << 30]):
-            self.assertIn('page size', self.refused(errno.EINVAL, self.umem, LENGTH, pgsz_bitmap=sizes))
+            self.assertIn('page size',
+                          self.refused(errno.EINVAL, self.umem, LENGTH, pgsz_bitmap=sizes))
         for sizes in ([], [3], [0], [-4096], -1, 2**64):
             self.wrong(self.umem, LENGTH, pgsz_bitmap=sizes)
         self.assertRaises(TypeError, self.umem, LENGTH, pgsz_bitmap=['x'])
@@ -165,11 +181,15 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         data = mmap.mmap(-1, LENGTH)
         address = ctypes.addressof(ctypes.c_char.from_buffer(data))
         cases = (
-            ({'size': 0}, errno.EINVAL), ({'size': 0, 'addr': address}, errno.EINVAL),
-            ({'size': LENGTH, 'addr': 0x1000}, errno.EFAULT), ({'size': LENGTH, 'addr': 2**64 - 100}, errno.EINVAL),
+            ({'size': 0}, errno.EINVAL),
+            ({'size': 0, 'addr': address}, errno.EINVAL),
+            ({'size': LENGTH, 'addr': 0x1000}, errno.EFAULT),
+            ({'size': LENGTH, 'addr': 2**64 - 100}, errno.EINVAL),
             ({'size': 2**64 - 1, 'addr': address}, errno.EINVAL),
-            ({'size': LENGTH, 'comp_mask': 32}, errno.EOPNOTSUPP), ({'size': 1 << 62}, errno.ENOMEM),
-        ) + tuple(({'size': LENGTH, 'access': access}, errno.EINVAL) for access in (2, 8, 1 << 16, 1 << 19))
+            ({'size': LENGTH, 'comp_mask': 32}, errno.EOPNOTSUPP),
+            ({'size': 1 << 62}, errno.ENOMEM),
+        ) + tuple(({'size': LENGTH, 'access': access}, errno.EINVAL)
+                  for access in (2, 8, 1 << 16, 1 << 19))
         for kwargs, code in cases:
             with self.subTest(**kwargs):
                 self.refused(code, self.umem, **kwargs)
@@ -179,13 +199,18 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         self.assert_live('umem', 0)
 
     def test_context_without_devx(self):
-        """EINVAL whatever else is right or wrong, and the text says that it is the context, and how to open another."""
+        """EINVAL whatever else is right or wrong, and the text says that it is the context, and how
+        to open another."""
         if not self.card:
-            raise unittest.SkipTest('libmlx5 opens with DEVX whatever is asked for: only a card that is told to can refuse it')
-        # The library asks three times, with less and less of the request, before it goes on without.
+            raise unittest.SkipTest(
+                'libmlx5 opens with DEVX whatever is asked for: only a card that is told to can refuse it'
+            )
+        # The library asks three times, with less and less of the request, before it goes on
+        # without.
         control.call('fault', opcode='CREATE_UCTX', status='EXCEED_LIM', count=3)
         with Context(name=self.dev_name) as ctx:
-            for kwargs in ({'size': LENGTH}, {'size': 0}, {'size': LENGTH, 'pgsz_bitmap': 4096}, {'buffer': bytearray(LENGTH)}):
+            for kwargs in ({'size': LENGTH}, {'size': 0}, {'size': LENGTH, 'pgsz_bitmap': 4096}, {
+                    'buffer': bytearray(LENGTH)}):
                 with self.subTest(**kwargs):
                     text = self.refused(errno.EINVAL, Mlx5DevxUmem, ctx, **kwargs)
                     self.assertIn('not opened with DEVX', text)
@@ -194,35 +219,44 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         self.assertNotIn('opened with DEVX', self.refused(errno.EINVAL, self.umem, 0))
 
     def test_refused_here(self):
-        """What does not fit, or contradicts itself, never reaches the library. G3: a bad alignment is no KeyError."""
-        for kwargs in ({}, {'size': -1}, {'size': 2**64}, {'size': 64, 'addr': -1}, {'size': 64, 'addr': 2**64},
-                       {'size': 64, 'alignment': 3}, {'size': 64, 'alignment': 0}, {'size': 64, 'alignment': -4096},
-                       {'size': 64, 'access': -1}, {'size': 64, 'access': 2**32}, {'size': 64, 'comp_mask': -1},
-                       {'size': 64, 'comp_mask': MASK_DMABUF}, {'size': 64, 'dmabuf_fd': 2**31}, {'dmabuf_fd': 0}):
+        """What does not fit, or contradicts itself, never reaches the library. G3: a bad alignment
+        is no KeyError."""
+        for kwargs in ({}, {'size': -1}, {'size': 2**64}, {'size': 64, 'addr': -1}, {
+                'size': 64, 'addr': 2**64}, {'size': 64, 'alignment': 3}, {
+                    'size': 64, 'alignment': 0}, {'size': 64, 'alignment': -4096}, {
+                        'size': 64, 'access': -1}, {'size': 64, 'access': 2**32}, {
+                            'size': 64, 'comp_mask': -1}, {'size': 64, 'comp_mask': MASK_DMABUF}, {
+                                'size': 64, 'dmabuf_fd': 2**31}, {'dmabuf_fd': 0}):
             with self.subTest(**kwargs):
                 self.wrong(self.umem, **kwargs)
-        for kwargs in ({'size': 'x'}, {'size': 64, 'addr': 'x'}, {'size': 64, 'alignment': None}, {'size': 1.5}):
+        for kwargs in ({'size': 'x'}, {'size': 64, 'addr': 'x'}, {'size': 64, 'alignment': None}, {
+                'size': 1.5}):
             self.assertRaises(TypeError, self.umem, **kwargs)
         self.assertRaises(TypeError, Mlx5DevxUmem, None, 64)
         self.assertRaises(TypeError, Mlx5DevxUmem)
 
     def test_u7_dmabuf(self):
-        """U7: a dmabuf_fd alone is enough, and what is no dma-buf is refused rather than host memory registered."""
+        """U7: a dmabuf_fd alone is enough, and what is no dma-buf is refused rather than host
+        memory registered."""
         reader, writer = os.pipe()
         closed = os.dup(reader)
         os.close(closed)
         try:
-            for fd, code in ((-1, errno.EBADF), (999, errno.EBADF), (closed, errno.EBADF), (reader, errno.EINVAL)):
+            for fd, code in ((-1, errno.EBADF), (999, errno.EBADF), (closed, errno.EBADF),
+                             (reader, errno.EINVAL)):
                 for mask in (0, MASK_DMABUF):
                     with self.subTest(fd=fd, mask=mask):
-                        self.assertIn('dma-buf', self.refused(code, self.umem, LENGTH, dmabuf_fd=fd, comp_mask=mask))
+                        self.assertIn(
+                            'dma-buf',
+                            self.refused(code, self.umem, LENGTH, dmabuf_fd=fd, comp_mask=mask))
         finally:
             os.close(reader)
             os.close(writer)
         self.assert_live('umem', 0)
 
     def test_u2_dmabuf_of_udmabuf(self):
-        """U2, U7: a real exporter, from an offset; the caller closes the fd at once; offset 0 prints as 0."""
+        """U2, U7: a real exporter, from an offset; the caller closes the fd at once; offset 0
+        prints as 0."""
         if not os.path.exists('/dev/udmabuf'):
             raise unittest.SkipTest('No /dev/udmabuf: `modprobe udmabuf` adds it')
         memory = os.memfd_create('umem', os.MFD_ALLOW_SEALING)
@@ -230,12 +264,15 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         os.write(memory, PATTERN)
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         with open('/dev/udmabuf', 'rb', buffering=0) as device:
-            fd = fcntl.ioctl(device, UDMABUF_CREATE, bytearray(struct.pack('=IIQQ', memory, 1, 0, LENGTH)), True)
+            fd = fcntl.ioctl(device, UDMABUF_CREATE,
+                             bytearray(struct.pack('=IIQQ', memory, 1, 0, LENGTH)), True)
         whole = self.umem(LENGTH, dmabuf_fd=fd)
         self.refused(errno.EINVAL, self.umem, LENGTH + PAGE, dmabuf_fd=fd)
-        part = self.umem(LENGTH - PAGE, addr=PAGE, access=WRITE, dmabuf_fd=fd, comp_mask=MASK_DMABUF, pgsz_bitmap=[4096])
+        part = self.umem(LENGTH - PAGE, addr=PAGE, access=WRITE, dmabuf_fd=fd,
+                         comp_mask=MASK_DMABUF, pgsz_bitmap=[4096])
         os.close(fd)
-        self.assertEqual((whole.addr, whole.umem_addr, part.addr, part.size), (0, 0, PAGE, LENGTH - PAGE))
+        self.assertEqual((whole.addr, whole.umem_addr, part.addr, part.size),
+                         (0, 0, PAGE, LENGTH - PAGE))
         self.assertIn('reg addr            : 0', str(whole))
         self.assertEqual((whole.pgsz_bitmap, part.pgsz_bitmap), (2**64 - 4096, 4096))
         self.assert_card_sees(whole)
@@ -264,15 +301,16 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         self.in_child(register)
 
     def test_card_refuses(self):
-        """
-        What the card answers reaches Python as errno, and nothing stays. The kernel gives every status of a DEVX command that it
-        has an errno for: EAGAIN, EBUSY and EIO too.
+        """ What the card answers reaches Python as errno, and nothing stays. The kernel gives every
+        status of a DEVX command that it has an errno for: EAGAIN, EBUSY and EIO too.
         """
         data = bytearray(LENGTH)
-        for status, code in (('INT_ERR', errno.EIO), ('BAD_OP', errno.EINVAL), ('BAD_PARAM', errno.EINVAL),
-                             ('BAD_SYS_STATE', errno.EIO), ('BAD_RES', errno.EINVAL), ('RES_BUSY', errno.EBUSY),
-                             ('EXCEED_LIM', errno.ENOMEM), ('BAD_RES_STATE', errno.EINVAL), ('NO_RES', errno.EAGAIN),
-                             ('BAD_INP_LEN', errno.EIO), ('BAD_OUTP_LEN', errno.EIO)) if self.card else ():
+        for status, code in (('INT_ERR', errno.EIO), ('BAD_OP', errno.EINVAL),
+                             ('BAD_PARAM', errno.EINVAL), ('BAD_SYS_STATE', errno.EIO),
+                             ('BAD_RES', errno.EINVAL), ('RES_BUSY', errno.EBUSY),
+                             ('EXCEED_LIM', errno.ENOMEM), ('BAD_RES_STATE', errno.EINVAL),
+                             ('NO_RES', errno.EAGAIN), ('BAD_INP_LEN', errno.EIO),
+                             ('BAD_OUTP_LEN', errno.EIO)) if self.card else ():
             with self.subTest(status=status):
                 control.call('fault', opcode='CREATE_UMEM', status=status)
                 self.refused(code, self.umem, buffer=data, access=WRITE)
@@ -283,7 +321,8 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
 
 class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
     def test_u4_u5_refused_deregistration(self):
-        """U4, U5: while a CQ uses it, closing raises with the errno, and memory and registration stay as they were."""
+        """U4, U5: while a CQ uses it, closing raises with the errno, and memory and registration
+        stay as they were."""
         umem, dbr, cq, _ = self.umem_with_cq(self.ctx)
         # No view is left: it would keep the memory by itself.
         with memoryview(umem) as view:
@@ -323,7 +362,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
             self.assert_live('umem', 0)
 
     def test_dropped_while_in_use(self):
-        """A umem that goes out of scope under a CQ is kept, memory and all, until the CQ is gone."""
+        """A umem that goes out of scope under a CQ is kept, memory and all, until the CQ is
+        gone."""
         umem, dbr, cq, _ = self.umem_with_cq(self.ctx)
         number, view = umem.umem_id, memoryview(umem)
         with self.assertWarns(ResourceWarning):
@@ -339,7 +379,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
         dbr.close()
 
     def test_views_keep_memory_not_registration(self):
-        """A live view does not delay close(), and stays valid after it; a borrowed view is released with it."""
+        """A live view does not delay close(), and stays valid after it; a borrowed view is released
+        with it."""
         umem = self.umem(LENGTH, access=WRITE)
         view = memoryview(umem)
         view[:] = PATTERN
@@ -382,18 +423,22 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
             return umem
         closed = self.umem(LENGTH)
         closed.close()
-        for name, umem in (('closed', closed), ('new', Mlx5DevxUmem.__new__(Mlx5DevxUmem)), ('refused', refused_init())):
+        for name, umem in (('closed', closed), ('new', Mlx5DevxUmem.__new__(Mlx5DevxUmem)),
+                           ('refused', refused_init())):
             with self.subTest(state=name):
-                for attribute in ('umem_id', 'size', 'addr', 'umem_addr', 'access', 'pgsz_bitmap', 'is_imported'):
+                for attribute in ('umem_id', 'size', 'addr', 'umem_addr', 'access', 'pgsz_bitmap',
+                                  'is_imported'):
                     self.wrong(getattr, umem, attribute)
                 self.wrong(umem.export)
                 self.wrong(memoryview, umem)
-                self.assertEqual((str(umem), repr(umem), umem.closed), ('<Mlx5DevxUmem closed>',) * 2 + (True,))
+                self.assertEqual((str(umem), repr(umem), umem.closed),
+                                 ('<Mlx5DevxUmem closed>', ) * 2 + (True, ))
                 umem.close()
                 umem.close()
 
     def test_g1_context_closed_underneath(self):
-        """G1: a context that forgot its umems when one refused, and was closed then: only what is ours is released."""
+        """G1: a context that forgot its umems when one refused, and was closed then: only what is
+        ours is released."""
         class Stubborn(Mlx5DevxUmem):
             stubborn = True
 
@@ -420,7 +465,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
         self.assert_live('umem', 0)
 
     def test_g2_reference_cycles(self):
-        """G2: cycles through context, umem, CQ and the memory itself are torn down in order, each freed once."""
+        """G2: cycles through context, umem, CQ and the memory itself are torn down in order, each
+        freed once."""
         class Exporter(bytearray):
             pass
         for kind in ('plain', 'cq', 'exporter'):
@@ -469,7 +515,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
             self.assertTrue(busy, 'the registration was over before it was measured')
             return seen
 
-        # The host has other work to do: the best of several counts. With the GIL held none of them would get anywhere.
+        # The host has other work to do: the best of several counts. With the GIL held none of them
+        # would get anywhere.
         shares = []
         while len(shares) < 6 and max(shares, default=0) < 0.9:
             alone = speed(0.3)
@@ -477,7 +524,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
         self.assertGreaterEqual(max(shares), 0.9, shares)
 
     def test_u12_fork_support(self):
-        """U12: where libmlx5 cannot register a dma-buf with fork support on, the text says so; memory always can be."""
+        """U12: where libmlx5 cannot register a dma-buf with fork support on, the text says so;
+        memory always can be."""
         def register():
             self.assertEqual(os.environ['RDMAV_FORK_SAFE'], '1')
             self.umem(LENGTH).close()
@@ -524,7 +572,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
         self.assert_live('umem', 0)
 
     def test_fork(self):
-        """The child has nothing to use and deregisters nothing of the parent's; what it registers is its own."""
+        """The child has nothing to use and deregisters nothing of the parent's; what it registers
+        is its own."""
         with self.umem(LENGTH, access=WRITE) as umem:
             memoryview(umem)[:] = PATTERN
 
@@ -567,7 +616,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
     def test_documented(self):
         """Every public name has a docstring, and the stub names it."""
         undocumented = []
-        with open(os.path.join(os.path.dirname(mlx5dv_devx_umem.__file__), 'mlx5dv_devx_umem.pyi')) as stub:
+        with open(os.path.join(os.path.dirname(mlx5dv_devx_umem.__file__),
+                               'mlx5dv_devx_umem.pyi')) as stub:
             text = stub.read()
         for name, member in [('Mlx5DevxUmem', Mlx5DevxUmem)] + list(vars(Mlx5DevxUmem).items()):
             if not name.startswith('_'):

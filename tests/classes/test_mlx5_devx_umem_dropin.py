@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-rdma-core's own tests that use Mlx5UMEM, with Mlx5DevxUmem in its place: traffic between DEVX queue pairs whose queues and
-doorbell records are umems.
+""" rdma-core's own tests that use Mlx5UMEM, with Mlx5DevxUmem in its place: traffic between DEVX
+queue pairs whose queues and doorbell records are umems.
 """
 import os
 import unittest
@@ -44,7 +43,8 @@ def run_with(kind):
 
 class Mlx5DevxUmemDropInTest(Mlx5DevxUmemTestCase):
     def test_rdma_core_tests(self):
-        """The same tests pass, skip for the same reasons, and make the same number of umems; all are freed."""
+        """The same tests pass, skip for the same reasons, and make the same number of umems; all
+        are freed."""
         theirs = run_with(Mlx5UMEM)
         ours = run_with(Mlx5DevxUmem)
         self.assertEqual(ours, theirs)
@@ -57,7 +57,8 @@ class Mlx5DevxUmemDropInTest(Mlx5DevxUmemTestCase):
         self.assert_live('umem', 0)
 
     def test_every_user_of_the_class_is_known(self):
-        """Whatever of rdma-core's tests makes a Mlx5UMEM is run above, or wants what is not here: a GPU, or a function to itself."""
+        """Whatever of rdma-core's tests makes a Mlx5UMEM is run above, or wants what is not here: a
+        GPU, or a function to itself."""
         directory = os.path.dirname(tests.mlx5_base.__file__)
         found = set()
         for name in os.listdir(directory):
@@ -68,4 +69,6 @@ class Mlx5DevxUmemDropInTest(Mlx5DevxUmemTestCase):
                 if 'Mlx5UMEM' in text or 'Mlx5DevxRcResources' in text:
                     found.add(name)
         self.assertLessEqual({'mlx5_base.py', 'test_mlx5_devx.py'}, found)
-        self.assertLessEqual(found, {'mlx5_base.py', 'test_mlx5_devx.py', 'test_mlx5_cuda_umem.py', 'test_mlx5_vfio.py'})
+        self.assertLessEqual(
+            found,
+            {'mlx5_base.py', 'test_mlx5_devx.py', 'test_mlx5_cuda_umem.py', 'test_mlx5_vfio.py'})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-Callers that do what nobody should: arguments that run Python of their own, classes that lie, and calls at random. The interpreter
-does not crash, and what is registered is what the object says it is.
+""" Callers that do what nobody should: arguments that run Python of their own, classes that lie,
+and calls at random. The interpreter does not crash, and what is registered is what the object says
+it is.
 """
 import gc
 import os
@@ -40,7 +40,10 @@ class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
                     umem.__init__(self.ctx, LENGTH, access=WRITE)
                     with memoryview(umem) as view:
                         view[:] = PATTERN
-                kwargs = {'size': 2 * LENGTH, names[0]: Number(2 * LENGTH if names[0] == 'size' else 0, register)}
+
+                kwargs = {
+                    'size': 2 * LENGTH, names[0]: Number(2 * LENGTH if names[0] == 'size' else 0,
+                                                         register)}
                 self.wrong(umem.__init__, self.ctx, **kwargs)
                 gc.collect()
                 self.assertEqual((umem.size, umem.access), (LENGTH, WRITE))
@@ -59,9 +62,9 @@ class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
         self.assert_live('umem', 0)
 
     def test_closed_before_it_is_registered(self):
-        """
-        A context that is closed by another thread takes the object from its sets before there is anything to close, and must not find
-        a registration afterwards. Here the object itself is that thread, when the sets ask for its hash.
+        """ A context that is closed by another thread takes the object from its sets before there
+        is anything to close, and must not find a registration afterwards. Here the object itself is
+        that thread, when the sets ask for its hash.
         """
         class Hashed(Mlx5DevxUmem):
             asked = 0
@@ -88,7 +91,8 @@ class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
         umem.close()
 
     def test_classes_that_lie(self):
-        """An import into an object of another kind is a TypeError; where there is no import it is refused before that."""
+        """An import into an object of another kind is a TypeError; where there is no import it is
+        refused before that."""
         def class_whose_new_gives(thing):
             return type('Lying', (Mlx5DevxUmem,), {'__new__': lambda cls, *args: thing})
         with self.umem(LENGTH) as umem:
@@ -115,12 +119,15 @@ class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
         del memory
 
     def test_at_random(self):
-        """Seeded sequences of calls with random arguments: no process dies, nothing is said, and nothing stays on the card."""
+        """Seeded sequences of calls with random arguments: no process dies, nothing is said, and
+        nothing stays on the card."""
         for seed in SEEDS:
             with self.subTest(seed=seed):
-                done = subprocess.run([sys.executable, '-X', 'faulthandler', FUZZ, self.dev_name, str(seed), str(STEPS)],
-                                      env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}, capture_output=True, text=True,
-                                      timeout=240, check=False)
+                done = subprocess.run([
+                    sys.executable, '-X', 'faulthandler', FUZZ, self.dev_name,
+                    str(seed),
+                    str(STEPS)], env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
+                                      capture_output=True, text=True, timeout=240, check=False)
                 self.assertEqual((done.returncode, done.stderr[-2000:]), (0, ''))
                 # Most calls got somewhere, so it was not one refusal after another.
                 self.assertGreater(int(done.stdout), STEPS // 3)

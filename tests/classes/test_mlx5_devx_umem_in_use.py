@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-Umems that DEVX objects use: the device refuses to let go of them, whichever object it is, and whatever is closed in which order.
+""" Umems that DEVX objects use: the device refuses to let go of them, whichever object it is, and
+whatever is closed in which order.
 """
 import contextlib
 import errno
@@ -23,16 +23,20 @@ def devx_qp(ctx, umem, dbr_umem, pd, cq, uars):
     A DEVX queue pair of type RC, in RESET.
     :param umem: Where its queues go, at least 4096 bytes
     :param dbr_umem: Where its doorbell record is
-    :param cq: Its completion queue, of verbs: pyverbs closes DEVX objects in no order, and a CQ goes after its QP
+    :param cq: Its completion queue, of verbs: pyverbs closes DEVX objects in no order, and a CQ
+        goes after its QP
     :param uars: A list to which the UAR is added, for the caller to keep
     """
     from tests.mlx5_prm_structs import CreateQpIn, CreateQpOut, DevxOps, SwQpc
     uars.append(Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC))
     cqn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_CQ, cq=cq).dvcq.cqn
-    qpc = SwQpc(st=DevxOps.MLX5_QPC_ST_RC, pd=Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn,
-                pm_state=DevxOps.MLX5_QPC_PM_STATE_MIGRATED, log_rq_size=3, log_sq_size=3, log_rq_stride=2,
-                ts_format=1, uar_page=uars[-1].page_id, cqn_snd=cqn, cqn_rcv=cqn, dbr_umem_id=dbr_umem.umem_id, dbr_umem_valid=1)
-    return Mlx5DevxObj(ctx, CreateQpIn(sw_qpc=qpc, wq_umem_id=umem.umem_id, wq_umem_valid=1), len(CreateQpOut()))
+    qpc = SwQpc(st=DevxOps.MLX5_QPC_ST_RC, pd=Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD,
+                                                        pd=pd).dvpd.pdn,
+                pm_state=DevxOps.MLX5_QPC_PM_STATE_MIGRATED, log_rq_size=3, log_sq_size=3,
+                log_rq_stride=2, ts_format=1, uar_page=uars[-1].page_id, cqn_snd=cqn, cqn_rcv=cqn,
+                dbr_umem_id=dbr_umem.umem_id, dbr_umem_valid=1)
+    return Mlx5DevxObj(ctx, CreateQpIn(sw_qpc=qpc, wq_umem_id=umem.umem_id, wq_umem_valid=1),
+                       len(CreateQpOut()))
 
 
 class Mlx5DevxUmemInUseTest(Mlx5DevxUmemTestCase):
@@ -50,13 +54,15 @@ class Mlx5DevxUmemInUseTest(Mlx5DevxUmemTestCase):
         cq_umems = [umem(), umem(8)]
         qp_umems = [umem(), umem(8)]
         key_umem = umem()
-        return {'cq': (devx_cq(ctx, *cq_umems, uars), cq_umems), 'qp': (devx_qp(ctx, *qp_umems, pd, cq, uars), qp_umems),
-                'key': (devx_mkey(ctx, key_umem, pd), [key_umem])}, (*uars, cq, pd)
+        return {
+            'cq': (devx_cq(ctx, *cq_umems, uars), cq_umems), 'qp': (devx_qp(
+                ctx, *qp_umems, pd, cq, uars), qp_umems), 'key': (devx_mkey(ctx, key_umem, pd), [
+                    key_umem])}, (*uars, cq, pd)
 
     def test_u4_u5_refused_under_each_object(self):
-        """
-        U4, U5: queue and doorbell record of a CQ and of a QP, and the pages of a key: closing raises with the errno, the umem
-        stays open with all it had, the card reads and writes it, and closes it later.
+        """ U4, U5: queue and doorbell record of a CQ and of a QP, and the pages of a key: closing
+        raises with the errno, the umem stays open with all it had, the card reads and writes it,
+        and closes it later.
         """
         before = self.live().get('umem')
         found, others = self.users(self.ctx)
@@ -70,7 +76,8 @@ class Mlx5DevxUmemInUseTest(Mlx5DevxUmemTestCase):
                             umem.close()
                         self.assertIn(caught.exception.error_code, (errno.EBUSY, errno.EINVAL))
                         self.assertIn('DEVX object', str(caught.exception))
-                    self.assertEqual((umem.umem_id, umem.size, umem.addr, self.live().get('umem')), had)
+                    self.assertEqual((umem.umem_id, umem.size, umem.addr, self.live().get('umem')),
+                                     had)
                     self.assertFalse(umem.closed)
                     with memoryview(umem) as view:
                         self.assertEqual(bytes(view[PAGE:]), PATTERN[PAGE:umem.size])
@@ -90,14 +97,18 @@ class Mlx5DevxUmemInUseTest(Mlx5DevxUmemTestCase):
         """This many umems are destroyed within, by one command each."""
         before = self.commands('DESTROY_UMEM'), self.live().get('umem', 0)
         yield
-        self.assertEqual((self.commands('DESTROY_UMEM') - before[0], before[1] - self.live().get('umem', 0)), (count, count))
+        self.assertEqual(
+            (self.commands('DESTROY_UMEM') - before[0], before[1] - self.live().get('umem', 0)),
+            (count, count))
 
     def test_context_closes_in_every_order(self):
+        """ CQ, QP and key are on umems, some of which are closed beforehand in any order, each
+        refused first; the context closes what is left. No command is refused but those, each umem
+        is destroyed once, and the memory is given back.
         """
-        CQ, QP and key are on umems, some of which are closed beforehand in any order, each refused first; the context closes what is
-        left. No command is refused but those, each umem is destroyed once, and the memory is given back.
-        """
-        for order in [order for n in range(4) for order in itertools.permutations(('cq', 'qp', 'key'), n)]:
+        for order in [
+                order for n in range(4)
+                for order in itertools.permutations(('cq', 'qp', 'key'), n)]:
             with self.subTest(closed=order):
                 ctx, refused, before = self.open_context(), 0, self.commands('DESTROY_UMEM')
                 found, (*uars, cq, pd) = self.users(ctx)

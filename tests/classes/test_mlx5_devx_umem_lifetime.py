@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-Whatever becomes of a process, its threads and its objects, each umem on the card is destroyed once: processes that fork, that
-end with umems open, threads that close the same one, cycles, and contexts that are closed with everything still on them.
+""" Whatever becomes of a process, its threads and its objects, each umem on the card is destroyed
+once: processes that fork, that end with umems open, threads that close the same one, cycles, and
+contexts that are closed with everything still on them.
 """
 import contextlib
 import errno
@@ -22,7 +22,7 @@ from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase, de
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
 #: Begins each script that runs in an interpreter of its own.
-PREAMBLE = '''
+PREAMBLE = """
 import errno, fcntl, gc, mmap, os, resource, struct, sys, threading
 from pyverbs.device import Context
 from pyverbs.fork import fork_init, is_fork_initialized
@@ -66,9 +66,9 @@ def mkey(umem, pd):
         struct.pack_into('>I', box, at, value)
     return Mlx5DevxObj(ctx, box, 16)
 ctx = open_context()
-'''
+"""
 
-FORK = '''
+FORK = """
 # Memory that is lent must have pages of its own where the library keeps registered pages from the child.
 umem, data = Mlx5DevxUmem(ctx, 16384, access=1), mmap.mmap(-1, 16384)
 borrowed = Mlx5DevxUmem(ctx, buffer=data, access=1)
@@ -93,26 +93,36 @@ assert bytes(memoryview(umem)[:6]) == b'parent' and not umem.closed and not borr
 umem.close()
 borrowed.close()
 data.close()
-'''
+"""
 
 #: Interpreters that end without closing anything. Each line makes two umems.
 EXITS = {
-    'globals': 'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, buffer=bytearray(4096), access=1)',
-    'context first': 'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); del ctx',
-    'a cycle': 'class C: pass\nc = C(); c.c, c.ctx, c.a, c.b = c, ctx, Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); gc.disable()',
-    'in a module': 'sys.a, sys.b, sys.c = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096), ctx',
-    'a view': 'sys.v = memoryview(Mlx5DevxUmem(ctx, 4096)), memoryview(Mlx5DevxUmem(ctx, 4096))',
-    'a thread': 'h = []; t = threading.Thread(target=lambda: h.append([Mlx5DevxUmem(ctx, 4096) for _ in "ab"]))\n'
-                't.start(); t.join()',
-    'os._exit': 'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); os._exit(0)',
-    'sys.exit in a frame': 'def f():\n    a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096)\n    sys.exit(0)\nf()',
-    # The kept umem says so in a warning, which is off by default; its key is in a module that is torn down late.
-    'in use': 'from pyverbs.pd import PD\na, b, pd = Mlx5DevxUmem(ctx, 4096, access=1), Mlx5DevxUmem(ctx, 4096), PD(ctx)\n'
-              'sys.k = pd, mkey(a, pd)\ndel a',
-    'plain context': 'ctx = Context(name=sys.argv[1]); a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096)',
-}
+    'globals':
+    'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, buffer=bytearray(4096), access=1)',
+    'context first':
+    'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); del ctx',
+    'a cycle':
+    'class C: pass\nc = C(); c.c, c.ctx, c.a, c.b = c, ctx, Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); gc.disable()',
+    'in a module':
+    'sys.a, sys.b, sys.c = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096), ctx',
+    'a view':
+    'sys.v = memoryview(Mlx5DevxUmem(ctx, 4096)), memoryview(Mlx5DevxUmem(ctx, 4096))',
+    'a thread':
+    'h = []; t = threading.Thread(target=lambda: h.append([Mlx5DevxUmem(ctx, 4096) for _ in "ab"]))\n'
+    't.start(); t.join()',
+    'os._exit':
+    'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); os._exit(0)',
+    'sys.exit in a frame':
+    'def f():\n    a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096)\n    sys.exit(0)\nf()',
+    # The kept umem says so in a warning, which is off by default; its key is in a module that is
+    # torn down late.
+    'in use':
+    'from pyverbs.pd import PD\na, b, pd = Mlx5DevxUmem(ctx, 4096, access=1), Mlx5DevxUmem(ctx, 4096), PD(ctx)\n'
+    'sys.k = pd, mkey(a, pd)\ndel a',
+    'plain context':
+    'ctx = Context(name=sys.argv[1]); a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096)', }
 
-U12 = '''
+U12 = """
 fd = udmabuf(8192)
 if os.environ.get('WITHOUT_COPY_ON_FORK'):
     # The library asks the kernel by netlink whether fork() copies pinned pages, and goes by the old way if it cannot ask.
@@ -129,18 +139,20 @@ try:
     print('registered')
 except PyverbsRDMAError as ex:
     print(ex)
-'''
+"""
 
 
 class Mlx5DevxUmemProcessTest(Mlx5DevxUmemTestCase):
     def test_fork(self):
-        """Children that end, close, collect and register of their own do nothing to the parent's umems."""
+        """Children that end, close, collect and register of their own do nothing to the parent's
+        umems."""
         for environment in ({}, {'RDMAV_FORK_SAFE': '1'}, {'IBV_FORK_SAFE': '1'}):
             with self.subTest(**environment), self.assert_freed_once(3):
                 self.in_new_process(PREAMBLE + FORK, **environment)
 
     def test_fork_with_pages_left_out(self):
-        """The same on a library that keeps registered pages from the child: the memory is not touched there."""
+        """The same on a library that keeps registered pages from the child: the memory is not
+        touched there."""
         with self.assert_freed_once(3):
             script = PREAMBLE + 'limit = resource.getrlimit(resource.RLIMIT_NOFILE)\n' \
                 'resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))\nfork_init()\n' \
@@ -148,20 +160,23 @@ class Mlx5DevxUmemProcessTest(Mlx5DevxUmemTestCase):
             self.in_new_process(script)
 
     def test_exit_with_open_umems(self):
-        """No crash, nothing said, and nothing left on the card, wherever the umems are when the interpreter ends."""
+        """No crash, nothing said, and nothing left on the card, wherever the umems are when the
+        interpreter ends."""
         for name, script in EXITS.items():
-            with self.subTest(case=name), self.assert_freed_once(2) if name != 'in use' else contextlib.nullcontext():
+            with self.subTest(case=name), self.assert_freed_once(
+                    2) if name != 'in use' else contextlib.nullcontext():
                 self.in_new_process(PREAMBLE + script)
                 # Each refusal under the key was a command too.
                 self.assert_live('umem', 0)
 
     def test_u12_fork_support(self):
-        """
-        U12: where fork() copies pinned pages, a dma-buf registers with fork support on. Where the library marks pages instead,
-        it takes the offset for an address; that is refused with a text that says so, and memory can be registered still.
+        """ U12: where fork() copies pinned pages, a dma-buf registers with fork support on. Where
+        the library marks pages instead, it takes the offset for an address; that is refused with a
+        text that says so, and memory can be registered still.
         """
         if not os.access('/dev/udmabuf', os.R_OK):
-            raise unittest.SkipTest('/dev/udmabuf is not there, or not for this user: the kernel needs CONFIG_UDMABUF')
+            raise unittest.SkipTest(
+                '/dev/udmabuf is not there, or not for this user: the kernel needs CONFIG_UDMABUF')
         found = self.in_new_process(PREAMBLE + U12, RDMAV_FORK_SAFE='1').split('\n', 1)
         self.assertIn(found[0], '12')
         self.assertEqual(found[1].strip() == 'registered', found[0] == '2', found)
@@ -238,7 +253,8 @@ class Mlx5DevxUmemThreadTest(Mlx5DevxUmemTestCase):
 
 class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
     def test_context_closes_everything_in_every_order(self):
-        """Umems and the memory keys on them, made and let go in every order: keys go first, and no command is refused."""
+        """Umems and the memory keys on them, made and let go in every order: keys go first, and no
+        command is refused."""
         for order in itertools.permutations(range(3)):
             for keep in (True, False):
                 with self.subTest(order=order, keep=keep), self.assert_freed_once(3):
@@ -251,7 +267,8 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                         if i:
                             keys[i] = devx_mkey(ctx, umems[i], pd)
                     if not keep:
-                        # Only the context knows the keys' umems now, and the collector has been round.
+                        # Only the context knows the keys' umems now, and the collector has been
+                        # round.
                         keys.clear()
                         gc.collect()
                     ctx.close()
@@ -260,7 +277,8 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                         exporter.append(1)
 
     def test_u4_refused_under_a_memory_key(self):
-        """U4: while a key uses it the card refuses; all memory stays with its source, and a later close succeeds."""
+        """U4: while a key uses it the card refuses; all memory stays with its source, and a later
+        close succeeds."""
         with PD(self.ctx) as pd:
             for kwargs in ({}, {'buffer': bytearray(PATTERN)}):
                 with self.subTest(**kwargs):
@@ -271,7 +289,8 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                         with self.assertRaises(PyverbsRDMAError) as caught:
                             umem.close()
                         self.assertIn(caught.exception.error_code, (errno.EBUSY, errno.EINVAL))
-                    self.assertEqual((umem.closed, umem.umem_id, self.live().get('umem', 0)), (False, number, created))
+                    self.assertEqual((umem.closed, umem.umem_id, self.live().get('umem', 0)),
+                                     (False, number, created))
                     with memoryview(umem) as view:
                         self.assert_both_ways(umem, view)
                     if kwargs:
@@ -283,7 +302,8 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                         kwargs['buffer'].append(1)
 
     def test_u8_plain_context_releases_the_buffers(self):
-        """U8: a plain context closes its umems: the buffers are free right after, though nobody has touched the umems."""
+        """U8: a plain context closes its umems: the buffers are free right after, though nobody has
+        touched the umems."""
         with self.assert_freed_once(3):
             ctx = Context(name=self.dev_name)
             data = [bytearray(PATTERN) for _ in range(3)]
@@ -312,9 +332,9 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                 self.assertIsNone(seen())
 
     def test_g2_cycles_of_classes_without_our_finalizer(self):
-        """
-        A subclass with a __del__ of its own that does not call ours leaves all to the collector, which clears members in any order: the
-        context through which the umem is deregistered, the view by which its memory is held. It must clear neither.
+        """ A subclass with a __del__ of its own that does not call ours leaves all to the
+        collector, which clears members in any order: the context through which the umem is
+        deregistered, the view by which its memory is held. It must clear neither.
         """
         class Exporter(bytearray):
             pass
@@ -331,11 +351,15 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
                 exporter.view = memoryview(exporter.umem)
                 exporter.umem.me = exporter.umem
                 holder = {'ctx': self.open_context()}
-                holder['umems'] = [Silent(holder['ctx'], LENGTH), Silent(holder['ctx'], buffer=Exporter(PATTERN))]
+                holder['umems'] = [
+                    Silent(holder['ctx'], LENGTH),
+                    Silent(holder['ctx'], buffer=Exporter(PATTERN))]
                 holder['umems'][0].holder = holder['umems'][1].holder = holder
-                seen = [weakref.ref(exporter), weakref.ref(exporter.umem), *(weakref.ref(umem) for umem in holder['umems'])]
-                # The collector clears in the order of its list. A collection while only the umem is known puts the umem first, its memory
-                # next and the exporter last.
+                seen = [
+                    weakref.ref(exporter),
+                    weakref.ref(exporter.umem), *(weakref.ref(umem) for umem in holder['umems'])]
+                # The collector clears in the order of its list. A collection while only the umem is
+                # known puts the umem first, its memory next and the exporter last.
                 umem = exporter.umem
                 del exporter
                 gc.collect()

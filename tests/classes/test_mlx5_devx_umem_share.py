@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-A umem known to two processes, by export() and import_umem(). rdma-core has the calls from 65 on; with an older one every part of it
-is refused, which is asserted in their place.
+""" A umem known to two processes, by export() and import_umem(). rdma-core has the calls from 65
+on; with an older one every part of it is refused, which is asserted in their place.
 """
 import array
 import errno
@@ -20,8 +19,9 @@ from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 #: Bytes of an export besides the library's: see export().
 CHECKSUM = 4
 
-#: Gets the command fd and the data over a socket, imports, and ends as it is told. It prints what it has, and what the card reads in it.
-IMPORTER = '''
+#: Gets the command fd and the data over a socket, imports, and ends as it is told. It prints what
+#: it has, and what the card reads in it.
+IMPORTER = """
 import array, os, socket, sys
 from pyverbs.device import Context
 from pyverbs.pyverbs_error import PyverbsUserError
@@ -38,24 +38,27 @@ except BufferError:
 print(control.call('umem_read', umem_id=umem.umem_id, offset=8192 - 8, length=16) if control.available() else '')
 print(umem, repr(umem), flush=True)
 exec(link.recv(4096).decode())
-'''
+"""
 #: Ways for the importing process to end.
-ENDS = ('umem.close(); umem.close(); ctx.close()', 'ctx.close(); assert umem.closed', 'del umem', 'del ctx', 'os._exit(0)', 'pass',
-        'os.kill(os.getpid(), 9)', 'again = [Mlx5DevxUmem.import_umem(ctx, data) for _ in range(3)]; again.pop().close()')
+ENDS = ('umem.close(); umem.close(); ctx.close()', 'ctx.close(); assert umem.closed', 'del umem',
+        'del ctx', 'os._exit(0)', 'pass', 'os.kill(os.getpid(), 9)',
+        'again = [Mlx5DevxUmem.import_umem(ctx, data) for _ in range(3)]; again.pop().close()')
 
 
 class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
     def exported(self, umem):
         """
         What export() makes.
-        :return: Bytes, or None where the library has none of it, once it is seen to refuse all of it
+        :return: Bytes, or None where the library has none of it, once it is seen to refuse all of
+            it
         """
         try:
             data = umem.export()
         except PyverbsRDMAError as ex:
             self.assertEqual(ex.error_code, errno.EOPNOTSUPP)
             self.assertFalse(hasattr(Mlx5UMEM, 'export'))
-            for call in (Mlx5DevxUmem.get_export_size, lambda: Mlx5DevxUmem.import_umem(self.ctx, bytes(8)), umem.export):
+            for call in (Mlx5DevxUmem.get_export_size,
+                         lambda: Mlx5DevxUmem.import_umem(self.ctx, bytes(8)), umem.export):
                 self.assertIn('65', self.refused(errno.EOPNOTSUPP, call))
             return None
         self.assertEqual(len(data), Mlx5DevxUmem.get_export_size())
@@ -63,14 +66,18 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
         return data
 
     def test_u9_wrong_data(self):
-        """U9: short, long, garbled and other data is refused before the library sees it; nothing is imported."""
+        """U9: short, long, garbled and other data is refused before the library sees it; nothing is
+        imported."""
         with self.umem(LENGTH) as umem:
             if (data := self.exported(umem)) is None:
                 return
             # Four zero bytes are a right checksum of nothing: only the length tells.
-            for wrong in (b'', bytes(4), data[:-1], data + b'\0', data * 2, bytes(len(data)), b'\xff' * len(data), data[::-1],
-                          data[CHECKSUM:] + data[:CHECKSUM], *(os.urandom(len(data)) for _ in range(20)),
-                          *(bytes(b ^ (1 << bit) * (i == at) for i, b in enumerate(data)) for at in range(len(data)) for bit in (0, 7))):
+            for wrong in (b'', bytes(4), data[:-1], data + b'\0', data * 2, bytes(
+                    len(data)), b'\xff' * len(data), data[::-1], data[CHECKSUM:] + data[:CHECKSUM],
+                          *(os.urandom(len(data))
+                            for _ in range(20)), *(bytes(b ^ (1 << bit) * (i == at)
+                                                         for i, b in enumerate(data))
+                                                   for at in range(len(data)) for bit in (0, 7))):
                 with self.subTest(data=wrong):
                     self.wrong(Mlx5DevxUmem.import_umem, self.ctx, wrong)
             for thing in (None, 7, 'text'):
@@ -82,7 +89,8 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
         self.wrong(umem.export)
 
     def test_u10_owner_and_import(self):
-        """U10: an import closes without touching the owner's registration, in either order, and an owner has no way to forget its own."""
+        """U10: an import closes without touching the owner's registration, in either order, and an
+        owner has no way to forget its own."""
         with self.assert_freed_once(1):
             umem = self.umem(LENGTH, access=WRITE)
             if (data := self.exported(umem)) is None:
@@ -92,14 +100,16 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
             ctx = Context(cmd_fd=os.dup(self.ctx.cmd_fd))
             for blob in (data, bytearray(data), memoryview(data), array.array('B', data)):
                 twin = Mlx5DevxUmem.import_umem(ctx, blob)
-                self.assertEqual((twin.umem_id, twin.is_imported, twin.size, twin.addr), (umem.umem_id, True, 0, 0))
+                self.assertEqual((twin.umem_id, twin.is_imported, twin.size, twin.addr),
+                                 (umem.umem_id, True, 0, 0))
                 self.assertIn('imported', repr(twin))
                 self.assertRaises(BufferError, memoryview, twin)
                 self.wrong(twin.__init__, ctx, 64)
                 twin.close()
                 self.assertTrue(twin.closed)
             self.assertFalse(hasattr(umem, 'dereg') or hasattr(umem, 'unimport_umem'))
-            late, by_context = Mlx5DevxUmem.import_umem(ctx, data), Mlx5DevxUmem.import_umem(ctx, data)
+            late, by_context = Mlx5DevxUmem.import_umem(ctx, data), Mlx5DevxUmem.import_umem(
+                ctx, data)
             self.assertEqual(late.export(), data)
             memoryview(umem)[:] = PATTERN
             self.assert_card_sees(umem)
@@ -109,7 +119,8 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
             self.assertTrue(by_context.closed)
 
     def test_another_process(self):
-        """The importer knows the id, by which the card reads the owner's memory; however it ends, the owner's registration stays."""
+        """The importer knows the id, by which the card reads the owner's memory; however it ends,
+        the owner's registration stays."""
         for end in ENDS:
             with self.subTest(end=end), self.assert_freed_once(1):
                 umem = self.umem(LENGTH, access=WRITE)
@@ -118,9 +129,11 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
                     return
                 memoryview(umem)[:] = PATTERN
                 ours, theirs = socket.socketpair()
-                process = subprocess.Popen([sys.executable, '-X', 'faulthandler', '-c', IMPORTER, str(theirs.fileno())], text=True,
-                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[theirs.fileno()],
-                                           env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)})
+                process = subprocess.Popen(
+                    [sys.executable, '-X', 'faulthandler', '-c', IMPORTER,
+                     str(theirs.fileno())], text=True, stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE, pass_fds=[theirs.fileno()],
+                    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)})
                 theirs.close()
                 socket.send_fds(ours, [data], [self.ctx.cmd_fd])
                 known, read, *texts = (process.stdout.readline() for _ in range(3))
@@ -137,7 +150,8 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
                 umem.close()
 
     def test_upstream_imports_ours(self):
-        """What export() makes begins with the library's own data, which pyverbs' class takes as it is."""
+        """What export() makes begins with the library's own data, which pyverbs' class takes as it
+        is."""
         with self.umem(LENGTH) as umem:
             if (data := self.exported(umem)) is None:
                 return

@@ -2,9 +2,10 @@
 """
 Device memory: Mlx5DM and Mlx5DMOpAddr.
 
-Data differs at each position, so that a wrong offset shows. A docstring that names D1 to D13, O1 to O7, G1 or G2 is of a defect of
-pyverbs' own DM or Mlx5DmOpAddr, which crash, leak or answer wrongly there; test_mlx5_dm_defects.py carries out each on both. Where
-it shows nothing wrong with theirs, Documentation/mlx5_dm.md says so: O6, which takes a Cython older than 3.
+Data differs at each position, so that a wrong offset shows. A docstring that names D1 to D13, O1 to
+O7, G1 or G2 is of a defect of pyverbs' own DM or Mlx5DmOpAddr, which crash, leak or answer wrongly
+there; test_mlx5_dm_defects.py carries out each on both. Where it shows nothing wrong with theirs,
+Documentation/mlx5_dm.md says so: O6, which takes a Cython older than 3.
 """
 import array
 import copy
@@ -33,12 +34,19 @@ from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserErr
 from tests.mlx5_mem_base import Mlx5MemTestCase, control, mappings_of_device, resident_bytes
 
 from pyverbs.providers.mlx5 import mlx5dv_dm, mlx5dv_dm_caps
-from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, Mlx5DMError, Mlx5DMOpAddr, mlx5dv_alloc_dm_type
+from pyverbs.providers.mlx5.mlx5dv_dm import (
+    Mlx5AllocDmAttr,
+    Mlx5DM,
+    Mlx5DMError,
+    Mlx5DMOpAddr,
+    mlx5dv_alloc_dm_type,
+)
 
 LENGTH = 4096
 PATTERN = bytes((7 * i + i // 256) & 0xff for i in range(LENGTH))
 MR_ACCESS = ibv_access_flags.IBV_ACCESS_ZERO_BASED | ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
-SW_ICM = [kind for kind in mlx5dv_alloc_dm_type if kind != mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC]
+SW_ICM = [
+    kind for kind in mlx5dv_alloc_dm_type if kind != mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC]
 CAP_NET_RAW, CAP_SYS_RAWIO = 13, 17
 INCREMENT, TEST_AND_SET = 0, 1
 KERNEL = tuple(int(part) for part in os.uname().release.split('.')[:2])
@@ -75,7 +83,8 @@ class Mlx5DMTestCase(Mlx5MemTestCase):
         return Mlx5DM(self.ctx, AllocDmAttr(length=length), Mlx5AllocDmAttr(kind))
 
     def sw_icm_types(self):
-        """The types of SW ICM that card and kernel have. Each of the others is refused, and the reason that is given is the right one."""
+        """The types of SW ICM that card and kernel have. Each of the others is refused, and the
+        reason that is given is the right one."""
         caps, have = Mlx5DM.query_caps(self.ctx), []
         for kind in SW_ICM:
             too_old = kind.name == 'MLX5DV_DM_TYPE_ENCAP_SW_ICM' and KERNEL < (6, 8)
@@ -84,7 +93,9 @@ class Mlx5DMTestCase(Mlx5MemTestCase):
                 continue
             text = self.refused(errno.EOPNOTSUPP, self.sw_icm, kind)
             self.assertIn(f'of size {LENGTH} ({kind.name}). ', text)
-            self.assertIn(caps.missing(kind) or 'The device has the type, so the kernel is too old for it', text)
+            self.assertIn(
+                caps.missing(kind) or 'The device has the type, so the kernel is too old for it',
+                text)
         self.assertIn(mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_STEERING_SW_ICM, have)
         return have
 
@@ -94,15 +105,18 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
         """What is written is read back, on the card too, and nothing stays after close."""
         with self.memic(log_align_req=6) as dm:
             self.assertIsInstance(dm, DM)
-            self.assertEqual((dm.type, dm.length, dm.log_align_req, dm.remote_va, dm.is_imported, dm.closed),
-                             (mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC, LENGTH, 6, None, False, False))
+            self.assertEqual(
+                (dm.type, dm.length, dm.log_align_req, dm.remote_va, dm.is_imported, dm.closed),
+                (mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC, LENGTH, 6, None, False, False))
             dm.copy_to_dm(0, PATTERN)
             self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
             self.assertEqual(ctypes.string_at(dm.addr, LENGTH), PATTERN)
             self.assert_live('memic', 1)
             if self.card:
                 address = control.call('objects')['memic'][0]
-                self.assertEqual(bytes.fromhex(control.call('memic_read', address=address, length=LENGTH)), PATTERN)
+                self.assertEqual(
+                    bytes.fromhex(control.call('memic_read', address=address, length=LENGTH)),
+                    PATTERN)
         self.assertTrue(dm.closed)
         self.assert_live('memic', 0)
 
@@ -166,7 +180,9 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
                 names = {CAP_SYS_RAWIO: 'CAP_SYS_RAWIO', CAP_NET_RAW: 'CAP_NET_RAW'}
                 for kind in kinds:
                     text = self.refused(errno.EPERM, self.sw_icm, kind)
-                    self.assertIn(f'is for CAP_SYS_RAWIO and CAP_NET_RAW: this thread lacks {names[capability]}.', text)
+                    self.assertIn(
+                        f'is for CAP_SYS_RAWIO and CAP_NET_RAW: this thread lacks {names[capability]}.',
+                        text)
                 # MEMIC and questions are for everybody.
                 self.memic().close()
                 self.assertIsNone(Mlx5DM.query_caps(self.ctx).missing(SW_ICM[0]))
@@ -185,7 +201,8 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
         self.assert_live('general_object', 0)
 
     def test_memic_alignment(self):
-        """log_align_req holds on the card, up to the greatest that the device tells, and one more is refused."""
+        """log_align_req holds on the card, up to the greatest that the device tells, and one more
+        is refused."""
         most = Mlx5DM.query_caps(self.ctx).memic.max_log_align_req
         for log_align in (0, 6, 7, 12, 13, 16, most):
             # The first takes the start of the window, which is aligned to anything.
@@ -204,14 +221,17 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
         self.refused(errno.EINVAL, self.memic, 64, log_align_req=most + 1)
 
     def test_sw_icm_sizes_and_alignments(self):
-        """Rounded up to blocks and to a power of two, aligned as asked, inside the range that the device tells; ENOMEM beyond."""
+        """Rounded up to blocks and to a power of two, aligned as asked, inside the range that the
+        device tells; ENOMEM beyond."""
         caps = Mlx5DM.query_caps(self.ctx)
         for kind in self.sw_icm_types():
             icm = caps.sw_icm[kind]
-            for length, log_align in ((1, 0), (icm.block_size, 0), (icm.block_size + 1, 12), (5 * icm.block_size, 16), (64, 20)):
+            for length, log_align in ((1, 0), (icm.block_size, 0), (icm.block_size + 1, 12),
+                                      (5 * icm.block_size, 16), (64, 20)):
                 with self.subTest(kind=kind.name, length=length, log_align=log_align):
                     attr = AllocDmAttr(length=length, log_align_req=log_align)
-                    with self.sw_icm(kind) as other, Mlx5DM(self.ctx, attr, Mlx5AllocDmAttr(kind)) as dm:
+                    with self.sw_icm(kind) as other, Mlx5DM(self.ctx, attr,
+                                                            Mlx5AllocDmAttr(kind)) as dm:
                         self.assertEqual((dm.length, dm.log_align_req), (length, log_align))
                         self.assertEqual(dm.remote_va % (1 << log_align), 0)
                         self.assertTrue(icm.start <= dm.remote_va < icm.start + icm.size)
@@ -221,8 +241,12 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
                             whole = icm.block_size * (1 << (blocks - 1).bit_length())
                             data = bytes(i * 5 & 0xff for i in range(whole))
                             control.call('icm_write', address=dm.remote_va, data=data.hex())
-                            self.assertEqual(bytes.fromhex(control.call('icm_read', address=dm.remote_va, length=whole)), data)
-                            self.assertRaises(control.ControlError, control.call, 'icm_read', address=dm.remote_va, length=whole + 1)
+                            self.assertEqual(
+                                bytes.fromhex(
+                                    control.call('icm_read', address=dm.remote_va, length=whole)),
+                                data)
+                            self.assertRaises(control.ControlError, control.call, 'icm_read',
+                                              address=dm.remote_va, length=whole + 1)
             self.assertIn('No room', self.refused(errno.ENOMEM, self.sw_icm, kind, 2 * icm.size))
             with self.sw_icm(kind, icm.size) as whole:
                 self.assertEqual(whole.remote_va, icm.start)
@@ -271,15 +295,16 @@ class Mlx5DMAllocTest(Mlx5DMTestCase):
 class Mlx5DMCopyTest(Mlx5DMTestCase):
     def test_buffers(self):
         """Any C-contiguous buffer goes in, any writable one takes data out."""
-        sources = (bytes(PATTERN), bytearray(PATTERN), memoryview(PATTERN), array.array('I', PATTERN),
-                   (ctypes.c_char * LENGTH).from_buffer_copy(PATTERN))
+        sources = (bytes(PATTERN), bytearray(PATTERN), memoryview(PATTERN), array.array(
+            'I', PATTERN), (ctypes.c_char * LENGTH).from_buffer_copy(PATTERN))
         with self.memic() as dm, mmap.mmap(-1, LENGTH) as mapped:
             for source in sources:
                 with self.subTest(source=type(source).__name__):
                     dm.copy_to_dm(0, bytes(LENGTH))
                     dm.copy_to_dm(0, source)
                     self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN)
-            for target in (bytearray(LENGTH), array.array('I', bytes(LENGTH)), mapped, memoryview(bytearray(LENGTH))):
+            for target in (bytearray(LENGTH), array.array(
+                    'I', bytes(LENGTH)), mapped, memoryview(bytearray(LENGTH))):
                 with self.subTest(target=type(target).__name__):
                     self.assertEqual(dm.copy_from_dm_into(0, target), LENGTH)
                     self.assertEqual(bytes(target[:] if target is mapped else target), PATTERN)
@@ -290,7 +315,8 @@ class Mlx5DMCopyTest(Mlx5DMTestCase):
             window = bytearray(b'<>' * 10)
             self.assertEqual(dm.copy_from_dm_into(8, memoryview(window)[4:8]), 4)
             self.assertEqual(window, b'<><>' + PATTERN[:4] + b'<>' * 6)
-            self.assertEqual((dm.copy_from_dm(LENGTH, 0), dm.copy_from_dm_into(0, bytearray())), (b'', 0))
+            self.assertEqual((dm.copy_from_dm(LENGTH, 0), dm.copy_from_dm_into(0, bytearray())),
+                             (b'', 0))
             dm.copy_to_dm(LENGTH, b'')
 
     def test_refused_buffers(self):
@@ -355,7 +381,8 @@ class Mlx5DMCopyTest(Mlx5DMTestCase):
             self.assertLess(resident_bytes() - before, 16 << 20)
 
     def test_errors_are_of_both_classes(self):
-        """A refused copy is the caller's fault, and has the errno and words of the C library's refusal."""
+        """A refused copy is the caller's fault, and has the errno and words of the C library's
+        refusal."""
         with self.memic() as dm:
             for ex in (PyverbsRDMAError, PyverbsUserError, Mlx5DMError):
                 self.assertRaisesRegex(ex, 'Failed to copy from dm', dm.copy_from_dm, 2, 4)
@@ -390,8 +417,8 @@ class Mlx5DMCopyTest(Mlx5DMTestCase):
         for kind in self.sw_icm_types():
             with self.subTest(kind=kind.name), self.sw_icm(kind) as dm:
                 for call, args in ((dm.copy_to_dm, (0, b'abcd')), (dm.copy_from_dm, (0, 4)),
-                                   (dm.copy_from_dm_into, (0, bytearray(4))), (dm.map_op_addr, (0,)),
-                                   (dm.export_dmabuf_fd, ())):
+                                   (dm.copy_from_dm_into, (0, bytearray(4))),
+                                   (dm.map_op_addr, (0, )), (dm.export_dmabuf_fd, ())):
                     self.assertIn(kind.name, self.refused(errno.EOPNOTSUPP, call, *args))
                 # The base class's own method, too, reaches a function that refuses.
                 self.refused(errno.EOPNOTSUPP, DM.copy_to_dm, dm, 0, b'abcd', 4)
@@ -400,7 +427,8 @@ class Mlx5DMCopyTest(Mlx5DMTestCase):
 class Mlx5DMOpAddrTest(Mlx5DMTestCase):
     def test_operations(self):
         """Increment and test-and-set at offsets, in each width; the object keeps its DM (O7)."""
-        with self.memic(64) as dm, dm.map_op_addr(INCREMENT) as increment, dm.map_op_addr(TEST_AND_SET) as test_and_set:
+        with self.memic(64) as dm, dm.map_op_addr(INCREMENT) as increment, dm.map_op_addr(
+                TEST_AND_SET) as test_and_set:
             self.assertIsInstance(increment, Mlx5DMOpAddr)
             self.assertEqual((increment.op, test_and_set.op, increment.length), (0, 1, 64))
             for width in (1, 2, 4, 8):
@@ -409,13 +437,16 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
                         dm.copy_to_dm(0, bytes(64))
                         increment.write((1).to_bytes(width, 'big'), offset)
                         increment.write((1).to_bytes(width, 'big'), offset=offset)
-                        self.assertEqual(dm.copy_from_dm(0, 64), bytes(offset) + (2).to_bytes(width, 'big') +
-                                         bytes(64 - offset - width))
+                        self.assertEqual(
+                            dm.copy_from_dm(0, 64),
+                            bytes(offset) + (2).to_bytes(width, 'big') + bytes(64 - offset - width))
                         self.assertEqual(int.from_bytes(test_and_set.read(width, offset), 'big'), 2)
 
     def test_values_are_big_endian(self):
-        """A carry goes to the byte before, and wraps at the width: what the operand and the memory are on cards up to ConnectX-7."""
-        with self.memic(64) as dm, dm.map_op_addr(INCREMENT) as increment, dm.map_op_addr(TEST_AND_SET) as test_and_set:
+        """A carry goes to the byte before, and wraps at the width: what the operand and the memory
+        are on cards up to ConnectX-7."""
+        with self.memic(64) as dm, dm.map_op_addr(INCREMENT) as increment, dm.map_op_addr(
+                TEST_AND_SET) as test_and_set:
             for width in (1, 2, 4, 8):
                 with self.subTest(width=width):
                     dm.copy_to_dm(0, PATTERN[:64])
@@ -423,9 +454,13 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
                     increment.write((0xff).to_bytes(width, 'big'), 8)
                     increment.write((1).to_bytes(width, 'big'), 8)
                     total = 0x100 & (1 << 8 * width) - 1
-                    self.assertEqual(dm.copy_from_dm(0, 64), PATTERN[:8] + total.to_bytes(width, 'big') + bytes(8 - width) + PATTERN[16:64])
+                    self.assertEqual(
+                        dm.copy_from_dm(0, 64), PATTERN[:8] + total.to_bytes(width, 'big') +
+                        bytes(8 - width) + PATTERN[16:64])
                     self.assertEqual(test_and_set.read(width, 8), total.to_bytes(width, 'big'))
-                    self.assertEqual(dm.copy_from_dm(0, 64), PATTERN[:8] + (1).to_bytes(width, 'big') + bytes(8 - width) + PATTERN[16:64])
+                    self.assertEqual(
+                        dm.copy_from_dm(0, 64), PATTERN[:8] + (1).to_bytes(width, 'big') +
+                        bytes(8 - width) + PATTERN[16:64])
 
     def test_widths(self):
         """Those that the device offers are what its capabilities say."""
@@ -435,7 +470,8 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
                 with dm.map_op_addr(op) as address:
                     self.assertEqual(address.widths, tuple(w for w in widths if w <= 8))
             # Known without DEVX of one's own, too: a plain context.
-            with Context(name=self.dev_name) as ctx, Mlx5DM(ctx, AllocDmAttr(64)) as other, other.map_op_addr(INCREMENT) as address:
+            with Context(name=self.dev_name) as ctx, Mlx5DM(
+                    ctx, AllocDmAttr(64)) as other, other.map_op_addr(INCREMENT) as address:
                 self.assertEqual(address.widths, (1, 2, 4, 8) if self.card else address.widths)
         self.wrong(getattr, address, 'widths')
 
@@ -449,7 +485,8 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
         return text
 
     def test_memory_that_is_gone(self):
-        """ENOENT: the owner freed what this imported. EINVAL: the kernel gave its number to an object of another kind."""
+        """ENOENT: the owner freed what this imported. EINVAL: the kernel gave its number to an
+        object of another kind."""
         dm = self.memic()
         twin = Mlx5DM.import_dm(self.ctx, dm.handle)
         dm.copy_to_dm(0, PATTERN)
@@ -465,11 +502,13 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
         self.assert_live('memic', 0)
 
     def test_refused_by_the_firmware(self):
-        """What the firmware answers is the errno that the kernel makes of it; the next attempt is as good as the first."""
+        """What the firmware answers is the errno that the kernel makes of it; the next attempt is
+        as good as the first."""
         if not self.card:
             return
-        for status, code in (('BAD_PARAM', errno.EINVAL), ('BAD_RES', errno.EINVAL), ('EXCEED_LIM', errno.ENOMEM),
-                             ('NO_RES', errno.EAGAIN), ('INT_ERR', errno.EIO)):
+        for status, code in (('BAD_PARAM', errno.EINVAL), ('BAD_RES', errno.EINVAL),
+                             ('EXCEED_LIM', errno.ENOMEM), ('NO_RES', errno.EAGAIN), ('INT_ERR',
+                                                                                      errno.EIO)):
             # The driver asks once a DM and operation.
             with self.subTest(status=status), self.memic() as dm:
                 dm.copy_to_dm(0, PATTERN)
@@ -477,7 +516,8 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
                 self.assert_refused_map(code, dm)
                 with dm.map_op_addr(INCREMENT) as address:
                     address.write(b'\x01', 4)
-                self.assertEqual(dm.copy_from_dm(0, 8), PATTERN[:4] + bytes([PATTERN[4] + 1]) + PATTERN[5:8])
+                self.assertEqual(dm.copy_from_dm(0, 8),
+                                 PATTERN[:4] + bytes([PATTERN[4] + 1]) + PATTERN[5:8])
             self.assert_live('memic', 0)
 
     def test_refused_accesses(self):
@@ -504,7 +544,8 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
     def test_unknown_operations(self):
         with self.memic() as dm:
             for op in (2, 31, 32, 255):
-                self.assertIn(f'The device has no operation {op}', self.assert_refused_map(errno.EOPNOTSUPP, dm, op))
+                self.assertIn(f'The device has no operation {op}',
+                              self.assert_refused_map(errno.EOPNOTSUPP, dm, op))
             for op in (-1, 256, 2**32):
                 self.wrong(dm.map_op_addr, op)
             self.assertRaises(TypeError, dm.map_op_addr, None)
@@ -522,7 +563,8 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
         self.wrong(Mlx5DMOpAddr, Mlx5DM.__new__(Mlx5DM), INCREMENT)
 
     def test_o3_o4_it_owns_its_mapping(self):
-        """O3, O4: closing, leaving the block, unmap() or dropping it unmaps, once, and exactly its own pages."""
+        """O3, O4: closing, leaving the block, unmap() or dropping it unmaps, once, and exactly its
+        own pages."""
         with self.memic() as dm:
             base = mappings_of_device()
             with dm.map_op_addr(INCREMENT) as address:
@@ -534,8 +576,8 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
             self.assertEqual(mappings_of_device(), base + 1)
             other.write(b'\x01')
             other.unmap()
-            for call in (lambda: address.read(4), lambda: address.write(b'abcd'), lambda: address.addr, lambda: address.op,
-                         lambda: address.length):
+            for call in (lambda: address.read(4), lambda: address.write(b'abcd'),
+                         lambda: address.addr, lambda: address.op, lambda: address.length):
                 self.wrong(call)
             self.assertEqual((repr(address), address.closed), ('<Mlx5DMOpAddr closed>', True))
             dropped = dm.map_op_addr(INCREMENT)
@@ -579,11 +621,13 @@ class Mlx5DMOpAddrTest(Mlx5DMTestCase):
 
 class Mlx5DMImportTest(Mlx5DMTestCase):
     def test_content_is_shared(self):
-        """Both ways through a context on the same command fd; the importer's close leaves the owner's memory."""
+        """Both ways through a context on the same command fd; the importer's close leaves the
+        owner's memory."""
         with self.memic() as dm:
             ctx = Context(cmd_fd=os.dup(self.ctx.cmd_fd))
             twin = Mlx5DM.import_dm(ctx, dm.handle)
-            self.assertEqual((twin.is_imported, twin.handle, twin.length), (True, dm.handle, LENGTH))
+            self.assertEqual((twin.is_imported, twin.handle, twin.length),
+                             (True, dm.handle, LENGTH))
             dm.copy_to_dm(0, PATTERN)
             self.assertEqual(twin.copy_from_dm(0, LENGTH), PATTERN)
             twin.copy_to_dm(0, PATTERN[::-1])
@@ -595,15 +639,16 @@ class Mlx5DMImportTest(Mlx5DMTestCase):
             self.assert_live('memic', 1)
 
     def test_second_process(self):
-        """
-        Through a command fd that travelled by SCM_RIGHTS: content is seen both ways, and neither the importer's close nor
-        its death takes the owner's memory.
+        """ Through a command fd that travelled by SCM_RIGHTS: content is seen both ways, and
+        neither the importer's close nor its death takes the owner's memory.
         """
         for end in ('close', 'kill'):
             with self.subTest(end=end), self.memic() as dm:
                 ours, theirs = socket.socketpair()
-                child = subprocess.Popen([sys.executable, '-c', IMPORTER, str(theirs.fileno()), str(dm.handle), end],
-                                         pass_fds=[theirs.fileno()])
+                child = subprocess.Popen(
+                    [sys.executable, '-c', IMPORTER,
+                     str(theirs.fileno()),
+                     str(dm.handle), end], pass_fds=[theirs.fileno()])
                 theirs.close()
                 dm.copy_to_dm(0, PATTERN)
                 # Not inherited: the child gets it by this message alone.
@@ -655,7 +700,8 @@ class Mlx5DMImportTest(Mlx5DMTestCase):
         self.assertRaises(TypeError, Mlx5DM.import_dm, self.ctx, 'x')
 
     def test_d12_export_after_an_operation_was_mapped(self):
-        """D12: the dma-buf is the memory's page, not the operation's; a library or kernel that is too old says so."""
+        """D12: the dma-buf is the memory's page, not the operation's; a library or kernel that is
+        too old says so."""
         with self.memic() as dm, dm.map_op_addr(INCREMENT):
             dm.copy_to_dm(0, PATTERN)
             try:
@@ -677,14 +723,19 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
             return dm
         closed = self.memic()
         closed.close()
-        for name, dm in (('closed', closed), ('new', Mlx5DM.__new__(Mlx5DM)), ('refused', failing_init())):
+        for name, dm in (('closed', closed), ('new', Mlx5DM.__new__(Mlx5DM)), ('refused',
+                                                                               failing_init())):
             with self.subTest(state=name):
-                for attribute in ('type', 'length', 'log_align_req', 'handle', 'remote_va', 'addr', 'is_imported'):
+                for attribute in ('type', 'length', 'log_align_req', 'handle', 'remote_va', 'addr',
+                                  'is_imported'):
                     self.wrong(getattr, dm, attribute)
-                for call, args in ((dm.copy_to_dm, (0, b'abcd')), (dm.copy_from_dm, (0, 4)), (dm.map_op_addr, (0,)),
-                                   (dm.copy_from_dm_into, (0, bytearray(4))), (dm.export_dmabuf_fd, ()), (dm.unimport, ())):
+                for call, args in ((dm.copy_to_dm, (0, b'abcd')), (dm.copy_from_dm, (0, 4)),
+                                   (dm.map_op_addr, (0, )), (dm.copy_from_dm_into, (0,
+                                                                                    bytearray(4))),
+                                   (dm.export_dmabuf_fd, ()), (dm.unimport, ())):
                     self.wrong(call, *args)
-                self.assertEqual((dm.closed, repr(dm), str(dm)), (True, '<Mlx5DM closed>', '<Mlx5DM closed>'))
+                self.assertEqual((dm.closed, repr(dm), str(dm)),
+                                 (True, '<Mlx5DM closed>', '<Mlx5DM closed>'))
                 dm.close()
                 dm.close()
                 # pyverbs' own classes use the pointer without asking.
@@ -692,7 +743,8 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
                 self.assertRaises(PyverbsRDMAError, DM.copy_from_dm, dm, 0, 4)
 
     def test_d13_children_close_first(self):
-        """D13, G1: the DM knows MRs and op addresses, and closes each of them, even if one refuses."""
+        """D13, G1: the DM knows MRs and op addresses, and closes each of them, even if one
+        refuses."""
         class Refusing(DMMR):
             refuse = True
 
@@ -766,10 +818,12 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
                 self.assert_live('memic', 0)
 
     def test_mr_bounds(self):
-        """An MR covers what was asked for, not what it was rounded to; beyond it is EINVAL, and both argument orders are taken."""
+        """An MR covers what was asked for, not what it was rounded to; beyond it is EINVAL, and
+        both argument orders are taken."""
         pd = PD(self.ctx)
         with self.memic(65) as dm:
-            for length, offset in ((66, 0), (65, 1), (1, 65), (128, 0), (2**64 - 64, 64), (2, 2**64 - 1)):
+            for length, offset in ((66, 0), (65, 1), (1, 65), (128, 0), (2**64 - 64, 64),
+                                   (2, 2**64 - 1)):
                 with self.subTest(length=length, offset=offset):
                     self.refused(errno.EINVAL, DMMR, pd, length, MR_ACCESS, dm, offset)
                     self.refused(errno.EINVAL, DMMR, pd, length, MR_ACCESS, dm=dm, offset=offset)
@@ -785,12 +839,14 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
             with DMMR(pd, LENGTH, MR_ACCESS, dm=dm, offset=0) as mr:
                 mr.write('abcdefgh', 8, 4)
                 self.assertEqual(mr.read(8, 4), b'abcdefgh')
-                self.assertRaisesRegex(PyverbsRDMAError, 'Failed to copy from dm', mr.read, 4, LENGTH)
+                self.assertRaisesRegex(PyverbsRDMAError, 'Failed to copy from dm', mr.read, 4,
+                                       LENGTH)
             self.refused(errno.EINVAL, DMMR, pd, LENGTH + 4, MR_ACCESS, dm, 0)
             pd.close()
 
     def test_g1_context_closed_underneath(self):
-        """G1: a context that forgot its DMs when one of them refused, and was closed then: no call of the library."""
+        """G1: a context that forgot its DMs when one of them refused, and was closed then: no call
+        of the library."""
         class Stubborn(Mlx5DM):
             stubborn = True
 
@@ -821,7 +877,8 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         self.assert_live('memic', 0)
 
     def test_g2_reference_cycles(self):
-        """G2: a cycle through context, DM, MR and op address is torn down in order, each thing freed once."""
+        """G2: a cycle through context, DM, MR and op address is torn down in order, each thing
+        freed once."""
         for children in (False, True):
             with self.subTest(children=children):
                 holder = {'ctx': self.open_context()}
@@ -840,9 +897,9 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         self.assertEqual(self.unraisable, [])
 
     def test_g2_collected_without_its_finalizer(self):
-        """
-        G2: the collector clears nothing of a DM before it is freed. A subclass without the finalizer, which would close it before that,
-        leaves it to be freed at its end alone: through its context, which must still be known.
+        """ G2: the collector clears nothing of a DM before it is freed. A subclass without the
+        finalizer, which would close it before that, leaves it to be freed at its end alone: through
+        its context, which must still be known.
         """
         class Plain(Mlx5DM):
             def __del__(self):
@@ -900,7 +957,8 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
                 self.assertRaises(TypeError, copy.copy, obj)
 
     def test_close_waits_for_copies(self):
-        """Threads that copy while another closes: each copy succeeds or says that the DM is closed."""
+        """Threads that copy while another closes: each copy succeeds or says that the DM is
+        closed."""
         for _ in range(20):
             dm, failures = self.memic(self.attr_ex.max_dm_size), []
             address = dm.map_op_addr(INCREMENT)
@@ -931,7 +989,8 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         with PD(self.ctx) as pd:
             for _ in range(20):
                 dm, failures = self.memic(), []
-                children = [DMMR(pd, 64, MR_ACCESS, dm, 64 * n) for n in range(8)] + [dm.map_op_addr(INCREMENT) for _ in range(4)]
+                children = [DMMR(pd, 64, MR_ACCESS, dm, 64 * n)
+                            for n in range(8)] + [dm.map_op_addr(INCREMENT) for _ in range(4)]
                 start = threading.Barrier(4)
 
                 def close(dm=dm, failures=failures, start=start):
@@ -954,9 +1013,9 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         self.assert_live('memic', 0)
 
     def test_closed_before_it_is_allocated(self):
-        """
-        A context that is closed by another thread takes the object from its sets before there is anything to close, and must not find
-        an allocation afterwards. Here the object itself is that thread, when the sets ask for its hash.
+        """ A context that is closed by another thread takes the object from its sets before there
+        is anything to close, and must not find an allocation afterwards. Here the object itself is
+        that thread, when the sets ask for its hash.
         """
         class Hashed(Mlx5DM):
             asked = 0
@@ -986,12 +1045,14 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         self.assert_live('memic', 0)
 
     def test_fork(self):
-        """The child has nothing to use and frees nothing of the parent's; what it allocates itself is its own."""
+        """The child has nothing to use and frees nothing of the parent's; what it allocates itself
+        is its own."""
         with self.memic() as dm, dm.map_op_addr(INCREMENT) as address:
             dm.copy_to_dm(0, PATTERN)
 
             def child():
-                for call in (lambda: dm.copy_from_dm(0, 4), lambda: dm.handle, lambda: address.read(4)):
+                for call in (lambda: dm.copy_from_dm(0, 4), lambda: dm.handle,
+                             lambda: address.read(4)):
                     self.assertRaises(PyverbsUserError, call)
                 self.assertTrue(dm.closed)
                 address.close()
@@ -1012,10 +1073,12 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
             with open(os.path.join(os.path.dirname(mlx5dv_dm_caps.__file__), name)) as stub:
                 text += stub.read()
         self.assertTrue(inspect.getdoc(mlx5dv_dm.query_hca_cap))
-        for cls in (Mlx5AllocDmAttr, Mlx5DM, Mlx5DMOpAddr, Mlx5DMError, mlx5dv_alloc_dm_type, mlx5dv_dm_caps.Mlx5DMCaps,
-                    mlx5dv_dm_caps.Mlx5MemicCaps, mlx5dv_dm_caps.Mlx5SwIcmCaps):
+        for cls in (Mlx5AllocDmAttr, Mlx5DM, Mlx5DMOpAddr, Mlx5DMError, mlx5dv_alloc_dm_type,
+                    mlx5dv_dm_caps.Mlx5DMCaps, mlx5dv_dm_caps.Mlx5MemicCaps,
+                    mlx5dv_dm_caps.Mlx5SwIcmCaps):
             self.assertRegex(text, rf'class {cls.__name__}\b')
-            members = [(cls.__name__, cls)] + [(n, m) for n, m in vars(cls).items() if not n.startswith('_')]
+            members = [(cls.__name__, cls)] + [
+                (n, m) for n, m in vars(cls).items() if not n.startswith('_')]
             for name, member in members:
                 if not inspect.getdoc(member):
                     undocumented.append(f'{cls.__name__}.{name}')

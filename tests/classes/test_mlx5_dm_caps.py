@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What a device says that it has: Mlx5DM.query_caps() and python3 -m pyverbs.providers.mlx5.mlx5dv_dm."""
+"""What a device says that it has: Mlx5DM.query_caps() and python3 -m
+pyverbs.providers.mlx5.mlx5dv_dm."""
 import contextlib
 import errno
 import io
@@ -12,7 +13,12 @@ from pyverbs.device import AllocDmAttr, Context
 from pyverbs.pyverbs_error import PyverbsRDMAError
 from tests.mlx5_mem_base import Mlx5MemTestCase, control
 
-from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_alloc_dm_type, query_hca_cap
+from pyverbs.providers.mlx5.mlx5dv_dm import (
+    Mlx5AllocDmAttr,
+    Mlx5DM,
+    mlx5dv_alloc_dm_type,
+    query_hca_cap,
+)
 from pyverbs.providers.mlx5.mlx5dv_dm import __main__ as shell
 from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
 
@@ -25,8 +31,10 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
         """What it tells is what allocations find."""
         caps = Mlx5DM.query_caps(self.ctx)
         self.assertIsInstance(caps, Mlx5DMCaps)
-        self.assertEqual((caps.device, caps.memic.max_length), (self.dev_name, self.attr_ex.max_dm_size))
-        self.assertEqual([kind for kind in mlx5dv_alloc_dm_type if kind != MEMIC], list(caps.sw_icm))
+        self.assertEqual((caps.device, caps.memic.max_length),
+                         (self.dev_name, self.attr_ex.max_dm_size))
+        self.assertEqual([kind for kind in mlx5dv_alloc_dm_type if kind != MEMIC],
+                         list(caps.sw_icm))
         for kind in mlx5dv_alloc_dm_type:
             with self.subTest(kind=kind.name):
                 try:
@@ -34,10 +42,13 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
                     self.assertIsNone(caps.missing(kind))
                 except PyverbsRDMAError as ex:
                     self.assertEqual(ex.error_code, errno.EOPNOTSUPP)
-                    # That the device has it and the kernel does not is for old kernels alone to say.
+                    # That the device has it and the kernel does not is for old kernels alone to
+                    # say.
                     too_old = kind.name == 'MLX5DV_DM_TYPE_ENCAP_SW_ICM' and KERNEL < (6, 8)
                     self.assertEqual(caps.missing(kind) is None, too_old)
-                    self.assertIn(caps.missing(kind) or 'The device has the type, so the kernel is too old for it', str(ex))
+                    self.assertIn(
+                        caps.missing(kind) or
+                        'The device has the type, so the kernel is too old for it', str(ex))
         with Mlx5DM(self.ctx, AllocDmAttr(caps.memic.max_length)) as dm:
             for op in range(32):
                 if op in caps.memic.operations:
@@ -51,8 +62,8 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
             return
         profile = control.call('summary')['profile']
         caps = Mlx5DM.query_caps(self.ctx)
-        self.assertEqual((caps.memic.size, caps.memic.max_length, caps.memic.granularity, caps.memic.max_log_align_req),
-                         (1 << 20, 256 << 10, 64, 18))
+        self.assertEqual((caps.memic.size, caps.memic.max_length, caps.memic.granularity,
+                          caps.memic.max_log_align_req), (1 << 20, 256 << 10, 64, 18))
         self.assertEqual(caps.memic.operations, {0: (1, 2, 4, 8), 1: (1, 2, 4, 8)})
         ranges = [(icm.start, icm.size, icm.block_size) for icm in caps.sw_icm.values()]
         want = [(0x10_0000_0000, 1 << 28, 4096), (0x20_0000_0000, 1 << 24, 4096),
@@ -67,7 +78,8 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
         self.assertIn(f'{self.dev_name}: device memory', text)
         self.assertEqual(len(text.splitlines()), 3 + len(caps.memic.operations) + len(caps.sw_icm))
         for kind, icm in caps.sw_icm.items():
-            line = next(line for line in text.splitlines() if line.split()[0] == kind.name.removeprefix('MLX5DV_DM_TYPE_'))
+            line = next(line for line in text.splitlines()
+                        if line.split()[0] == kind.name.removeprefix('MLX5DV_DM_TYPE_'))
             self.assertIn(icm.missing or f'{icm.start:#x}', line)
         back = json.loads(json.dumps(caps.as_dict()))
         self.assertEqual((back['device'], back['memic']['size']), (self.dev_name, caps.memic.size))
@@ -81,15 +93,16 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
         for page in (-1, 0x8000, 2**64):
             self.wrong(query_hca_cap, self.ctx, page)
         # The firmware knows no such page: its status and syndrome are in the text.
-        self.assertRegex(self.refused(errno.EREMOTEIO, query_hca_cap, self.ctx, 0x7fff), r'page 0x7fff \(status 0x[1-9a-f]')
+        self.assertRegex(self.refused(errno.EREMOTEIO, query_hca_cap, self.ctx, 0x7fff),
+                         r'page 0x7fff \(status 0x[1-9a-f]')
         with Context(name=self.dev_name) as ctx:
             self.assertEqual(Mlx5DM.query_caps(ctx), Mlx5DM.query_caps(self.ctx))
         self.wrong(Mlx5DM.query_caps, ctx)
         self.wrong(query_hca_cap, Context.__new__(Context), 0)
 
     def shell(self, *words):
-        return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm', *words], capture_output=True,
-                              text=True, timeout=60, check=False)
+        return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm', *words],
+                              capture_output=True, text=True, timeout=60, check=False)
 
     def test_shell(self):
         """The program prints the same table, or the same for programs, of one device or all."""

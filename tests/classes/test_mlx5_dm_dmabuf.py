@@ -38,9 +38,8 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
         return Mlx5DM(ctx or self.ctx, AllocDmAttr(length=length))
 
     def export(self, dm):
-        """
-        The dma-buf's fd, closed at the end of the test unless it is before; None where library or kernel is too old, after it was
-        asserted that exactly this is said.
+        """ The dma-buf's fd, closed at the end of the test unless it is before; None where library
+        or kernel is too old, after it was asserted that exactly this is said.
         """
         if LIBRARY_HAS_IT and KERNEL >= (7, 1):
             fd = dm.export_dmabuf_fd()
@@ -61,16 +60,19 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
             self.assertEqual(loopback.read(mr.rkey, address), (SUCCESS, data))
 
     def test_mr_on_it_is_the_memory(self):
-        """RDMA through a key on the dma-buf and the CPU's copies see the same bytes, both ways; a neighbour stays as it was."""
+        """RDMA through a key on the dma-buf and the CPU's copies see the same bytes, both ways; a
+        neighbour stays as it was."""
         with self.memic() as before, self.memic() as dm, self.memic() as behind:
             for each in (before, behind):
                 each.copy_to_dm(0, PATTERN)
             fd = self.export(dm)
             if fd is None:
                 return
-            self.assertEqual((os.lseek(fd, 0, os.SEEK_END), os.readlink(f'/proc/self/fd/{fd}')), (LENGTH, '/dmabuf:'))
+            self.assertEqual((os.lseek(fd, 0, os.SEEK_END), os.readlink(f'/proc/self/fd/{fd}')),
+                             (LENGTH, '/dmabuf:'))
             self.assertTrue(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC)
-            with PD(self.ctx) as pd, DmaBufMR(pd, LENGTH, REMOTE, fd, 0) as mr, Loopback(self.ctx, pd, LENGTH) as loopback:
+            with PD(self.ctx) as pd, DmaBufMR(pd, LENGTH, REMOTE, fd, 0) as mr, Loopback(
+                    self.ctx, pd, LENGTH) as loopback:
                 dm.copy_to_dm(0, PATTERN[::-1])
                 self.assertEqual(loopback.read(mr.rkey, 0), (SUCCESS, PATTERN[::-1]))
                 self.assertEqual(loopback.write(mr.rkey, 0, PATTERN), SUCCESS)
@@ -82,7 +84,8 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
                 self.assertEqual(each.copy_from_dm(0, LENGTH), PATTERN)
 
     def test_d12_export_after_an_operation_was_mapped(self):
-        """D12: the dma-buf is the memory's page, whatever was mapped before; the operation still works afterwards."""
+        """D12: the dma-buf is the memory's page, whatever was mapped before; the operation still
+        works afterwards."""
         with self.memic() as dm, dm.map_op_addr(INCREMENT) as increment:
             dm.copy_to_dm(0, PATTERN)
             fd = self.export(dm)
@@ -95,7 +98,8 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
             self.assertEqual(dm.copy_from_dm(0, 4), b'\x05\0\0\0')
 
     def test_closing_the_dm_revokes_it(self):
-        """After close() of the DM new MRs on the dma-buf are ENODEV, those there no longer reach it, and nothing reaches the next DM."""
+        """After close() of the DM new MRs on the dma-buf are ENODEV, those there no longer reach
+        it, and nothing reaches the next DM."""
         dm = self.memic()
         dm.copy_to_dm(0, PATTERN)
         fd = self.export(dm)
@@ -118,7 +122,8 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
         self.assert_live('memic', 0)
 
     def test_the_owners_context_takes_it_along(self):
-        """When the exporting context is closed the dma-buf is revoked: new MRs are ENODEV, those there are no longer reach it."""
+        """When the exporting context is closed the dma-buf is revoked: new MRs are ENODEV, those
+        there are no longer reach it."""
         owner = self.open_context()
         dm = self.memic(ctx=owner)
         dm.copy_to_dm(0, PATTERN)
@@ -138,12 +143,14 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
         self.assert_live('memic', 0)
 
     def test_umem_of_it_is_refused(self):
-        """A umem pins; the kernel's exporter of device memory does not let itself be pinned: EOPNOTSUPP, and the text says that."""
+        """A umem pins; the kernel's exporter of device memory does not let itself be pinned:
+        EOPNOTSUPP, and the text says that."""
         with self.memic() as dm:
             fd = self.export(dm)
             if fd is None:
                 return
-            text = self.refused(errno.EOPNOTSUPP, Mlx5DevxUmem, self.ctx, LENGTH, access=1, dmabuf_fd=fd)
+            text = self.refused(errno.EOPNOTSUPP, Mlx5DevxUmem, self.ctx, LENGTH, access=1,
+                                dmabuf_fd=fd)
             self.assertIn('exporter cannot pin', text)
             self.assert_live('umem', 0)
             os.fstat(fd)
@@ -180,7 +187,8 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
                 self.assert_holds(pd, mr, PATTERN)
 
     def test_refused(self):
-        """A closed DM is the caller's fault; a failing export leaves no fd, no mapping and the DM as it was."""
+        """A closed DM is the caller's fault; a failing export leaves no fd, no mapping and the DM
+        as it was."""
         with self.memic() as dm:
             dm.copy_to_dm(0, PATTERN)
             fds = len(os.listdir('/proc/self/fd'))

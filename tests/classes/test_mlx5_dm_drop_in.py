@@ -14,8 +14,9 @@ from tests.mlx5_mem_base import Mlx5MemTestCase
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM, Mlx5DMOpAddr
 
 #: Where rdma-core's suite uses DM: module and class.
-USERS = (('tests.test_device', 'DMTest'), ('tests.test_device', 'SharedDMTest'), ('tests.test_mr', 'DeviceMemoryAPITest'),
-         ('tests.test_mr', 'DeviceMemoryTest'), ('tests.test_mlx5_dm_ops', 'Mlx5DmOpAddresses'))
+USERS = (('tests.test_device', 'DMTest'), ('tests.test_device', 'SharedDMTest'),
+         ('tests.test_mr', 'DeviceMemoryAPITest'), ('tests.test_mr', 'DeviceMemoryTest'),
+         ('tests.test_mlx5_dm_ops', 'Mlx5DmOpAddresses'))
 #: A class that makes one for tests that are above.
 RESOURCES = ('tests.test_mr', 'DeviceMemoryRes')
 
@@ -58,11 +59,16 @@ class Mlx5DMDropInTest(Mlx5MemTestCase):
     def test_all_are_here(self):
         """No class of rdma-core's tests makes a DM without being in the list."""
         users = set()
-        for path in glob.glob(os.path.join(os.path.dirname(importlib.import_module('tests.test_mr').__file__), 'test_*.py')):
+        for path in glob.glob(
+                os.path.join(os.path.dirname(importlib.import_module('tests.test_mr').__file__),
+                             'test_*.py')):
             with open(path) as source:
                 tree = ast.parse(source.read())
-            users |= {(f'tests.{os.path.basename(path)[:-3]}', node.name) for node in tree.body if isinstance(node, ast.ClassDef) and
-                      any(isinstance(call, ast.Call) and ast.unparse(call.func).rpartition('.')[2] == 'DM' for call in ast.walk(node))}
+            users |= {
+                (f'tests.{os.path.basename(path)[:-3]}', node.name) for node in tree.body
+                if isinstance(node, ast.ClassDef) and any(
+                    isinstance(call, ast.Call) and ast.unparse(call.func).rpartition('.')[2] == 'DM'
+                    for call in ast.walk(node))}
         self.assertEqual(users, {*USERS, RESOURCES} - {('tests.test_mr', 'DeviceMemoryTest')})
 
     def test_dm(self):

@@ -7,7 +7,8 @@ import unittest
 
 from tests.mlx5_mem_base import Mlx5MemTestCase
 
-EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'pyverbs', 'examples')
+EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'pyverbs',
+                        'examples')
 
 
 class Mlx5DMExamplesTest(Mlx5MemTestCase):
@@ -15,7 +16,8 @@ class Mlx5DMExamplesTest(Mlx5MemTestCase):
         path = os.path.join(EXAMPLES, name)
         if not os.path.exists(path):
             raise unittest.SkipTest(f'{name} is not installed beside the tests')
-        done = subprocess.run([sys.executable, path, self.dev_name], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([sys.executable, path, self.dev_name], capture_output=True, text=True,
+                              timeout=60, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         for kind in ('memic', 'general_object'):
             self.assert_live(kind, 0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Random calls of the whole of Mlx5DM: none ends the interpreter, none raises what it should not, nothing stays on the card."""
+"""Random calls of the whole of Mlx5DM: none ends the interpreter, none raises what it should not,
+nothing stays on the card."""
 import os
 import subprocess
 import sys
@@ -13,8 +14,12 @@ SEEDS = int(os.environ.get('MLX5_DM_FUZZ', '3'))
 
 class Mlx5DMFuzzTest(Mlx5MemTestCase):
     def fuzz(self, seed, actions, threads):
-        done = subprocess.run([sys.executable, '-X', 'faulthandler', PROGRAM, str(seed), str(actions), str(threads)],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [sys.executable, '-X', 'faulthandler', PROGRAM,
+             str(seed),
+             str(actions),
+             str(threads)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=120, check=False)
         self.assertEqual((done.returncode, done.stdout), (0, f'seed {seed}: nothing found\n'))
         for kind in ('memic', 'general_object'):
             self.assert_live(kind, 0)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-pyverbs' own Mlx5UMEM and Mlx5DevxUmem doing the same thing, each in a process of its own: what comes of it, side by side.
+""" pyverbs' own Mlx5UMEM and Mlx5DevxUmem doing the same thing, each in a process of its own: what
+comes of it, side by side.
 
     bash buildlib/quickstart.sh run -- python3 tests/classes/umem_beside_upstream.py [DEVICE]
 
@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 
-EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'pyverbs', 'examples')
+EXAMPLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'pyverbs',
+                        'examples')
 sys.path.insert(0, EXAMPLES)
 
 from choose_device import choose_device  # noqa: E402
 
-PREAMBLE = '''
+PREAMBLE = """
 import ctypes, errno, gc, os, resource, sys
 from pyverbs.device import Context
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_context_attr_flags
@@ -29,13 +30,15 @@ def resident():
     with open('/proc/self/statm') as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 ctx = open_context()
-'''
+"""
 
-#: Defect, what is done, and the script. A script prints its outcome; 'LEAK' and 'WRONG' in it count as defects.
+#: Defect, what is done, and the script. A script prints its outcome; 'LEAK' and 'WRONG' in it count
+#: as defects.
 CASES = (
-    ('U1', 'print a closed umem', 'u = Umem(ctx, 4096, alignment=4096); u.close(); print(str(u).strip())'),
+    ('U1', 'print a closed umem',
+     'u = Umem(ctx, 4096, alignment=4096); u.close(); print(str(u).strip())'),
     ('U1', 'umem_id of a closed umem', 'u = Umem(ctx, 4096, alignment=4096); u.close(); u.umem_id'),
-    ('U3', '200 refused registrations of 1 MiB', '''
+    ('U3', '200 refused registrations of 1 MiB', """
 before = resident()
 for _ in range(200):
     try:
@@ -43,8 +46,8 @@ for _ in range(200):
     except Exception:
         pass
 grown = resident() - before >> 20
-print(f'LEAK of {grown} MiB' if grown > 50 else 'no growth')'''),
-    ('U4', 'close a umem under a live memory key', '''
+print(f'LEAK of {grown} MiB' if grown > 50 else 'no growth')"""),
+    ('U4', 'close a umem under a live memory key', """
 import struct
 from pyverbs.pd import PD
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_obj_type
@@ -63,8 +66,8 @@ with open('/proc/self/maps') as maps:
     ranges = [[int(x, 16) for x in line.split()[0].split('-')] for line in maps]
 there = any(low <= address < high for low, high in ranges)
 print(said + (', memory kept' if there else ', WRONG: memory freed while the device may write to it'), flush=True)
-os._exit(0)'''),
-    ('U6', 'resize a registered buffer', '''
+os._exit(0)"""),
+    ('U6', 'resize a registered buffer', """
 data = bytearray(1 << 20)
 if Umem is Mlx5UMEM:
     u = Umem(ctx, len(data), ctypes.addressof(ctypes.c_char.from_buffer(data)), access=1)
@@ -74,27 +77,30 @@ try:
     data.extend(bytes(8 << 20))
     print('WRONG: resized, the device keeps the old pages')
 except BufferError as ex:
-    print(f'refused: {ex}')'''),
-    ('U7', 'dmabuf_fd that is no dma-buf, no mask', '''
+    print(f'refused: {ex}')"""),
+    ('U7', 'dmabuf_fd that is no dma-buf, no mask', """
 u = Umem(ctx, 4096, alignment=4096, dmabuf_fd=os.pipe()[0])
-print('WRONG: registered something else')'''),
-    ('U8', 'a plain Context', 'c = Context(name=sys.argv[2]); u = Umem(c, 4096, alignment=4096); c.close(); print("registered, closed")'),
-    ('U10', 'unimport_umem() of an owned umem', '''
+print('WRONG: registered something else')"""),
+    ('U8', 'a plain Context',
+     'c = Context(name=sys.argv[2]); u = Umem(c, 4096, alignment=4096); c.close(); print("registered, closed")'
+     ),
+    ('U10', 'unimport_umem() of an owned umem', """
 u = Umem(ctx, 4096, alignment=4096)
 if hasattr(u, 'unimport_umem'):
     u.unimport_umem()
     u.close()
     print('LEAK: registered until the context closes')
 else:
-    print('no such method on an object that owns')'''),
-    ('G2', 'context and umem in one cycle', '''
+    print('no such method on an object that owns')"""),
+    ('G2', 'context and umem in one cycle', """
 class Holder: pass
 h = Holder(); h.me, h.ctx, h.umem = h, ctx, Umem(ctx, 4096, alignment=4096)
 del h, ctx
 gc.collect()
-print('collected')'''),
+print('collected')"""),
     ('G3', 'alignment=3', 'Umem(ctx, 4096, alignment=3)'),
-    ('', 'copy.copy() of a umem', 'import copy; c = copy.copy(Umem(ctx, 4096, alignment=4096)); print(c)'),
+    ('', 'copy.copy() of a umem',
+     'import copy; c = copy.copy(Umem(ctx, 4096, alignment=4096)); print(c)'),
 )
 
 
@@ -104,7 +110,8 @@ def outcome(kind, device, script):
     :return: What became of it in a line, and whether it crashed, leaked or did something wrong
     """
     env = os.environ | {'PYTHONPATH': os.pathsep.join([EXAMPLES, *sys.path])}
-    process = subprocess.run([sys.executable, '-c', PREAMBLE + script, kind, device], capture_output=True, text=True, env=env)
+    process = subprocess.run([sys.executable, '-c', PREAMBLE + script, kind, device],
+                             capture_output=True, text=True, env=env)
     said = process.stdout.strip().replace('\n', ' ')
     if process.returncode < 0:
         return f'killed by {signal.Signals(-process.returncode).name}', True

@@ -28,8 +28,9 @@ def test_read_write(fd) -> None:
     assert dma.read_be32(0x1020) == 0x12345678
 
 
-@pytest.mark.parametrize(('addr', 'n'), [(0xfff, 1), (0xfff, 2), (0x5000, 1), (0x4fff, 2), (0, 1), ((1 << 64) - 1, 1), ((1 << 64) - 4, 8),
-                                         (0x1000, -1), (0x1000, MAX_TRANSFER + 1), (-1, 1)])
+@pytest.mark.parametrize(('addr', 'n'), [(0xfff, 1), (0xfff, 2), (0x5000, 1), (0x4fff, 2), (0, 1),
+                                         ((1 << 64) - 1, 1), ((1 << 64) - 4, 8), (0x1000, -1),
+                                         (0x1000, MAX_TRANSFER + 1), (-1, 1)])
 def test_outside(fd, addr, n) -> None:
     dma = Dma()
     dma.map(0x1000, 4 * PAGE, fd)
@@ -69,7 +70,8 @@ def test_a_write_that_cannot_be_whole_writes_nothing(fd) -> None:
 
 def test_bad_maps(fd) -> None:
     dma = Dma(max_maps=2)
-    for addr, size in ((0, 0), (0, -1), ((1 << 64) - PAGE, 2 * PAGE), (-PAGE, PAGE), (1 << 64, PAGE)):
+    for addr, size in ((0, 0), (0, -1), ((1 << 64) - PAGE, 2 * PAGE), (-PAGE, PAGE), (1 << 64,
+                                                                                      PAGE)):
         with pytest.raises(DmaError):
             dma.map(addr, size, fd)
     dma.map(0x10000, 2 * PAGE, fd)
@@ -119,7 +121,8 @@ def test_no_descriptor_is_kept(fd) -> None:
 def test_modify(fd) -> None:
     dma = Dma()
     dma.map(0x1000, PAGE, fd)
-    assert dma.modify(0x1008, 8, lambda old: (int.from_bytes(old, 'little') + 5).to_bytes(8, 'little')) == bytes(8)
+    assert dma.modify(0x1008, 8, lambda old:
+                      (int.from_bytes(old, 'little') + 5).to_bytes(8, 'little')) == bytes(8)
     assert dma.read(0x1008, 8) == b'\5' + bytes(7)
     for addr, n in ((0x1004, 8), (0x1002, 4), (0x1000, 2), (0x1000, 16), (0x2000, 8)):
         with pytest.raises(DmaError):

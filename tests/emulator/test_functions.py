@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""A card of several functions: who they are, whose turn it is, and which of them the control channel asks."""
+"""A card of several functions: who they are, whose turn it is, and which of them the control
+channel asks."""
 
 from __future__ import annotations
 
@@ -19,55 +20,64 @@ from mlx5emu.vm import run as vm_run
 
 
 def test_identities() -> None:
-    """Functions share the board and the fabric; node, port, MAC address and vhca_id are each one's own."""
-    cards = vm_run.make_cards(vm_run.Options(functions=3, faults=["NOP:BAD_PARAM"]), "eth", None)
+    """Functions share the board and the fabric; node, port, MAC address and vhca_id are each one's
+    own."""
+    cards = vm_run.make_cards(vm_run.Options(functions=3, faults=['NOP:BAD_PARAM']), 'eth', None)
     assert len({c.datapath.fabric for c in cards}) == 1
     assert [m.card for m in cards[0].datapath.fabric.members] == cards
     for c in cards:
         c.boot()
-    assert [run(c, "QUERY_HCA_CAP", {"op_mod": 1}, out_len=4112)["capability.cmd_hca_cap.vhca_id"] for c in cards] == [1, 2, 3]
-    contexts = [run(c, "QUERY_NIC_VPORT_CONTEXT", out_len=0x110).sub("nic_vport_context") for c in cards]
-    assert len({x["system_image_guid"] for x in contexts}) == 1
-    assert len({x["port_guid"] for x in contexts}) == len({x["permanent_address.mac_addr_31_0"] for x in contexts}) == 3
+    assert [
+        run(c, 'QUERY_HCA_CAP', {'op_mod': 1}, out_len=4112)['capability.cmd_hca_cap.vhca_id']
+        for c in cards] == [1, 2, 3]
+    contexts = [
+        run(c, 'QUERY_NIC_VPORT_CONTEXT', out_len=0x110).sub('nic_vport_context') for c in cards]
+    assert len({x['system_image_guid'] for x in contexts}) == 1
+    assert len({x['port_guid']
+                for x in contexts}) == len({x['permanent_address.mac_addr_31_0']
+                                            for x in contexts}) == 3
     # A fault that was asked for is each function's.
     assert [len(c.faults.rules) for c in cards] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("count", [0, -1, 9])
+@pytest.mark.parametrize('count', [0, -1, 9])
 def test_too_many_functions(count: int) -> None:
     """A PCI device has eight functions."""
-    with pytest.raises(vm_run.CardError, match="1 to 8"):
-        vm_run.make_cards(vm_run.Options(functions=count), "eth", None)
+    with pytest.raises(vm_run.CardError, match='1 to 8'):
+        vm_run.make_cards(vm_run.Options(functions=count), 'eth', None)
 
 
 def test_log_names_the_function() -> None:
     """Where there are several, a line of the log says whose command it was."""
-    for count, expected in ((1, ["NOP"]), (2, ["0: NOP", "1: NOP"])):
+    for count, expected in ((1, ['NOP']), (2, ['0: NOP', '1: NOP'])):
         out = io.StringIO()
-        for card in vm_run.make_cards(vm_run.Options(functions=count), "eth", out):
+        for card in vm_run.make_cards(vm_run.Options(functions=count), 'eth', out):
             card.boot()
-            run(card, "NOP")
-        assert [line[:len(e)] for line, e in zip(out.getvalue().splitlines(), expected, strict=True)] == expected
+            run(card, 'NOP')
+        assert [
+            line[:len(e)]
+            for line, e in zip(out.getvalue().splitlines(), expected, strict=True)] == expected
 
 
 def test_turns_are_taken_in_order() -> None:
-    """A thread that shares its turn gets it back after the one that waits, which a plain lock does not promise."""
+    """A thread that shares its turn gets it back after the one that waits, which a plain lock does
+    not promise."""
     turn, order = Turn(), []
     turn.take()
 
     def other() -> None:
         turn.take()
-        order.append("other")
+        order.append('other')
         turn.give()
     t = threading.Thread(target=other, daemon=True)
     t.start()
     while not turn._next.locked():
         time.sleep(0.001)
     turn.share()
-    order.append("first")
+    order.append('first')
     turn.give()
     t.join(5)
-    assert order == ["other", "first"]
+    assert order == ['other', 'first']
 
 
 def test_turn_of_one() -> None:
@@ -82,8 +92,8 @@ def test_turn_of_one() -> None:
 @pytest.fixture
 def servers(tmp_path: Path):
     """Two served functions."""
-    turn, cards = Turn(), vm_run.make_cards(vm_run.Options(functions=2), "eth", None)
-    servers = [Server(str(tmp_path / f"card{c.index}"), c, turn) for c in cards]
+    turn, cards = Turn(), vm_run.make_cards(vm_run.Options(functions=2), 'eth', None)
+    servers = [Server(str(tmp_path / f'card{c.index}'), c, turn) for c in cards]
     for s in servers:
         s.start()
     yield servers
@@ -100,8 +110,10 @@ def test_one_thread_at_a_time(servers: list[Server]) -> None:
         most.append(len(inside))
         time.sleep(0.002)
         inside.remove(card)
-    threads = [threading.Thread(target=lambda s=s: [s.call(lambda: work(s.card)) for _ in range(20)], daemon=True)
-               for s in servers]
+
+    threads = [
+        threading.Thread(target=lambda s=s: [s.call(lambda: work(s.card))
+                                             for _ in range(20)], daemon=True) for s in servers]
     for t in threads:
         t.start()
     for t in threads:
@@ -110,7 +122,8 @@ def test_one_thread_at_a_time(servers: list[Server]) -> None:
 
 
 def test_timer_from_another_thread(servers: list[Server]) -> None:
-    """What one card's thread has another card do later is done then, though that one's thread sleeps without an end."""
+    """What one card's thread has another card do later is done then, though that one's thread
+    sleeps without an end."""
     done = threading.Event()
     a, b = servers
     b.call(lambda: None)
@@ -120,8 +133,8 @@ def test_timer_from_another_thread(servers: list[Server]) -> None:
 
 def test_stopped_servers_leave_the_turn(tmp_path: Path) -> None:
     """A server that has ended does not keep the others from working."""
-    turn, cards = Turn(), vm_run.make_cards(vm_run.Options(functions=2), "eth", None)
-    a, b = (Server(str(tmp_path / f"card{c.index}"), c, turn) for c in cards)
+    turn, cards = Turn(), vm_run.make_cards(vm_run.Options(functions=2), 'eth', None)
+    a, b = (Server(str(tmp_path / f'card{c.index}'), c, turn) for c in cards)
     a.start()
     b.start()
     a.stop()
@@ -135,11 +148,11 @@ def test_control_asks_a_function(servers: list[Server]) -> None:
     a, b = servers
     service = control.Service(a.card, a.call, [control.Service(b.card, b.call)])
     b.card.boot()
-    b.call(lambda: run(b.card, "ALLOC_PD"))
+    b.call(lambda: run(b.card, 'ALLOC_PD'))
 
     def ask(**arguments: object) -> tuple[bool, object]:
-        return service.answer(json.dumps(["objects", arguments]).encode())
+        return service.answer(json.dumps(['objects', arguments]).encode())
     assert ask() == ask(function=0) == (True, {})
-    assert ask(function=1) == (True, {"pd": [1]})
+    assert ask(function=1) == (True, {'pd': [1]})
     assert ask(function=2)[0] is False
     assert service.answer(b'["objects", []]')[0] is False

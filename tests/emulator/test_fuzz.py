@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Hostile guests and clients: seeded random commands, rings, doorbells and messages; nothing escapes, nothing grows.
+"""Hostile guests and clients: seeded random commands, rings, doorbells and messages; nothing
+escapes, nothing grows.
 
 MLX5EMU_FUZZ multiplies the number of inputs.
 """
@@ -23,9 +24,9 @@ from mlx5emu.memory import memic
 
 SCALE = float(os.environ.get('MLX5EMU_FUZZ', '1'))
 #: Values that lie on edges.
-EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff, 0xffffffff, 1 << 32, (1 << 64) - 1, GUEST_BASE,
-         GUEST_BASE + 4096,
-         GUEST_BASE + GUEST_SIZE - 4, memic.BAR_START, 0x10_0000_0000)
+EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff, 0xffffffff,
+         1 << 32, (1 << 64) - 1, GUEST_BASE, GUEST_BASE + 4096, GUEST_BASE + GUEST_SIZE - 4,
+         memic.BAR_START, 0x10_0000_0000)
 #: Growth in KiB that is no leak: caches of compiled paths, Python's own arenas.
 GROWTH = 64 << 10
 
@@ -61,11 +62,15 @@ class Bench:
         for uid in (0, self.uids[0]):
             for name in ('ALLOC_PD', 'ALLOC_TRANSPORT_DOMAIN', 'ALLOC_XRCD', 'ALLOC_UAR'):
                 run(card, name, uid=uid)
-            run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 4},
-                extra=b''.join((GUEST_BASE + 0x100000 + 4096 * k | 3).to_bytes(8, 'big') for k in range(4)),
+            run(
+                card, 'CREATE_UMEM', {'umem.num_of_mtt': 4}, extra=b''.join(
+                    (GUEST_BASE + 0x100000 + 4096 * k | 3).to_bytes(8, 'big') for k in range(4)),
                 uid=uid)
-        run(card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 4, 'eq_context_entry.uar_page': 0x100, 'event_bitmask[0]': (1 << 64) - 1},
-            extra=(GUEST_BASE + 0x200000).to_bytes(8, 'big'))
+        run(
+            card, 'CREATE_EQ', {
+                'eq_context_entry.log_eq_size': 4, 'eq_context_entry.uar_page': 0x100,
+                'event_bitmask[0]': (1 << 64) - 1}, extra=(GUEST_BASE + 0x200000).to_bytes(
+                    8, 'big'))
 
 
 _FIELDS: dict[str, list[str]] = {}
@@ -92,7 +97,8 @@ def paths(layout: str, prefix: str = '', depth: int = 0) -> list[str]:
 def some(rng: random.Random, bits: int) -> int:
     """A small number, an edge, or anything, of so many bits."""
     kind = rng.random()
-    value = rng.randrange(8) if kind < 0.5 else rng.choice(EDGES) if kind < 0.8 else rng.getrandbits(bits)
+    value = rng.randrange(8) if kind < 0.5 else rng.choice(
+        EDGES) if kind < 0.8 else rng.getrandbits(bits)
     return value & (1 << bits) - 1
 
 
@@ -112,7 +118,8 @@ def random_command(rng: random.Random, names: list[str], uids: list[int]) -> byt
         raw[6:8] = rng.randrange(5).to_bytes(2, 'big')
     shape = rng.random()
     if shape < 0.4:
-        raw += b''.join((some(rng, 64)).to_bytes(8, 'big') for _ in range(rng.choice((1, 2, 8, 64))))
+        raw += b''.join(
+            (some(rng, 64)).to_bytes(8, 'big') for _ in range(rng.choice((1, 2, 8, 64))))
     elif shape < 0.5:
         del raw[rng.randrange(len(raw) + 1):]
     elif shape < 0.55:
@@ -149,7 +156,8 @@ def test_commands(link_layer) -> None:
 
 
 def test_registers_and_rings() -> None:
-    """Descriptors, mailboxes and register writes at random, on a ring that the guest scribbles over."""
+    """Descriptors, mailboxes and register writes at random, on a ring that the guest scribbles
+    over."""
     rng = random.Random(6)
     b = Bench('ib')
     names = dispatch.names()
@@ -160,23 +168,31 @@ def test_registers_and_rings() -> None:
             b.guest.used = max(0, b.queue.ring - b.guest.base + 4096)
             overrides = {}
             if rng.random() < 0.5:
-                field = rng.choice(('type', 'inlen', 'in_ptr', 'outlen', 'out_ptr', 'token', 'status_own'))
+                field = rng.choice(
+                    ('type', 'inlen', 'in_ptr', 'outlen', 'out_ptr', 'token', 'status_own'))
                 overrides[field] = some(rng, prm.fields('cmd_layout')[field][1])
-            b.queue.post(random_command(rng, names, b.uids), rng.choice((8, 16, 600, 0x1010)), rng.randrange(32), **overrides)
+            b.queue.post(random_command(rng, names, b.uids), rng.choice((8, 16, 600, 0x1010)),
+                         rng.randrange(32), **overrides)
         elif kind < 0.6:
             b.guest.write(b.guest.base + rng.randrange(b.guest.size - 64), rng.randbytes(64))
         elif kind < 0.65:
-            offset = rng.choice((0, 4, 0x10, 0x14, 0x18, 0x1fc, 0x1010, 0x200, rng.randrange(0x2100)))
-            b.function.write(0, offset, rng.choice((rng.randbytes(4), rng.randbytes(8), b'\0\0\0\0', rng.randbytes(1))))
+            offset = rng.choice(
+                (0, 4, 0x10, 0x14, 0x18, 0x1fc, 0x1010, 0x200, rng.randrange(0x2100)))
+            b.function.write(
+                0, offset,
+                rng.choice((rng.randbytes(4), rng.randbytes(8), b'\0\0\0\0', rng.randbytes(1))))
         elif kind < 0.8:
-            offset = 0x100000 + rng.randrange(4) * 4096 + rng.choice((0x20, 0x24, 0x40, 0x48, 0x800, 0x808, 0x900, rng.randrange(4096)))
+            offset = 0x100000 + rng.randrange(4) * 4096 + rng.choice(
+                (0x20, 0x24, 0x40, 0x48, 0x800, 0x808, 0x900, rng.randrange(4096)))
             data = some(rng, 64).to_bytes(8, 'big')
             b.function.write(0, offset, data[:rng.choice((1, 2, 4, 8))])
         elif kind < 0.85:
             n = rng.choice((1, 2, 4, 8, 64))
             b.function.read(rng.choice((0, 7)), rng.randrange(4096 - 64), n)
-            b.function.read(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64), n)
-            b.function.write(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64), rng.randbytes(n))
+            b.function.read(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+                            n)
+            b.function.write(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+                             rng.randbytes(n))
         elif kind < 0.88:
             offset = rng.randrange(pci.CONFIG_SIZE - 4)
             if not offset <= pci.DEVCTL + 1 < offset + 4:
@@ -216,15 +232,17 @@ def test_messages(tmp_path) -> None:
         body = b''.join(some(rng, 64).to_bytes(8, 'little') for _ in range(rng.randrange(7)))
         if code in (vu.REGION_READ, vu.REGION_WRITE):
             n = rng.choice((0, 1, 4, 8, 64))
-            body = vu.REGION_ACCESS.pack(rng.choice((0, 0x10, 0x18, 0x100800, memic.BAR_START, some(rng, 64))),
-                                         rng.choice((0, 7, some(rng, 32))), n)
+            body = vu.REGION_ACCESS.pack(
+                rng.choice((0, 0x10, 0x18, 0x100800, memic.BAR_START, some(rng, 64))),
+                rng.choice((0, 7, some(rng, 32))), n)
             body += rng.randbytes(n) if code == vu.REGION_WRITE else b''
         size = 16 + len(body)
         kind = rng.random()
         if kind < 0.002:
             size = some(rng, 32)
         flags = vu.NO_REPLY if kind < 0.3 else rng.getrandbits(32) if kind > 0.998 else 0
-        return vu.HEADER.pack(k & 0xffff, code, size, flags, 0) + body, [memory] * rng.choice((0, 0, 0, 1, 2))
+        return vu.HEADER.pack(k & 0xffff, code, size, flags, 0) + body, [memory] * rng.choice(
+            (0, 0, 0, 1, 2))
 
     gc.collect()
     before_fds = len(os.listdir('/proc/self/fd'))

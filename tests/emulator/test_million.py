@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""A million hostile inputs at every entrance of the emulated card, over all processors: none escapes, hangs, or makes it grow.
+"""A million hostile inputs at every entrance of the emulated card, over all processors: none
+escapes, hangs, or makes it grow.
 
     quickstart.sh test -m 'not million'       leaves this out: some minutes
     MLX5EMU_FUZZ=0.01 quickstart.sh test tests/emulator/test_million.py
@@ -23,7 +24,8 @@ INPUTS = int(1_000_000 * SCALE)
 BATCH = 500
 #: Seconds of processor time that one input may take, and of real time that a batch may.
 MOST_CPU, MOST_REAL = 2.0, 300
-#: Growth in KiB of the resident memory after the first batches that is no leak: Python's arenas, caches of paths, one full quota.
+#: Growth in KiB of the resident memory after the first batches that is no leak: Python's arenas,
+#: caches of paths, one full quota.
 GROWTH = 192 << 10
 
 
@@ -32,7 +34,8 @@ class Hang(Exception):
 
 
 def resident() -> int:
-    """Resident memory in KiB as it is now; the peak that the kernel keeps is, after exec, that of the process which started this one."""
+    """Resident memory in KiB as it is now; the peak that the kernel keeps is, after exec, that of
+    the process which started this one."""
     return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() >> 10
 
 
@@ -72,7 +75,9 @@ def run(name: str, seed: int, inputs: int, directory: Path) -> dict[str, float]:
     finally:
         signal.alarm(0)
         entrance.stop()
-    return {'inputs': inputs, 'seconds': time.monotonic() - start, 'slowest': slowest, 'growth': max(0, most - base)}
+    return {
+        'inputs': inputs, 'seconds': time.monotonic() - start, 'slowest': slowest, 'growth': max(
+            0, most - base)}
 
 
 @pytest.mark.million
@@ -84,7 +89,8 @@ def test_million(tmp_path: Path) -> None:
     for k, (entrance, share) in enumerate(ENTRANCES):
         # Small pieces, so that no processor is idle at the end.
         pieces = max(1, round(share * 20))
-        work += [(entrance.__name__, 100 * k + p, round(INPUTS * share / pieces)) for p in range(pieces)]
+        work += [
+            (entrance.__name__, 100 * k + p, round(INPUTS * share / pieces)) for p in range(pieces)]
     total = sum(n for _, _, n in work)
     assert total == INPUTS
     running: list[tuple[str, int, subprocess.Popen[str]]] = []
@@ -96,7 +102,9 @@ def test_million(tmp_path: Path) -> None:
             while work and len(running) < processors:
                 name, seed, inputs = work.pop(0)
                 argv = [sys.executable, __file__, name, str(seed), str(inputs), str(tmp_path)]
-                running.append((name, seed, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)))
+                running.append((name, seed,
+                                subprocess.Popen(argv, stdout=subprocess.PIPE,
+                                                 stderr=subprocess.STDOUT, text=True)))
             name, seed, process = running.pop(0)
             out, _ = process.communicate()
             if process.returncode:
@@ -112,7 +120,9 @@ def test_million(tmp_path: Path) -> None:
             process.communicate()
     print(f'\n{"entrance":18}{"inputs":>10}{"inputs/s":>10}{"slowest, ms":>13}{"growth, MiB":>13}')
     for name, (inputs, seconds, slowest, growth) in rows.items():
-        print(f'{name:18}{inputs:10}{inputs / seconds:10.0f}{slowest * 1000:13.1f}{growth / 1024:13.1f}')
+        print(
+            f'{name:18}{inputs:10}{inputs / seconds:10.0f}{slowest * 1000:13.1f}{growth / 1024:13.1f}'
+        )
     print(f'{INPUTS} inputs in {time.monotonic() - start:.0f} s on {processors} processors')
     assert not failures, '\n'.join(failures)
     assert sum(int(r[0]) for r in rows.values()) == INPUTS

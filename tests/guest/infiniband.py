@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Two InfiniBand functions on one subnet: LIDs, partitions, and what the driver is told. Run in a guest by tests/test_vm_guests.py."""
+"""Two InfiniBand functions on one subnet: LIDs, partitions, and what the driver is told. Run in a
+guest by tests/test_vm_guests.py."""
 
 from __future__ import annotations
 
@@ -13,13 +14,20 @@ from mlx5emu.vm import control
 from pyverbs.addr import AHAttr
 from pyverbs.cq import CQ
 from pyverbs.device import Context
-from pyverbs.libibverbs_enums import ibv_access_flags, ibv_mtu, ibv_qp_type, ibv_wc_status, ibv_wr_opcode
+from pyverbs.libibverbs_enums import (
+    ibv_access_flags,
+    ibv_mtu,
+    ibv_qp_type,
+    ibv_wc_status,
+    ibv_wr_opcode,
+)
 from pyverbs.mr import MR
 from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, RecvWR, SendWR
 
-#: Indexes of the P_Key table: default, partition 1, partition 2, of which the second function is a limited member.
+#: Indexes of the P_Key table: default, partition 1, partition 2, of which the second function is a
+#: limited member.
 EVERYONE, ONE, TWO = 0, 1, 2
 
 
@@ -43,7 +51,8 @@ class Side:
         self.ctx, self.pkey_index = Context(name=device), pkey_index
         self.pd, self.cq = PD(self.ctx), CQ(self.ctx, 16)
         self.mr = MR(self.pd, 4096, ibv_access_flags.IBV_ACCESS_LOCAL_WRITE)
-        init = QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=self.cq, rcq=self.cq, cap=QPCap(4, 4, 1, 1))
+        init = QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=self.cq, rcq=self.cq, cap=QPCap(
+            4, 4, 1, 1))
         self.qp = QP(self.pd, init)
         self.lid = self.ctx.query_port(1).lid
 
@@ -79,73 +88,83 @@ class Side:
 
 
 def send(mine: int, other: int) -> tuple[int, bool, list[int]]:
-    """Send from the first function to the second, each with a P_Key of its table; return the status, whether the data came, and how
-    many packets each port dropped."""
+    """Send from the first function to the second, each with a P_Key of its table; return the
+    status, whether the data came, and how many packets each port dropped."""
     a, b = Side(DEVICES[0], mine), Side(DEVICES[1], other)
     before = [a.violations(), b.violations()]
     for x, y in ((a, b), (b, a)):
         x.connect(y)
-    a.mr.write("across the wire.", 16)
+    a.mr.write('across the wire.', 16)
     b.qp.post_recv(RecvWR(num_sge=1, sg=[b.sge()]))
     a.qp.post_send(SendWR(opcode=ibv_wr_opcode.IBV_WR_SEND, num_sge=1, sg=[a.sge()]))
     status = a.completion()
     came = status == ibv_wc_status.IBV_WC_SUCCESS and b.completion() == ibv_wc_status.IBV_WC_SUCCESS
-    return status, came and b.mr.read(16, 0) == b"across the wire.", [x.violations() - n for x, n in zip((a, b), before, strict=True)]
+    return status, came and b.mr.read(16, 0) == b'across the wire.', [
+        x.violations() - n for x, n in zip((a, b), before, strict=True)]
 
 
 def test_lids() -> None:
     """Each port has a LID of its own, and knows the manager's."""
-    assert [number(port(d) / "lid") for d in DEVICES] == [1, 2]
-    assert [number(port(d) / "sm_lid") for d in DEVICES] == [1, 1]
-    assert ["ACTIVE" in (port(d) / "state").read_text() for d in DEVICES] == [True, True]
+    assert [number(port(d) / 'lid') for d in DEVICES] == [1, 2]
+    assert [number(port(d) / 'sm_lid') for d in DEVICES] == [1, 1]
+    assert ['ACTIVE' in (port(d) / 'state').read_text() for d in DEVICES] == [True, True]
 
 
 def test_tables() -> None:
     """Several P_Keys, in the order that the manager gave."""
-    assert [[number(port(d) / f"pkeys/{k}") for k in range(4)] for d in DEVICES] == [[0xffff, 0x8001, 0x8002, 0], [0xffff, 0x8001, 2, 0]]
+    assert [[number(port(d) / f'pkeys/{k}') for k in range(4)] for d in DEVICES] == [[
+        0xffff, 0x8001, 0x8002, 0], [0xffff, 0x8001, 2, 0]]
 
 
-@pytest.mark.parametrize("index", [EVERYONE, ONE, TWO])
+@pytest.mark.parametrize('index', [EVERYONE, ONE, TWO])
 def test_partition(index: int) -> None:
     """Traffic between members of a partition, whichever it is."""
     assert send(index, index) == (ibv_wc_status.IBV_WC_SUCCESS, True, [0, 0])
 
 
-@pytest.mark.parametrize(("mine", "other"), [(ONE, EVERYONE), (EVERYONE, ONE), (ONE, TWO)])
+@pytest.mark.parametrize(('mine', 'other'), [(ONE, EVERYONE), (EVERYONE, ONE), (ONE, TWO)])
 def test_wrong_partition(mine: int, other: int) -> None:
-    """Packets with another P_Key are dropped and counted by the port that gets them, and the sender's retries run out."""
+    """Packets with another P_Key are dropped and counted by the port that gets them, and the
+    sender's retries run out."""
     assert send(mine, other) == (ibv_wc_status.IBV_WC_RETRY_EXC_ERR, False, [0, 3])
 
 
-@pytest.mark.parametrize("kind", ["RC", "UD", "UC"])
+@pytest.mark.parametrize('kind', ['RC', 'UD', 'UC'])
 def test_perftest_in_a_partition(kind: str) -> None:
     """perftest by LID, with a P_Key that is not the default."""
-    words = [str(PERFTEST / "ib_send_bw"), "-c", kind, "-n", "10", "-s", "512", "-F", "-p", str(PERFTEST_PORT), "--pkey_index", str(ONE)]
-    said = between([*words, "-d", DEVICES[0]], [*words, "-d", DEVICES[1], "localhost"], PERFTEST_PORT)
-    assert [line.split()[:2] for line in said.splitlines() if line.split()[:1] == ["512"]] == [["512", "10"]]
+    words = [
+        str(PERFTEST / 'ib_send_bw'), '-c', kind, '-n', '10', '-s', '512', '-F', '-p',
+        str(PERFTEST_PORT), '--pkey_index',
+        str(ONE)]
+    said = between([*words, '-d', DEVICES[0]], [*words, '-d', DEVICES[1], 'localhost'],
+                   PERFTEST_PORT)
+    assert [line.split()[:2] for line in said.splitlines() if line.split()[:1] == ['512']] == [[
+        '512', '10']]
 
 
 def test_another_table() -> None:
-    """The manager changes a port's table: the driver hears of it, and traffic goes by the new one."""
+    """The manager changes a port's table: the driver hears of it, and traffic goes by the new
+    one."""
     try:
-        control.call("subnet", function=1, pkeys=[0xffff, 0x8005])
-        until(lambda: number(port(DEVICES[1]) / "pkeys/1") == 0x8005)
+        control.call('subnet', function=1, pkeys=[0xffff, 0x8005])
+        until(lambda: number(port(DEVICES[1]) / 'pkeys/1') == 0x8005)
         assert send(ONE, ONE)[0] == ibv_wc_status.IBV_WC_RETRY_EXC_ERR
-        control.call("subnet", function=0, pkeys=[0xffff, 0x8005])
-        until(lambda: number(port(DEVICES[0]) / "pkeys/1") == 0x8005)
+        control.call('subnet', function=0, pkeys=[0xffff, 0x8005])
+        until(lambda: number(port(DEVICES[0]) / 'pkeys/1') == 0x8005)
         assert send(ONE, ONE)[:2] == (ibv_wc_status.IBV_WC_SUCCESS, True)
     finally:
         for k, third in enumerate((0x8002, 2)):
-            control.call("subnet", function=k, pkeys=[0xffff, 0x8001, third])
-            until(lambda k=k: number(port(DEVICES[k]) / "pkeys/1") == 0x8001)
+            control.call('subnet', function=k, pkeys=[0xffff, 0x8001, third])
+            until(lambda k=k: number(port(DEVICES[k]) / 'pkeys/1') == 0x8001)
 
 
 def test_another_lid() -> None:
-    """The manager gives a port another LID: the driver hears of it, and packets find the port there."""
+    """The manager gives a port another LID: the driver hears of it, and packets find the port
+    there."""
     try:
-        control.call("subnet", function=1, lid=0x123)
-        until(lambda: number(port(DEVICES[1]) / "lid") == 0x123)
+        control.call('subnet', function=1, lid=0x123)
+        until(lambda: number(port(DEVICES[1]) / 'lid') == 0x123)
         assert send(EVERYONE, EVERYONE) == (ibv_wc_status.IBV_WC_SUCCESS, True, [0, 0])
     finally:
-        control.call("subnet", function=1, lid=2)
-        until(lambda: number(port(DEVICES[1]) / "lid") == 2)
+        control.call('subnet', function=1, lid=2)
+        until(lambda: number(port(DEVICES[1]) / 'lid') == 2)

@@ -7,7 +7,8 @@ import unittest
 
 from benchmarks.message_rates import measure
 
-#: What the emulated card has to reach with messages of 4 KiB or less: a fifteenth of what it does on two loaded cores without KVM.
+#: What the emulated card has to reach with messages of 4 KiB or less: a fifteenth of what it does
+#: on two loaded cores without KVM.
 FLOOR = 2000
 
 
@@ -17,9 +18,9 @@ class MessageRateTest(unittest.TestCase):
     def test_rate(self) -> None:
         """Every kind of message that is posted in batches is fast enough, and its data arrives."""
         rows = measure(1)
-        print(*rows, sep="\n")
+        print(*rows, sep='\n')
         self.assertEqual({(r.operation, r.size) for r in rows if r.batch > 1},
-                         {("send", 4096), ("send", 64), ("write", 4096), ("read", 4096)})
+                         {('send', 4096), ('send', 64), ('write', 4096), ('read', 4096)})
         for row in rows:
             with self.subTest(row=row):
                 self.assertGreater(row.rate, FLOOR if row.batch > 1 else FLOOR / 20)

@@ -16,12 +16,41 @@ from .queues import packet_pacing
 
 #: Files that register commands when they are imported.
 MODULES = (
-    'firmware.hca', 'firmware.eq', 'firmware.pages', 'firmware.uctx', 'firmware.domains', 'firmware.uar', 'memory.umem',
-    'memory.memic', 'memory.icm', 'firmware.general_object', 'firmware.vport', 'firmware.registers', 'steering.flow',
-    'steering.header_rewrite', 'queues.reserved_qpn', 'queues.av_qp_mapping', 'firmware.rdma_ctrl', 'memory.mkey', 'memory.psv',
-    'memory.crypto_login', 'memory.encryption_key', 'queues.cq', 'queues.qp', 'queues.srq', 'queues.xrq', 'queues.raw_queues',
-    'queues.scheduling', 'firmware.lag', 'datapath.virtio_net_q', 'steering.sw_steering', 'steering.eswitch',
-    'steering.match_definer', 'steering.header_modify_argument', 'steering.flow_sampler', 'steering.flow_meter',
+    'firmware.hca',
+    'firmware.eq',
+    'firmware.pages',
+    'firmware.uctx',
+    'firmware.domains',
+    'firmware.uar',
+    'memory.umem',
+    'memory.memic',
+    'memory.icm',
+    'firmware.general_object',
+    'firmware.vport',
+    'firmware.registers',
+    'steering.flow',
+    'steering.header_rewrite',
+    'queues.reserved_qpn',
+    'queues.av_qp_mapping',
+    'firmware.rdma_ctrl',
+    'memory.mkey',
+    'memory.psv',
+    'memory.crypto_login',
+    'memory.encryption_key',
+    'queues.cq',
+    'queues.qp',
+    'queues.srq',
+    'queues.xrq',
+    'queues.raw_queues',
+    'queues.scheduling',
+    'firmware.lag',
+    'datapath.virtio_net_q',
+    'steering.sw_steering',
+    'steering.eswitch',
+    'steering.match_definer',
+    'steering.header_modify_argument',
+    'steering.flow_sampler',
+    'steering.flow_meter',
 )
 
 
@@ -34,10 +63,11 @@ def _import_modules() -> None:
 class Card:
     """The function's whole state; knows nothing of PCI.
 
-    Tables, by attribute: ``pds transport_domains xrcds q_counters eqs uctxs uars umems`` and flow tables (control plane);
-    ``mkeys cqs qps dcts sqs rqs srqs xrc_srqs rmps xrqs tises tirs rqts`` (data path).  ``qps, dcts, sqs, rqs`` share the number
-    space ``queue_numbers``, ``srqs, xrc_srqs, rmps, xrqs`` the space ``srq_numbers``: ``card.queue_numbers.lookup(n)`` tells what
-    a doorbell means.
+    Tables, by attribute: ``pds transport_domains xrcds q_counters eqs uctxs uars umems`` and flow
+    tables (control plane); ``mkeys cqs qps dcts sqs rqs srqs xrc_srqs rmps xrqs tises tirs rqts``
+    (data path).  ``qps, dcts, sqs, rqs`` share the number space ``queue_numbers``, ``srqs,
+    xrc_srqs, rmps, xrqs`` the space ``srq_numbers``: ``card.queue_numbers.lookup(n)`` tells what a
+    doorbell means.
 
     :param profile: name in :data:`caps.PROFILES`.
     :param link_layer: 'ib' or 'eth'.
@@ -51,8 +81,9 @@ class Card:
     #: Values of ``state``: before ENABLE_HCA, after it, after INIT_HCA.
     RESET, ENABLED, READY = 0, 1, 2
 
-    def __init__(self, profile: str = 'connectx6dx', link_layer: str = 'ib', log: Callable[[str], Any] | None = None,
-                 index: int = 0, cap_overrides: Sequence[str] = ()) -> None:
+    def __init__(self, profile: str = 'connectx6dx', link_layer: str = 'ib',
+                 log: Callable[[str], Any] | None = None, index: int = 0,
+                 cap_overrides: Sequence[str] = ()) -> None:
         prm.load()
         _import_modules()
         if link_layer not in ('ib', 'eth'):
@@ -122,7 +153,8 @@ class Card:
         self.match_definers = self._table('match_definer', 0x40, 0xc0)
         self.header_modify_arguments = self._table('header_modify_argument', 1 << 16, 1 << 16)
 
-    def _table(self, kind: str, first: int = 0, limit: int = 0, space: NumberSpace | None = None) -> Table:
+    def _table(self, kind: str, first: int = 0, limit: int = 0,
+               space: NumberSpace | None = None) -> Table:
         self.tables[kind] = Table(kind, first, limit, space)
         return self.tables[kind]
 
@@ -155,7 +187,8 @@ class Card:
         self.datapath = importlib.import_module(f'{__package__}.datapath.datapath').DataPath(self)
 
     def reset(self) -> None:
-        """Function-level reset: every object, page and setting is gone; maps, interrupts, faults and counters stay."""
+        """Function-level reset: every object, page and setting is gone; maps, interrupts, faults
+        and counters stay."""
         self.resets += 1
         self._fresh()
 
@@ -165,7 +198,8 @@ class Card:
         self._drop_objects()
 
     def boot(self) -> None:
-        """Straight to the state after INIT_HCA, for tests that do not go through the driver's sequence."""
+        """Straight to the state after INIT_HCA, for tests that do not go through the driver's
+        sequence."""
         self.state = self.READY
 
     # ---- time
@@ -175,11 +209,14 @@ class Card:
         return time.monotonic_ns() - self._start
 
     def timestamp(self, now_ns: int | None = None) -> int:
-        """The free-running counter that CQEs and the initialization segment show, in ticks of device_frequency_khz."""
-        return (self.now() if now_ns is None else now_ns) * self.caps.get('device_frequency_khz') // 1000000
+        """The free-running counter that CQEs and the initialization segment show, in ticks of
+        device_frequency_khz."""
+        return (self.now()
+                if now_ns is None else now_ns) * self.caps.get('device_frequency_khz') // 1000000
 
     def call_later(self, delay_ns: int, call: Callable[[], Any]) -> None:
-        """Run ``call`` from the server's loop ``delay_ns`` from now, unless the card is reset before."""
+        """Run ``call`` from the server's loop ``delay_ns`` from now, unless the card is reset
+        before."""
         self._timer_count += 1
         heapq.heappush(self._timers, (self.now() + delay_ns, self._timer_count, call))
         if self._timers[0][1] == self._timer_count:
@@ -238,7 +275,8 @@ class Card:
         """Bring the port up or down, and tell the driver when that changes something."""
         if self.vport.up != up:
             self.vport.up = up
-            # Subtype: 4 active, 1 down; the port number is in the top four bits of byte 8 of the data.
+            # Subtype: 4 active, 1 down; the port number is in the top four bits of byte 8 of the
+            # data.
             self.post_event(prm.EVENTS['PORT_CHANGE'], 4 if up else 1, bytes(8) + b'\x10')
 
     # ---- reports

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Guest memory by bus address.
 
-Maps come from the vfio-user client as file descriptors and are replaced as the guest's memory layout changes.  Everything runs
-in the server's one thread.
+Maps come from the vfio-user client as file descriptors and are replaced as the guest's memory
+layout changes.  Everything runs in the server's one thread.
 """
 import mmap
 from bisect import bisect_right
@@ -14,7 +14,8 @@ _TOP = 1 << 64
 
 
 class DmaError(Exception):
-    """An address that no map holds, a write to a read-only map, or a transfer longer than MAX_TRANSFER."""
+    """An address that no map holds, a write to a read-only map, or a transfer longer than
+    MAX_TRANSFER."""
 
 
 class _Map:
@@ -40,10 +41,13 @@ class Dma:
 
     # ---- maps
 
-    def map(self, addr: int, size: int, fd: int | None, offset: int = 0, writable: bool = True) -> None:
-        """Map ``size`` bytes of ``fd`` from ``offset`` at bus address ``addr``; the fd stays the caller's.
+    def map(self, addr: int, size: int, fd: int | None, offset: int = 0,
+            writable: bool = True) -> None:
+        """Map ``size`` bytes of ``fd`` from ``offset`` at bus address ``addr``; the fd stays the
+        caller's.
 
-        With no fd the range is memory that the card cannot reach (another device's BAR): it is accepted and stays unmapped.
+        With no fd the range is memory that the card cannot reach (another device's BAR): it is
+        accepted and stays unmapped.
 
         :raises DmaError: empty, wraps, overlaps another map, too many maps, or cannot be mapped.
         """
@@ -67,14 +71,16 @@ class Dma:
         self._starts.insert(i, addr)
 
     def unmap(self, addr: int, size: int) -> int:
-        """Drop the maps that lie wholly in the range; memory views taken from them stay readable until they go.
+        """Drop the maps that lie wholly in the range; memory views taken from them stay readable
+        until they go.
 
         :return: number of maps dropped.
         """
         keep: list[_Map] = []
         dropped: list[_Map] = []
         for m in self._maps:
-            inside = m.start >= addr and m.start - addr <= size and m.size <= size - (m.start - addr)
+            inside = m.start >= addr and m.start - addr <= size and m.size <= size - (m.start -
+                                                                                      addr)
             (dropped if inside else keep).append(m)
         for m in dropped:
             self._close(m)
@@ -88,9 +94,11 @@ class Dma:
         self._set([])
 
     def place_own(self, addr: int | None, fd: int = -1, offset: int = 0, size: int = 0) -> None:
-        """Say where the card's own memory is on the bus: what a peer, or the card itself by a dma-buf of it, addresses.
+        """Say where the card's own memory is on the bus: what a peer, or the card itself by a
+        dma-buf of it, addresses.
 
-        :param addr: where, or None while it is nowhere. Guest memory at the same address wins, as the root complex would have it.
+        :param addr: where, or None while it is nowhere. Guest memory at the same address wins, as
+            the root complex would have it.
         """
         old, self._own = self._own, None
         self._last = None
@@ -158,7 +166,8 @@ class Dma:
         return b''.join(m.mem[at:at + k] for m, at, k in pieces)
 
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
-        """Write ``data`` at bus address ``addr``; nothing is written when some of the range is not writable.
+        """Write ``data`` at bus address ``addr``; nothing is written when some of the range is not
+        writable.
 
         :raises DmaError: not mapped, read-only, or too long.
         """
@@ -182,7 +191,8 @@ class Dma:
     def memory(self, addr: int, n: int, writable: bool = False) -> memoryview | None:
         """The range itself, when one map holds it all; None when it straddles two.
 
-        Do not keep it longer than the command or doorbell at hand: a later unmap leaves it detached from the guest.
+        Do not keep it longer than the command or doorbell at hand: a later unmap leaves it detached
+        from the guest.
 
         :raises DmaError: not mapped, read-only and ``writable`` asked, or too long.
         """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The build inside rdma-core: what is rebuilt when, features by version, what is said when a part is missing."""
+"""The build inside rdma-core: what is rebuilt when, features by version, what is said when a part
+is missing."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ import pytest
 from mlx5emu.vm.machine import Machine, MachineError
 
 TOP = Path(__file__).resolve().parents[2]
-C_FILES = ("mlx5_mem/mlx5dv_dm.c", "mlx5_mem/mlx5dv_devx_umem.c")
-DM, UMEM = "mlx5dv_dm.pyx", "mlx5dv_devx_umem.pyx"
+C_FILES = ('mlx5_mem/mlx5dv_dm.c', 'mlx5_mem/mlx5dv_devx_umem.c')
+DM, UMEM = 'mlx5dv_dm.pyx', 'mlx5dv_devx_umem.pyx'
 
 
 class Tree:
@@ -26,39 +27,43 @@ class Tree:
             self.machine = Machine.load()
         except MachineError as e:
             pytest.skip(str(e))
-        self.rdma_core, self.ours, self.build = root / "rdma-core", root / "ours", root / "build"
+        self.rdma_core, self.ours, self.build = root / 'rdma-core', root / 'ours', root / 'build'
         shutil.copytree(self.machine.rdma_core_source, self.rdma_core, symlinks=True)
-        (self.ours / "tests").mkdir(parents=True)
-        for name in ("buildlib", "pyverbs"):
+        (self.ours / 'tests').mkdir(parents=True)
+        for name in ('buildlib', 'pyverbs'):
             shutil.copytree(TOP / name, self.ours / name)
-        shutil.copy(TOP / "CMakeLists.txt", self.ours)
-        (self.ours / "tests/test_mlx5_dm.py").write_text("import unittest\nclass One(unittest.TestCase):\n    def test_two(self): pass\n")
+        shutil.copy(TOP / 'CMakeLists.txt', self.ours)
+        (self.ours / 'tests/test_mlx5_dm.py').write_text(
+            'import unittest\nclass One(unittest.TestCase):\n    def test_two(self): pass\n')
 
     def configure(self) -> subprocess.CompletedProcess[str]:
         """Run cmake with the hook."""
-        return subprocess.run(
-            ["cmake", "-G", "Ninja", "-S", self.rdma_core, "-B", self.build, "-DIN_PLACE=1", "-DNO_MAN_PAGES=1",
-             "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS_RELEASE=-O0",
-             f"-DCMAKE_PROJECT_rdma-core_INCLUDE={self.ours}/buildlib/rdma_core_hook.cmake", f"-DPYTHON_EXECUTABLE={self.machine.python}"],
-            capture_output=True, text=True, check=False)
+        return subprocess.run([
+            'cmake', '-G', 'Ninja', '-S', self.rdma_core, '-B', self.build, '-DIN_PLACE=1',
+            '-DNO_MAN_PAGES=1', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_C_FLAGS_RELEASE=-O0',
+            f'-DCMAKE_PROJECT_rdma-core_INCLUDE={self.ours}/buildlib/rdma_core_hook.cmake',
+            f'-DPYTHON_EXECUTABLE={self.machine.python}'], capture_output=True, text=True,
+                              check=False)
 
     def cythonized(self) -> set[str]:
         """Bring our generated C files up to date.
 
         :return: the names of the .pyx that it took
         """
-        p = subprocess.run(["ninja", "-C", self.build, *C_FILES], capture_output=True, text=True, check=False)
+        p = subprocess.run(['ninja', '-C', self.build, *C_FILES], capture_output=True, text=True,
+                           check=False)
         assert p.returncode == 0, p.stdout
-        return set(re.findall(r"Cythonizing \S*/(\S+)", p.stdout))
+        return set(re.findall(r'Cythonizing \S*/(\S+)', p.stdout))
 
     def reconfigured(self) -> bool:
         """Have the build system look at what it was made from.
 
         :return: whether CMake ran again
         """
-        p = subprocess.run(["ninja", "-C", self.build, "build.ninja"], capture_output=True, text=True, check=False)
+        p = subprocess.run(['ninja', '-C', self.build, 'build.ninja'], capture_output=True,
+                           text=True, check=False)
         assert p.returncode == 0, p.stdout
-        return "Re-running CMake" in p.stdout
+        return 'Re-running CMake' in p.stdout
 
     def touch(self, path: Path) -> None:
         """Make a file newer than what was made of it."""
@@ -68,32 +73,32 @@ class Tree:
 
     def feature(self, name: str) -> int:
         """Return the value in mlx5_mem_features.h."""
-        header = (self.build / "mlx5_mem/include/mlx5_mem_features.h").read_text()
-        m = re.search(rf"^#define MLX5_MEM_HAVE_{name} (\d)$", header, re.MULTILINE)
+        header = (self.build / 'mlx5_mem/include/mlx5_mem_features.h').read_text()
+        m = re.search(rf'^#define MLX5_MEM_HAVE_{name} (\d)$', header, re.MULTILINE)
         assert m
         return int(m[1])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """One configured build for all tests that only touch files."""
-    t = Tree(tmp_path_factory.mktemp("cmake"))
+    t = Tree(tmp_path_factory.mktemp('cmake'))
     p = t.configure()
     assert p.returncode == 0, p.stderr
     assert t.cythonized() == {DM, UMEM}
     return t
 
 
-@pytest.mark.parametrize(("touched", "rebuilt"), [
-    ("", set()),
-    ("ours/pyverbs/providers/mlx5/mlx5dv_dm.pyx", {DM}),
-    ("ours/pyverbs/providers/mlx5/mlx5dv_dm.pxd", {DM}),
-    ("ours/pyverbs/providers/mlx5/mlx5dv_devx_umem.pxd", {UMEM}),
-    ("ours/pyverbs/providers/mlx5/libmlx5_mem.pxd", {DM, UMEM}),
-    ("rdma-core/pyverbs/base.pxd", {DM, UMEM}),
+@pytest.mark.parametrize(('touched', 'rebuilt'), [
+    ('', set()),
+    ('ours/pyverbs/providers/mlx5/mlx5dv_dm.pyx', {DM}),
+    ('ours/pyverbs/providers/mlx5/mlx5dv_dm.pxd', {DM}),
+    ('ours/pyverbs/providers/mlx5/mlx5dv_devx_umem.pxd', {UMEM}),
+    ('ours/pyverbs/providers/mlx5/libmlx5_mem.pxd', {DM, UMEM}),
+    ('rdma-core/pyverbs/base.pxd', {DM, UMEM}),
     # Read by nothing of ours.
-    ("rdma-core/pyverbs/flow.pxd", set()),
-    ("rdma-core/pyverbs/providers/mlx5/mlx5dv_dmabuf.pyx", set()),
+    ('rdma-core/pyverbs/flow.pxd', set()),
+    ('rdma-core/pyverbs/providers/mlx5/mlx5dv_dmabuf.pyx', set()),
 ])
 def test_rebuilt(tree: Tree, touched: str, rebuilt: set[str]) -> None:
     """An edit rebuilds what reads the file, and that once."""
@@ -105,70 +110,76 @@ def test_rebuilt(tree: Tree, touched: str, rebuilt: set[str]) -> None:
 
 def test_features_follow_the_headers(tree: Tree) -> None:
     """A header that changes is read again by the next build."""
-    header = tree.rdma_core / "providers/mlx5/mlx5_api.h"
+    header = tree.rdma_core / 'providers/mlx5/mlx5_api.h'
     text = header.read_text()
-    assert tree.feature("DM_TYPE_ENCAP") == 1
-    header.write_text(re.sub(r"#define MLX5DV_DM_TYPE_ENCAP_SW_ICM.*\n", "", text))
+    assert tree.feature('DM_TYPE_ENCAP') == 1
+    header.write_text(re.sub(r'#define MLX5DV_DM_TYPE_ENCAP_SW_ICM.*\n', '', text))
     assert tree.reconfigured()
-    assert tree.feature("DM_TYPE_ENCAP") == 0
-    assert tree.feature("DM_TYPE_HEADER_MODIFY_PATTERN") == 1
+    assert tree.feature('DM_TYPE_ENCAP') == 0
+    assert tree.feature('DM_TYPE_HEADER_MODIFY_PATTERN') == 1
     header.write_text(text)
     assert tree.reconfigured()
-    assert tree.feature("DM_TYPE_ENCAP") == 1
+    assert tree.feature('DM_TYPE_ENCAP') == 1
 
 
 def test_name_within_a_name_is_no_feature(tree: Tree) -> None:
     """mlx5dv_devx_umem_export_x is another function."""
-    header = tree.rdma_core / "providers/mlx5/mlx5dv.h"
+    header = tree.rdma_core / 'providers/mlx5/mlx5dv.h'
     text = header.read_text()
-    before = tree.feature("DEVX_UMEM_EXPORT")
-    header.write_text(re.sub(r"\bmlx5dv_devx_umem_export\b", "mlx5dv_devx_umem_export_x", text) + "\nint xmlx5dv_devx_umem_export;\n")
+    before = tree.feature('DEVX_UMEM_EXPORT')
+    header.write_text(
+        re.sub(r'\bmlx5dv_devx_umem_export\b', 'mlx5dv_devx_umem_export_x', text) +
+        '\nint xmlx5dv_devx_umem_export;\n')
     assert tree.reconfigured()
-    assert tree.feature("DEVX_UMEM_EXPORT") == 0
+    assert tree.feature('DEVX_UMEM_EXPORT') == 0
     header.write_text(text)
     assert tree.reconfigured()
-    assert tree.feature("DEVX_UMEM_EXPORT") == before
+    assert tree.feature('DEVX_UMEM_EXPORT') == before
 
 
 def test_tests_are_found(tree: Tree) -> None:
-    """run_tests.py lists rdma-core's tests and ours; one that is added or removed is noticed by the next build."""
-    links = tree.build / "run_tests/tests"
-    upstream = {p.name for p in (tree.rdma_core / "tests").glob("*.py")}
-    assert {p.name for p in links.glob("*.py")} == upstream | {"test_mlx5_dm.py"}
-    new = tree.ours / "tests/test_mlx5_new.py"
+    """run_tests.py lists rdma-core's tests and ours; one that is added or removed is noticed by the
+    next build."""
+    links = tree.build / 'run_tests/tests'
+    upstream = {p.name for p in (tree.rdma_core / 'tests').glob('*.py')}
+    assert {p.name for p in links.glob('*.py')} == upstream | {'test_mlx5_dm.py'}
+    new = tree.ours / 'tests/test_mlx5_new.py'
     new.touch()
-    (tree.ours / "tests/test_other.py").touch()
+    (tree.ours / 'tests/test_other.py').touch()
     assert tree.reconfigured()
-    assert {p.name for p in links.glob("*.py")} == upstream | {"test_mlx5_dm.py", "test_mlx5_new.py"}
+    assert {
+        p.name for p in links.glob('*.py')} == upstream | {'test_mlx5_dm.py', 'test_mlx5_new.py'}
     new.unlink()
     assert tree.reconfigured()
-    assert {p.name for p in links.glob("*.py")} == upstream | {"test_mlx5_dm.py"}
-    script = (tree.build / "bin/run_tests.py").read_text()
+    assert {p.name for p in links.glob('*.py')} == upstream | {'test_mlx5_dm.py'}
+    script = (tree.build / 'bin/run_tests.py').read_text()
     assert f"'{links}/run_tests.py'" in script
-    assert os.access(tree.build / "bin/run_tests.py", os.X_OK)
+    assert os.access(tree.build / 'bin/run_tests.py', os.X_OK)
 
 
 def test_installed(tree: Tree) -> None:
-    """Modules, declarations and stubs are installed beside pyverbs' own, the tests beside rdma-core's."""
-    script = (tree.build / "cmake_install.cmake").read_text()
+    """Modules, declarations and stubs are installed beside pyverbs' own, the tests beside
+    rdma-core's."""
+    script = (tree.build / 'cmake_install.cmake').read_text()
     # A package, as it can be run by -m.
-    assert f"{tree.ours}/pyverbs/providers/mlx5/mlx5dv_dm/__main__.py" in script
-    for name, file in (("mlx5dv_dm", "mlx5dv_dm/__init__"), ("mlx5dv_devx_umem", "mlx5dv_devx_umem")):
+    assert f'{tree.ours}/pyverbs/providers/mlx5/mlx5dv_dm/__main__.py' in script
+    for name, file in (('mlx5dv_dm', 'mlx5dv_dm/__init__'), ('mlx5dv_devx_umem',
+                                                             'mlx5dv_devx_umem')):
         assert re.search(rf'pyverbs/providers/mlx5/{file}\.cpython-\S+\.so"', script)
         # The stub of a package is in it, where type checkers look.
-        for beside in (f"{name}.pxd", f"{file}.pyi"):
-            assert f"{tree.ours}/pyverbs/providers/mlx5/{beside}" in script
-            link = tree.build / f"python/pyverbs/providers/mlx5/{beside}"
-            assert link.resolve() == tree.ours / f"pyverbs/providers/mlx5/{beside}"
-    assert f"{tree.ours}/tests/test_mlx5_dm.py" in script
+        for beside in (f'{name}.pxd', f'{file}.pyi'):
+            assert f'{tree.ours}/pyverbs/providers/mlx5/{beside}' in script
+            link = tree.build / f'python/pyverbs/providers/mlx5/{beside}'
+            assert link.resolve() == tree.ours / f'pyverbs/providers/mlx5/{beside}'
+    assert f'{tree.ours}/tests/test_mlx5_dm.py' in script
 
 
 def test_rdma_core_is_not_written_to(tree: Tree) -> None:
     """The source tree has the files that it had."""
-    assert not list(tree.rdma_core.rglob("*.c.dep"))
-    assert not list((tree.rdma_core / "tests").glob("test_mlx5_dm.py"))
-    argv = ["diff", "-rq", "-x", "__pycache__", tree.machine.rdma_core_source, tree.rdma_core]
-    assert subprocess.run(argv, capture_output=True, text=True, check=False).stdout == ""
+    assert not list(tree.rdma_core.rglob('*.c.dep'))
+    assert not list((tree.rdma_core / 'tests').glob('test_mlx5_dm.py'))
+    argv = ['diff', '-rq', '-x', '__pycache__', tree.machine.rdma_core_source, tree.rdma_core]
+    assert subprocess.run(argv, capture_output=True, text=True, check=False).stdout == ''
 
 
 # The last ones break the tree, each on a fresh build directory.
@@ -178,48 +189,57 @@ def configure_fails(tree: Tree) -> str:
     shutil.rmtree(tree.build)
     p = tree.configure()
     assert p.returncode != 0
-    return " ".join(p.stderr.split())
+    return ' '.join(p.stderr.split())
 
 
 def test_missing_module(tree: Tree) -> None:
     """Nothing is left out in silence."""
-    path = tree.ours / "pyverbs/providers/mlx5/mlx5dv_dm.pyx"
+    path = tree.ours / 'pyverbs/providers/mlx5/mlx5dv_dm.pyx'
     text = path.read_text()
     path.unlink()
     try:
-        assert f"pyverbs-mlx5-mem: {path} is missing" in configure_fails(tree)
+        assert f'pyverbs-mlx5-mem: {path} is missing' in configure_fails(tree)
     finally:
         path.write_text(text)
 
 
 def test_without_pyverbs(tree: Tree) -> None:
     """An rdma-core that would quietly build no pyverbs."""
-    argv = ["cmake", "-G", "Ninja", "-S", tree.rdma_core, "-B", tree.build / "none", "-DNO_PYVERBS=1", "-DNO_MAN_PAGES=1",
-            f"-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake"]
+    argv = [
+        'cmake', '-G', 'Ninja', '-S', tree.rdma_core, '-B', tree.build / 'none', '-DNO_PYVERBS=1',
+        '-DNO_MAN_PAGES=1',
+        f'-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake']
     p = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert p.returncode != 0
-    assert "pyverbs-mlx5-mem: this rdma-core builds without pyverbs" in " ".join(p.stderr.split())
+    assert 'pyverbs-mlx5-mem: this rdma-core builds without pyverbs' in ' '.join(p.stderr.split())
 
 
 def test_too_old(tree: Tree) -> None:
     """An rdma-core without a call that is needed."""
-    header = tree.rdma_core / "providers/mlx5/mlx5dv.h"
+    header = tree.rdma_core / 'providers/mlx5/mlx5dv.h'
     text = header.read_text()
-    header.write_text(text.replace("mlx5dv_devx_umem_reg_ex", "mlx5dv_devx_umem_reg_other"))
+    header.write_text(text.replace('mlx5dv_devx_umem_reg_ex', 'mlx5dv_devx_umem_reg_other'))
     try:
-        assert "has no mlx5dv_devx_umem_reg_ex in providers/mlx5/mlx5dv.h; 56.1 or later is needed" in configure_fails(tree)
+        assert 'has no mlx5dv_devx_umem_reg_ex in providers/mlx5/mlx5dv.h; 56.1 or later is needed' in configure_fails(
+            tree)
     finally:
         header.write_text(text)
 
 
 def test_standalone(tree: Tree, tmp_path: Path) -> None:
-    """Our own CMakeLists.txt configures rdma-core with ours inside, and names a source tree that is none."""
-    p = subprocess.run(["cmake", "-G", "Ninja", "-S", tree.ours, "-B", tmp_path / "a", f"-DRDMA_CORE_SOURCE_DIR={tmp_path}"],
-                       capture_output=True, text=True, check=False)
+    """Our own CMakeLists.txt configures rdma-core with ours inside, and names a source tree that is
+    none."""
+    p = subprocess.run([
+        'cmake', '-G', 'Ninja', '-S', tree.ours, '-B', tmp_path / 'a',
+        f'-DRDMA_CORE_SOURCE_DIR={tmp_path}'], capture_output=True, text=True, check=False)
     assert p.returncode != 0
-    assert f"RDMA_CORE_SOURCE_DIR='{tmp_path}' is no rdma-core source tree" in " ".join(p.stderr.split())
-    p = subprocess.run(["cmake", "-G", "Ninja", "-S", tree.ours, "-B", tmp_path / "b", f"-DRDMA_CORE_SOURCE_DIR={tree.rdma_core}",
-                        f"-DPYTHON_EXECUTABLE={tree.machine.python}"], capture_output=True, text=True, check=False)
+    assert f"RDMA_CORE_SOURCE_DIR='{tmp_path}' is no rdma-core source tree" in ' '.join(
+        p.stderr.split())
+    p = subprocess.run([
+        'cmake', '-G', 'Ninja', '-S', tree.ours, '-B', tmp_path / 'b',
+        f'-DRDMA_CORE_SOURCE_DIR={tree.rdma_core}', f'-DPYTHON_EXECUTABLE={tree.machine.python}'],
+                       capture_output=True, text=True, check=False)
     assert p.returncode == 0, p.stderr
-    argv = ["ninja", "-C", tmp_path / "b/rdma-core", "-t", "inputs", "pyverbs-mlx5"]
-    assert "mlx5_mem/mlx5dv_dm.c" in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    argv = ['ninja', '-C', tmp_path / 'b/rdma-core', '-t', 'inputs', 'pyverbs-mlx5']
+    assert 'mlx5_mem/mlx5dv_dm.c' in subprocess.run(argv, capture_output=True, text=True,
+                                                    check=True).stdout

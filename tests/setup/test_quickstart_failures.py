@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What quickstart.sh says and leaves when something is missing, broken, or in use. Each test has a project of its own."""
+"""What quickstart.sh says and leaves when something is missing, broken, or in use. Each test has a
+project of its own."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 #: What the script itself needs to come as far as naming what is missing.
-TOOLS = ("awk", "basename", "bash", "cat", "cksum", "chmod", "cp", "cut", "dirname", "df", "flock", "gcc", "grep", "head", "ls", "mkdir",
-         "mktemp", "mv", "ninja", "paste", "pkg-config", "python3", "rm", "sed", "sha256sum", "sleep", "sort", "tail", "tar", "tr", "uname",
-         "xz")
+TOOLS = ('awk', 'basename', 'bash', 'cat', 'cksum', 'chmod', 'cp', 'cut', 'dirname', 'df', 'flock',
+         'gcc', 'grep', 'head', 'ls', 'mkdir', 'mktemp', 'mv', 'ninja', 'paste', 'pkg-config',
+         'python3', 'rm', 'sed', 'sha256sum', 'sleep', 'sort', 'tail', 'tar', 'tr', 'uname', 'xz')
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason='becomes another user, which only root can')
 
 
 class Project:
@@ -33,66 +34,68 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.build = root / "build"
-        self.bin = root / "bin"
-        shutil.copytree(TOP / "buildlib", root / "buildlib")
+        self.build = root / 'build'
+        self.bin = root / 'bin'
+        shutil.copytree(TOP / 'buildlib', root / 'buildlib')
         self.bin.mkdir()
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "MLX5"))}
-        self.env |= {"PIP_CONFIG_FILE": "/dev/null", "PIP_RETRIES": "0", "PIP_TIMEOUT": "2"}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(('PIP_', 'MLX5'))}
+        self.env |= {'PIP_CONFIG_FILE': '/dev/null', 'PIP_RETRIES': '0', 'PIP_TIMEOUT': '2'}
 
     def fake(self, name: str, script: str) -> None:
         """Put a program first in PATH."""
         path = self.bin / name
-        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.write_text(f'#!/bin/bash\n{script}\n')
         path.chmod(0o755)
-        self.env["PATH"] = f"{self.bin}:{os.environ['PATH']}"
+        self.env['PATH'] = f"{self.bin}:{os.environ['PATH']}"
 
     def only_tools(self, *leave_out: str) -> None:
         """Have PATH name nothing but TOOLS."""
         for name in TOOLS:
-            found = sys.executable if name == "python3" else shutil.which(name)
+            found = sys.executable if name == 'python3' else shutil.which(name)
             if found and name not in leave_out and not (self.bin / name).exists():
                 (self.bin / name).symlink_to(found)
-        self.env["PATH"] = str(self.bin)
+        self.env['PATH'] = str(self.bin)
 
     def fake_venv(self, script: str) -> None:
-        """Put a virtual environment in place that passes for a whole one, whose Python is a script."""
-        venv = self.build / "venv"
-        (venv / "bin").mkdir(parents=True)
-        python = venv / "bin/python"
-        python.write_text(f"#!/bin/bash\n{script}\n")
+        """Put a virtual environment in place that passes for a whole one, whose Python is a
+        script."""
+        venv = self.build / 'venv'
+        (venv / 'bin').mkdir(parents=True)
+        python = venv / 'bin/python'
+        python.write_text(f'#!/bin/bash\n{script}\n')
         python.chmod(0o755)
-        digest = hashlib.sha256((self.root / "buildlib/quickstart/requirements.txt").read_bytes()).hexdigest()
-        (venv / ".stamp").write_text(f"{venv} {digest}  -")
+        digest = hashlib.sha256(
+            (self.root / 'buildlib/quickstart/requirements.txt').read_bytes()).hexdigest()
+        (venv / '.stamp').write_text(f'{venv} {digest}  -')
 
     def complete_system(self) -> None:
         """Have the system lack nothing, whatever it is."""
-        path = self.root / "buildlib/quickstart/system_packages.sh"
-        path.write_text(path.read_text() + "\nmissing_packages() { MISSING=(); }\n")
+        path = self.root / 'buildlib/quickstart/system_packages.sh'
+        path.write_text(path.read_text() + '\nmissing_packages() { MISSING=(); }\n')
 
     def argv(self, *arguments: str) -> list[str]:
         """Return the command line."""
-        return ["/bin/bash", str(self.root / "buildlib/quickstart.sh"), *arguments]
+        return ['/bin/bash', str(self.root / 'buildlib/quickstart.sh'), *arguments]
 
     def run(self, *arguments: str, user: int | None = None) -> tuple[int, str]:
         """Run quickstart.sh to its end.
 
         :return: exit status and standard error
         """
-        p = subprocess.run(self.argv(*arguments), env=self.env, capture_output=True, text=True, timeout=60, user=user,
-                           stdin=subprocess.DEVNULL, check=False)
-        assert p.stdout == "" or "usage" in p.stdout
+        p = subprocess.run(self.argv(*arguments), env=self.env, capture_output=True, text=True,
+                           timeout=60, user=user, stdin=subprocess.DEVNULL, check=False)
+        assert p.stdout == '' or 'usage' in p.stdout
         return p.returncode, p.stderr
 
     def left(self) -> set[str]:
         """Return what is in build/, without what every run may leave."""
-        return {p.name for p in self.build.iterdir()} - {".lock", "log", "venv"}
+        return {p.name for p in self.build.iterdir()} - {'.lock', 'log', 'venv'}
 
 
 @pytest.fixture
 def project() -> Iterator[Project]:
     """A project that any user can read."""
-    root = Path(tempfile.mkdtemp(prefix="quickstart-"))
+    root = Path(tempfile.mkdtemp(prefix='quickstart-'))
     root.chmod(0o755)
     yield Project(root)
     shutil.rmtree(root)
@@ -100,40 +103,40 @@ def project() -> Iterator[Project]:
 
 # ---- the command line
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    ((), "name a command"),
-    (("dmeo",), "no such command: dmeo"),
-    (("run",), "run: name a command"),
-    (("run", "--"), "run: name a command"),
-    (("demo", "--rdma-core"), "--rdma-core takes a value"),
-    (("demo", "--kernel", "newest"), "--kernel is stable, backports or oldstable"),
+@pytest.mark.parametrize(('arguments', 'says'), [
+    ((), 'name a command'),
+    (('dmeo',), 'no such command: dmeo'),
+    (('run',), 'run: name a command'),
+    (('run', '--'), 'run: name a command'),
+    (('demo', '--rdma-core'), '--rdma-core takes a value'),
+    (('demo', '--kernel', 'newest'), '--kernel is stable, backports or oldstable'),
 ])
 def test_wrong_usage(project: Project, arguments: tuple[str, ...], says: str) -> None:
     """Is told in a line, sets nothing up."""
     status, err = project.run(*arguments)
     assert status == 2
-    assert err.splitlines()[-1] == f"quickstart: {says}" or says in err.splitlines()[-1]
+    assert err.splitlines()[-1] == f'quickstart: {says}' or says in err.splitlines()[-1]
     assert not project.build.exists()
 
 
 def test_no_such_device(project: Project) -> None:
     """A device that is not there is told before anything is built."""
-    status, err = project.run("demo", "--device", "mlx5_99")
+    status, err = project.run('demo', '--device', 'mlx5_99')
     assert status == 2
-    assert "--device mlx5_99: this machine has no such RDMA device" in err
+    assert '--device mlx5_99: this machine has no such RDMA device' in err
     assert not project.build.exists()
 
 
-@pytest.mark.parametrize("value", ["58.0", "59", "5.*", "/tmp"])
+@pytest.mark.parametrize('value', ['58.0', '59', '5.*', '/tmp'])
 def test_no_such_rdma_core(project: Project, value: str) -> None:
     """Neither a version that has a hash nor a source tree."""
     project.complete_system()
-    project.fake_venv("exit 1")
-    status, err = project.run("setup", "--rdma-core", value)
+    project.fake_venv('exit 1')
+    status, err = project.run('setup', '--rdma-core', value)
     assert status == 2
-    expected = "/tmp is no rdma-core source tree"
-    if value != "/tmp":
-        expected = f"--rdma-core {value} is neither a directory nor one of 57.0 59.0 sid"
+    expected = '/tmp is no rdma-core source tree'
+    if value != '/tmp':
+        expected = f'--rdma-core {value} is neither a directory nor one of 57.0 59.0 sid'
     assert expected in err
     assert project.left() == set()
 
@@ -143,43 +146,45 @@ def test_no_such_rdma_core(project: Project, value: str) -> None:
 @as_root
 def test_not_root(project: Project) -> None:
     """The packages are named, with the line that installs them."""
-    project.only_tools("gcc", "ninja")
-    project.fake("apt-get", "echo apt-get was called >&2; exit 1")
-    project.env["PATH"] = str(project.bin)
+    project.only_tools('gcc', 'ninja')
+    project.fake('apt-get', 'echo apt-get was called >&2; exit 1')
+    project.env['PATH'] = str(project.bin)
     os.chown(project.root, NOBODY, NOBODY)
-    status, err = project.run("setup", user=NOBODY)
+    status, err = project.run('setup', user=NOBODY)
     assert status == 2
-    assert "missing: gcc libc6-dev cmake ninja-build" in err
-    assert "As root: apt-get update && apt-get install --no-install-recommends gcc libc6-dev cmake ninja-build" in err
-    assert "was called" not in err
+    assert 'missing: gcc libc6-dev cmake ninja-build' in err
+    assert 'As root: apt-get update && apt-get install --no-install-recommends gcc libc6-dev cmake ninja-build' in err
+    assert 'was called' not in err
 
 
 def test_another_distribution(project: Project) -> None:
     """No apt-get: the packages are named."""
-    project.only_tools("ninja")
-    status, err = project.run("setup")
+    project.only_tools('ninja')
+    status, err = project.run('setup')
     assert status == 2
     assert "missing, by the names of Debian's packages: cmake ninja-build" in err
 
 
 @as_root
-@pytest.mark.parametrize(("script", "says"), [
-    ("echo \"Err:1 Temporary failure resolving 'deb.example'\"; exit 100", "apt-get update failed: see to the network"),
-    ("[[ $1 == update ]] || { echo 'E: Unable to locate package cmake'; exit 100; }", "exit status 100"),
-    ("[[ $1 == update ]] || { echo 'E: You have not enough: No space left on device'; exit 100; }", "the disk is full"),
-])
+@pytest.mark.parametrize(('script', 'says'), [
+    ("echo \"Err:1 Temporary failure resolving 'deb.example'\"; exit 100",
+     'apt-get update failed: see to the network'),
+    ("[[ $1 == update ]] || { echo 'E: Unable to locate package cmake'; exit 100; }",
+     'exit status 100'),
+    ("[[ $1 == update ]] || { echo 'E: You have not enough: No space left on device'; exit 100; }",
+     'the disk is full'), ])
 def test_apt_fails(project: Project, script: str, says: str) -> None:
     """The reason and the log are named, and nothing goes on."""
     project.only_tools()
-    project.fake("apt-get", script)
-    project.env["PATH"] = str(project.bin)
-    if not Path("/etc/debian_version").exists():
-        pytest.skip("apt-get is only called on Debian")
-    status, err = project.run("setup")
+    project.fake('apt-get', script)
+    project.env['PATH'] = str(project.bin)
+    if not Path('/etc/debian_version').exists():
+        pytest.skip('apt-get is only called on Debian')
+    status, err = project.run('setup')
     assert status == 2
     assert says in err
-    log = project.build / "log/setup-packages-download.log"
-    assert f"(log: {log})" in err
+    log = project.build / 'log/setup-packages-download.log'
+    assert f'(log: {log})' in err
     assert log.read_text().strip()
     assert project.left() == set()
 
@@ -189,25 +194,27 @@ def test_apt_fails(project: Project, script: str, says: str) -> None:
 @as_root
 def test_build_not_writable(project: Project) -> None:
     """Somebody else's clone."""
-    status, err = project.run("setup", user=NOBODY)
+    status, err = project.run('setup', user=NOBODY)
     assert status == 2
-    assert f"cannot write to {project.build}: run this as the user who owns {project.root}" in err
+    assert f'cannot write to {project.build}: run this as the user who owns {project.root}' in err
 
 
 def test_little_space(project: Project) -> None:
     """Is told before the first stage."""
-    project.fake("df", "echo Filesystem; echo /dev/x 9 9 1048575 9% /")
-    status, err = project.run("setup")
+    project.fake('df', 'echo Filesystem; echo /dev/x 9 9 1048575 9% /')
+    status, err = project.run('setup')
     assert status == 2
-    assert f"1.0 GiB free in {project.build}, 3 GiB are needed" in err
+    assert f'1.0 GiB free in {project.build}, 3 GiB are needed' in err
     assert project.left() == set()
 
 
 def test_disk_full_in_a_stage(project: Project) -> None:
     """Is told as such, and the stage leaves nothing."""
     project.complete_system()
-    project.fake_venv("echo half > ${!#}/pyverbs-59.0.tar.gz; echo \"OSError: [Errno 28] No space left on device\" >&2; exit 1")
-    status, err = project.run("setup")
+    project.fake_venv(
+        'echo half > ${!#}/pyverbs-59.0.tar.gz; echo \"OSError: [Errno 28] No space left on device\" >&2; exit 1'
+    )
+    status, err = project.run('setup')
     assert status == 2
     assert "'rdma-core 59.0' failed: the disk is full" in err
     assert project.left() == set()
@@ -216,31 +223,33 @@ def test_disk_full_in_a_stage(project: Project) -> None:
 # ---- package indexes
 
 def test_no_network(project: Project) -> None:
-    """An index that cannot be reached; the virtual environment that was begun is not taken for one."""
+    """An index that cannot be reached; the virtual environment that was begun is not taken for
+    one."""
     project.complete_system()
-    project.env |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_NO_CACHE_DIR": "1"}
-    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+    project.env |= {'PIP_INDEX_URL': 'http://127.0.0.1:9/simple', 'PIP_NO_CACHE_DIR': '1'}
+    for variable in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'all_proxy',
+                     'ALL_PROXY'):
         project.env.pop(variable, None)
-    status, err = project.run("setup")
+    status, err = project.run('setup')
     assert status == 2
     assert "'virtual environment' failed: " in err
-    assert f"(log: {project.build}/log/setup-venv.log)" in err
-    assert "no network" in err or "the package index has no" in err
-    assert not (project.build / "venv/.stamp").exists()
+    assert f'(log: {project.build}/log/setup-venv.log)' in err
+    assert 'no network' in err or 'the package index has no' in err
+    assert not (project.build / 'venv/.stamp').exists()
     assert project.left() == set()
 
 
-@pytest.mark.parametrize(("says_pip", "says"), [
-    ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
-     "the package index serves another pyverbs 59.0 than pyverbs_sdists.txt names"),
-    ("ERROR: No matching distribution found for pyverbs==59.0", "the package index has no pyverbs 59.0"),
-    ("NewConnectionError: Failed to establish a new connection", "no network"),
-])
+@pytest.mark.parametrize(('says_pip', 'says'), [
+    ('ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.',
+     'the package index serves another pyverbs 59.0 than pyverbs_sdists.txt names'),
+    ('ERROR: No matching distribution found for pyverbs==59.0',
+     'the package index has no pyverbs 59.0'),
+    ('NewConnectionError: Failed to establish a new connection', 'no network'), ])
 def test_index_fails(project: Project, says_pip: str, says: str) -> None:
     """Each failure of the index by its name."""
     project.complete_system()
     project.fake_venv(f"echo '{says_pip}'; exit 1")
-    status, err = project.run("setup")
+    status, err = project.run('setup')
     assert status == 2
     assert f"'rdma-core 59.0' failed: {says}" in err
     assert project.left() == set()
@@ -249,14 +258,16 @@ def test_index_fails(project: Project, says_pip: str, says: str) -> None:
 def test_wrong_hash(project: Project) -> None:
     """An archive of the right name and other content is refused by pip itself."""
     project.complete_system()
-    project.fake_venv(f"exec {sys.executable} \"$@\"")
-    wheels = project.root / "index"
+    project.fake_venv(f'exec {sys.executable} \"$@\"')
+    wheels = project.root / 'index'
     wheels.mkdir()
-    subprocess.run(["tar", "-czf", wheels / "pyverbs-59.0.tar.gz", "-C", project.root / "buildlib", "."], check=True)
-    project.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
-    status, err = project.run("setup")
+    subprocess.run(
+        ['tar', '-czf', wheels / 'pyverbs-59.0.tar.gz', '-C', project.root / 'buildlib', '.'],
+        check=True)
+    project.env |= {'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': str(wheels)}
+    status, err = project.run('setup')
     assert status == 2
-    assert "serves another pyverbs 59.0 than pyverbs_sdists.txt names; not used" in err
+    assert 'serves another pyverbs 59.0 than pyverbs_sdists.txt names; not used' in err
     assert project.left() == set()
 
 
@@ -265,26 +276,27 @@ def test_wrong_hash(project: Project) -> None:
 def test_waits_for_another_run(project: Project) -> None:
     """A lock that is held is waited for, by whom is told; then the run goes on."""
     project.complete_system()
-    project.fake_venv("exit 1")
-    (project.build / "log").mkdir()
-    with open(project.build / ".lock", "w") as lock:
+    project.fake_venv('exit 1')
+    (project.build / 'log').mkdir()
+    with open(project.build / '.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write("4711\n")
+        lock.write('4711\n')
         lock.flush()
-        p = subprocess.Popen(project.argv("setup", "--rdma-core", "1.0"), env=project.env, stderr=subprocess.PIPE, text=True)
+        p = subprocess.Popen(project.argv('setup', '--rdma-core', '1.0'), env=project.env,
+                             stderr=subprocess.PIPE, text=True)
         assert p.stderr
-        assert "process 4711 is setting up" in p.stderr.readline()
+        assert 'process 4711 is setting up' in p.stderr.readline()
         time.sleep(0.3)
         assert p.poll() is None
     err = p.stderr.read()
     p.stderr.close()
     assert p.wait(20) == 2
-    assert "--rdma-core 1.0 is neither" in err
+    assert '--rdma-core 1.0 is neither' in err
 
 
 def running(token: str) -> bool:
     """Tell whether a process has the token in its command line."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
         try:
             if token.encode() in path.read_bytes():
                 return True
@@ -293,14 +305,18 @@ def running(token: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143),
+                                                (signal.SIGHUP, 129)])
 def test_interrupted(project: Project, number: signal.Signals, status: int) -> None:
-    """A stage that is cut off takes its processes and its files along, and the next run begins it anew."""
+    """A stage that is cut off takes its processes and its files along, and the next run begins it
+    anew."""
     project.complete_system()
-    duration = f"300.{os.getpid()}{number:02}"
-    project.fake_venv(f"echo half > ${{!#}}/half; sleep {duration} & sleep {duration}; true")
-    # A shell without job control starts us with SIGINT ignored, and what is ignored at start cannot be trapped.
-    p = subprocess.Popen(project.argv("setup"), env=project.env, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    duration = f'300.{os.getpid()}{number:02}'
+    project.fake_venv(f'echo half > ${{!#}}/half; sleep {duration} & sleep {duration}; true')
+    # A shell without job control starts us with SIGINT ignored, and what is ignored at start cannot
+    # be trapped.
+    p = subprocess.Popen(project.argv('setup'), env=project.env, stderr=subprocess.PIPE, text=True,
+                         start_new_session=True,
                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     end = time.monotonic() + 20
     while not running(duration):
@@ -313,34 +329,37 @@ def test_interrupted(project: Project, number: signal.Signals, status: int) -> N
     assert f"{number.name.removeprefix('SIG')} in 'rdma-core 59.0': nothing half-made is kept" in err
     assert not running(duration)
     assert project.left() == set()
-    assert "no network" in project_after(project)
+    assert 'no network' in project_after(project)
 
 
 def project_after(project: Project) -> str:
     """Run again with an index that fails, to see that the stage is begun and not skipped."""
-    shutil.rmtree(project.build / "venv")
-    project.fake_venv("echo Network is unreachable; exit 1")
-    return project.run("setup")[1]
+    shutil.rmtree(project.build / 'venv')
+    project.fake_venv('echo Network is unreachable; exit 1')
+    return project.run('setup')[1]
 
 
 def test_killed(project: Project) -> None:
     """What SIGKILL left is removed by the next run."""
     project.complete_system()
-    project.fake_venv("exit 1")
-    (project.build / "scratch.abcdef").mkdir()
-    (project.build / "scratch.abcdef/half").touch()
-    project.run("setup", "--rdma-core", "1.0")
+    project.fake_venv('exit 1')
+    (project.build / 'scratch.abcdef').mkdir()
+    (project.build / 'scratch.abcdef/half').touch()
+    project.run('setup', '--rdma-core', '1.0')
     assert project.left() == set()
 
 
 def test_quiet(project: Project) -> None:
     """-q leaves the reason of a failure and nothing else."""
     project.complete_system()
-    project.fake("cmake", "exit 3")
-    project.fake_venv("sleep 1.3; mkdir -p $0.d/pyverbs-59.0/rdma-core; tar -czf ${!#}/pyverbs-59.0.tar.gz -C $0.d pyverbs-59.0")
-    loud = project.run("setup")[1].splitlines()
-    assert loud[0] == "quickstart: rdma-core 59.0 ..."
-    assert re.fullmatch(r"quickstart: rdma-core 59\.0: \d+\.\d s", loud[1])
-    assert loud[-1].startswith("quickstart: 'building rdma-core 59.0 with our modules' failed: exit status ")
-    shutil.rmtree(project.build / "rdma-core-59.0")
-    assert project.run("setup", "-q")[1].splitlines() == loud[2:]
+    project.fake('cmake', 'exit 3')
+    project.fake_venv(
+        'sleep 1.3; mkdir -p $0.d/pyverbs-59.0/rdma-core; tar -czf ${!#}/pyverbs-59.0.tar.gz -C $0.d pyverbs-59.0'
+    )
+    loud = project.run('setup')[1].splitlines()
+    assert loud[0] == 'quickstart: rdma-core 59.0 ...'
+    assert re.fullmatch(r'quickstart: rdma-core 59\.0: \d+\.\d s', loud[1])
+    assert loud[-1].startswith(
+        "quickstart: 'building rdma-core 59.0 with our modules' failed: exit status ")
+    shutil.rmtree(project.build / 'rdma-core-59.0')
+    assert project.run('setup', '-q')[1].splitlines() == loud[2:]

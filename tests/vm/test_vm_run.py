@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""`mlx5emu run`, from the outside: status, streams, files, time, and what is left when it ends, however it ends."""
+"""`mlx5emu run`, from the outside: status, streams, files, time, and what is left when it ends,
+however it ends."""
 
 from __future__ import annotations
 
@@ -31,20 +32,23 @@ LIMIT = 120
 
 def start(*words: str, tmp: Path, **more: object) -> subprocess.Popen[bytes]:
     """Start `mlx5emu run`; its logs and sockets go below tmp."""
-    env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_LOG": str(tmp / "log"), "TMPDIR": str(tmp)}
-    return subprocess.Popen([sys.executable, "-m", "mlx5emu", "run", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            **({"stdin": subprocess.DEVNULL} | more))    # type: ignore[call-overload]
+    env = os.environ | {
+        'PYTHONPATH': str(TESTS), 'MLX5EMU_LOG': str(tmp / 'log'), 'TMPDIR': str(tmp)}
+    return subprocess.Popen([sys.executable, '-m', 'mlx5emu', 'run', *words], env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            **({'stdin': subprocess.DEVNULL} | more))  # type: ignore[call-overload]
 
 
 def descendants(pid: int) -> set[int]:
     """Return the processes below one."""
     children: dict[int, set[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for stat in Path('/proc').glob('[0-9]*/stat'):
         try:
             text = stat.read_text()
         except OSError:
             continue
-        children.setdefault(int(text.rpartition(")")[2].split()[1]), set()).add(int(stat.parent.name))
+        children.setdefault(int(text.rpartition(')')[2].split()[1]), set()).add(
+            int(stat.parent.name))
     found, todo = set(), [pid]
     while todo:
         below = children.get(todo.pop(), set())
@@ -65,19 +69,23 @@ def gone(pids: set[int], seconds: float = 5) -> bool:
 
 def _alive(pid: int) -> bool:
     try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+        return 'State:\tZ' not in Path(f'/proc/{pid}/status').read_text()
     except OSError:
         return False
 
 
-@pytest.fixture(scope="module")
-def one_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[bytes], Path]:
+@pytest.fixture(scope='module')
+def one_run(
+        tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[bytes], Path]:
     """One guest, whose traces several tests look at."""
-    tmp = tmp_path_factory.mktemp("run")
-    script = tmp / "script.sh"
-    script.write_text("#!/bin/sh\nls /dev/infiniband\ncat\npwd\necho seen >&2\nprintf 'a\\000b' >written\nexit 7\n")
+    tmp = tmp_path_factory.mktemp('run')
+    script = tmp / 'script.sh'
+    script.write_text(
+        "#!/bin/sh\nls /dev/infiniband\ncat\npwd\necho seen >&2\nprintf 'a\\000b' >written\nexit 7\n"
+    )
     script.chmod(0o755)
-    p = start("--times", "--", str(script), tmp=tmp, stdin=subprocess.PIPE, cwd=tmp)
+    p = start('--times', '--', str(script), tmp=tmp, stdin=subprocess.PIPE, cwd=tmp)
     out, err = p.communicate(bytes(range(256)) * 300, LIMIT)
     return subprocess.CompletedProcess(p.args, p.returncode, out, err), tmp
 
@@ -88,47 +96,52 @@ def test_status(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> Non
 
 
 def test_streams(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
-    """Input, output and error pass byte for byte and do not mix; nothing of the kernel's is among them."""
+    """Input, output and error pass byte for byte and do not mix; nothing of the kernel's is among
+    them."""
     done, tmp = one_run
-    head, body, tail = done.stdout[:done.stdout.index(b"\0")], bytes(range(256)) * 300, done.stdout[-len(str(tmp)) - 1:]
-    assert b"uverbs0" in head
+    head, body, tail = done.stdout[:done.stdout.index(b'\0')], bytes(
+        range(256)) * 300, done.stdout[-len(str(tmp)) - 1:]
+    assert b'uverbs0' in head
     assert body in done.stdout
-    assert tail == f"{tmp}\n".encode()
-    assert done.stderr.startswith(b"seen\n")
+    assert tail == f'{tmp}\n'.encode()
+    assert done.stderr.startswith(b'seen\n')
 
 
 def test_files(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
     """What the command wrote in its working directory is on the host."""
-    assert (one_run[1] / "written").read_bytes() == b"a\0b"
+    assert (one_run[1] / 'written').read_bytes() == b'a\0b'
 
 
 def test_power_on_to_device(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
     """The device is there in less than 10 s."""
-    match = re.search(rb"uverbs0 ([0-9.]+)", one_run[0].stderr)
+    match = re.search(rb'uverbs0 ([0-9.]+)', one_run[0].stderr)
     assert match and float(match[1]) < 10, one_run[0].stderr
 
 
 def test_power_off_is_silent(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
-    """From power-on to power-off, the driver's shutdown included, the console has no warning of the driver's."""
-    console = one_run[1] / "log" / "kernel.log"
-    assert "Power down" in console.read_text(errors="replace")
+    """From power-on to power-off, the driver's shutdown included, the console has no warning of the
+    driver's."""
+    console = one_run[1] / 'log' / 'kernel.log'
+    assert 'Power down' in console.read_text(errors='replace')
     assert kernel_log.console_complaints(console) == []
 
 
 def test_nothing_is_left(one_run: tuple[subprocess.CompletedProcess[bytes], Path]) -> None:
     """No socket, no temporary directory."""
-    assert sorted(p.name for p in one_run[1].iterdir()) == ["log", "script.sh", "written"]
+    assert sorted(p.name for p in one_run[1].iterdir()) == ['log', 'script.sh', 'written']
 
 
-@pytest.mark.parametrize(("number", "moment"), [
-    (signal.SIGINT, 0.3), (signal.SIGINT, 2.0), (signal.SIGINT, "running"), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)])
+@pytest.mark.parametrize(('number', 'moment'), [(signal.SIGINT, 0.3), (signal.SIGINT, 2.0),
+                                                (signal.SIGINT, 'running'), (signal.SIGTERM, 2.0),
+                                                (signal.SIGKILL, 2.0)])
 def test_ended_from_outside(number: signal.Signals, moment: float | str, tmp_path: Path) -> None:
-    """Ended at any moment, by whatever signal: no process stays, and except after SIGKILL no file."""
-    p = start("--", "sh", "-c", "echo here; sleep 600", tmp=tmp_path)
+    """Ended at any moment, by whatever signal: no process stays, and except after SIGKILL no
+    file."""
+    p = start('--', 'sh', '-c', 'echo here; sleep 600', tmp=tmp_path)
     if isinstance(moment, float):
         time.sleep(moment)
     else:
-        assert p.stdout is not None and p.stdout.readline() == b"here\n"
+        assert p.stdout is not None and p.stdout.readline() == b'here\n'
     below = descendants(p.pid)
     p.send_signal(number)
     p.communicate(timeout=30)
@@ -137,52 +150,55 @@ def test_ended_from_outside(number: signal.Signals, moment: float | str, tmp_pat
         assert p.returncode == -signal.SIGKILL
         return
     assert p.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
-    assert [x for x in tmp_path.iterdir() if x.name.startswith("mlx5emu-")] == []
+    assert [x for x in tmp_path.iterdir() if x.name.startswith('mlx5emu-')] == []
 
 
 def test_shell(tmp_path: Path) -> None:
     """The shell has a terminal of this one's size, and its exit status is ours."""
     pid, terminal = pty.fork()
     if not pid:
-        env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_LOG": str(tmp_path / "log"), "SHELL": "/bin/sh"}
-        os.execve(sys.executable, [sys.executable, "-m", "mlx5emu", "shell"], env)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
-    seen, typed, end = b"", False, time.monotonic() + LIMIT
+        env = os.environ | {
+            'PYTHONPATH': str(TESTS), 'MLX5EMU_LOG': str(tmp_path / 'log'), 'SHELL': '/bin/sh'}
+        os.execve(sys.executable, [sys.executable, '-m', 'mlx5emu', 'shell'], env)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 33, 111, 0, 0))
+    seen, typed, end = b'', False, time.monotonic() + LIMIT
     while time.monotonic() < end:
         if select.select([terminal], [], [], 1)[0]:
             try:
                 seen += os.read(terminal, 4096)
             except OSError:     # the other side has closed
                 break
-        if not typed and seen.rstrip().endswith((b"#", b"$")):
+        if not typed and seen.rstrip().endswith((b'#', b'$')):
             typed = True
-            os.write(terminal, b"tty; stty size; ls /dev/infiniband; exit 5\r")
+            os.write(terminal, b'tty; stty size; ls /dev/infiniband; exit 5\r')
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 5, seen
-    assert b"/dev/hvc0" in seen
-    assert b"33 111" in seen
-    assert b"uverbs0" in seen
+    assert b'/dev/hvc0' in seen
+    assert b'33 111' in seen
+    assert b'uverbs0' in seen
 
 
 def test_ethernet(tmp_path: Path) -> None:
-    """On the Ethernet link layer the driver's netdev is up, GIDs are RoCE v2, and the kernel is silent."""
-    p = start("--link-layer", "eth", "--", "sh", "-c",
-              "cat /sys/class/infiniband/mlx5_0/ports/1/link_layer; cat /sys/class/infiniband/mlx5_0/ports/1/gid_attrs/types/1; "
-              "cat /sys/class/infiniband/mlx5_0/ports/1/state", tmp=tmp_path)
+    """On the Ethernet link layer the driver's netdev is up, GIDs are RoCE v2, and the kernel is
+    silent."""
+    p = start(
+        '--link-layer', 'eth', '--', 'sh', '-c',
+        'cat /sys/class/infiniband/mlx5_0/ports/1/link_layer; cat /sys/class/infiniband/mlx5_0/ports/1/gid_attrs/types/1; '
+        'cat /sys/class/infiniband/mlx5_0/ports/1/state', tmp=tmp_path)
     out, err = p.communicate(timeout=LIMIT)
     assert p.returncode == 0, err.decode()
-    assert out.decode().split() == ["Ethernet", "RoCE", "v2", "4:", "ACTIVE"]
-    assert kernel_log.console_complaints(tmp_path / "log" / "kernel.log") == []
+    assert out.decode().split() == ['Ethernet', 'RoCE', 'v2', '4:', 'ACTIVE']
+    assert kernel_log.console_complaints(tmp_path / 'log' / 'kernel.log') == []
 
 
-@pytest.mark.parametrize(("words", "says"), [
-    (["--", "/no/such/program"], "/no/such/program"),
-    (["--fault", "CREATE_UMEM", "--", "true"], "OPCODE:STATUS"),
-    (["--fault", "CREATE_NOTHING:BAD_PARAM", "--", "true"], "CREATE_NOTHING"),
-    (["--profile", "connectx99", "--", "true"], "connectx99"),
-    (["--profile", "connectx6dx", "--link-layer", "ib", "--", "true"], "eth ports only"),
-    ([], "name a command"),
+@pytest.mark.parametrize(('words', 'says'), [
+    (['--', '/no/such/program'], '/no/such/program'),
+    (['--fault', 'CREATE_UMEM', '--', 'true'], 'OPCODE:STATUS'),
+    (['--fault', 'CREATE_NOTHING:BAD_PARAM', '--', 'true'], 'CREATE_NOTHING'),
+    (['--profile', 'connectx99', '--', 'true'], 'connectx99'),
+    (['--profile', 'connectx6dx', '--link-layer', 'ib', '--', 'true'], 'eth ports only'),
+    ([], 'name a command'),
 ])
 def test_wrong_words(words: list[str], says: str, tmp_path: Path) -> None:
     """A wrong command line, or a command that is not there, is named."""
@@ -194,7 +210,8 @@ def test_wrong_words(words: list[str], says: str, tmp_path: Path) -> None:
 
 def test_no_machine(tmp_path: Path) -> None:
     """Without the set-up the message says which command makes it."""
-    env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_MACHINE": str(tmp_path / "absent")}
-    p = subprocess.run([sys.executable, "-m", "mlx5emu", "run", "--", "true"], env=env, capture_output=True, check=False)
+    env = os.environ | {'PYTHONPATH': str(TESTS), 'MLX5EMU_MACHINE': str(tmp_path / 'absent')}
+    p = subprocess.run([sys.executable, '-m', 'mlx5emu', 'run', '--', 'true'], env=env,
+                       capture_output=True, check=False)
     assert p.returncode == 2
-    assert b"quickstart.sh" in p.stderr
+    assert b'quickstart.sh' in p.stderr

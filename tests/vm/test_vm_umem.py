@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Umems that want a machine of their own: exporters of dma-bufs in other devices, a card without DEVX, pages of 1 GiB."""
+"""Umems that want a machine of their own: exporters of dma-bufs in other devices, a card without
+DEVX, pages of 1 GiB."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ TESTS = Path(__file__).resolve().parents[1]
 LIMIT = 300
 GIANT = 1 << 30
 
-#: Buffers of DRM drivers, exported as dma-bufs. bochs has them in the memory of a display adapter, which it lets no other device
-#: have; vgem has them in system memory.
+#: Buffers of DRM drivers, exported as dma-bufs. bochs has them in the memory of a display adapter,
+#: which it lets no other device have; vgem has them in system memory.
 DRM = """
 import ctypes, fcntl, glob, json, mmap, os, struct, subprocess
 from mlx5emu import control
@@ -107,38 +108,45 @@ print(json.dumps(out))
 
 def guest(tmp: Path, words: list[str], *command: str) -> str:
     """Run a command in a guest; return what it printed."""
-    env = os.environ | {"PYTHONPATH": str(TESTS), "MLX5EMU_LOG": str(tmp / "log"), "TMPDIR": str(tmp)}
-    done = subprocess.run([sys.executable, "-m", "mlx5emu", "run", *words, "--", *command], env=env, cwd=TESTS.parent,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
+    env = os.environ | {
+        'PYTHONPATH': str(TESTS), 'MLX5EMU_LOG': str(tmp / 'log'), 'TMPDIR': str(tmp)}
+    done = subprocess.run([sys.executable, '-m', 'mlx5emu', 'run', *words, '--', *command], env=env,
+                          cwd=TESTS.parent, stdin=subprocess.DEVNULL, capture_output=True,
+                          timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
     return done.stdout.decode()
 
 
 def test_exporters_of_other_devices(tmp_path: Path) -> None:
-    """ENOSYS from an exporter that keeps its memory from other devices, and nothing left; one with system memory is a source."""
-    found: dict[str, Any] = json.loads(guest(tmp_path, ["--beside", "bochs-display"], sys.executable, "-c", DRM))
-    assert sorted(found) == ["bochs-drm", "vgem"]
-    for code, said in found["bochs-drm"]:
+    """ENOSYS from an exporter that keeps its memory from other devices, and nothing left; one with
+    system memory is a source."""
+    found: dict[str, Any] = json.loads(
+        guest(tmp_path, ['--beside', 'bochs-display'], sys.executable, '-c', DRM))
+    assert sorted(found) == ['bochs-drm', 'vgem']
+    for code, said in found['bochs-drm']:
         assert code == errno.ENOSYS
-        assert "exporter cannot pin its memory" in said
-    assert found["vgem"] == [[0, ""], [0, ["Python", "card"]], [0, ""], [0, ""]]
+        assert 'exporter cannot pin its memory' in said
+    assert found['vgem'] == [[0, ''], [0, ['Python', 'card']], [0, ''], [0, '']]
 
 
 def test_card_without_devx(tmp_path: Path) -> None:
-    """EPROTONOSUPPORT, and the text says that it is the device, and what its firmware lacks; nothing is held."""
-    *refused, context = json.loads(guest(tmp_path, ["--cap", "general.log_max_uctx=0"], sys.executable, "-c", NO_DEVX))
+    """EPROTONOSUPPORT, and the text says that it is the device, and what its firmware lacks;
+    nothing is held."""
+    *refused, context = json.loads(
+        guest(tmp_path, ['--cap', 'general.log_max_uctx=0'], sys.executable, '-c', NO_DEVX))
     assert len(refused) == 5
     for code, said in refused:
         assert code == errno.EPROTONOSUPPORT
-        assert "has no DEVX" in said
-        assert "log_max_uctx" in said
-        assert "page size" not in said
+        assert 'has no DEVX' in said
+        assert 'log_max_uctx' in said
+        assert 'page size' not in said
     assert context[0]
 
 
 def test_pages_of_1_gib(tmp_path: Path) -> None:
     """Every page size from 4 KiB to 1 GiB, read back from the card, in a reserved page of 1 GiB."""
-    said = guest(tmp_path, ["--memory", "4096", "--kernel-args", "hugepagesz=1G hugepages=1"],
-                 "env", f"MLX5_UMEM_HUGE_PAGES={GIANT}", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                 f"{TESTS}/classes/test_mlx5_devx_umem_sources.py", "-k", "test_huge_pages")
-    assert "1 passed" in said, said
+    said = guest(tmp_path, ['--memory', '4096', '--kernel-args', 'hugepagesz=1G hugepages=1'],
+                 'env', f'MLX5_UMEM_HUGE_PAGES={GIANT}', sys.executable, '-m', 'pytest', '-q', '-p',
+                 'no:cacheprovider', f'{TESTS}/classes/test_mlx5_devx_umem_sources.py', '-k',
+                 'test_huge_pages')
+    assert '1 passed' in said, said

@@ -63,8 +63,8 @@ class Mlx5MemicCaps:
     :ivar max_length: The longest that one allocation can be, in bytes
     :ivar granularity: What lengths are rounded up to, in bytes
     :ivar max_log_align_req: The greatest log_align_req, log2 of bytes
-    :ivar operations: Widths in bytes that each operation takes, by the operation's number for map_op_addr(); empty
-                      if the firmware does not tell
+    :ivar operations: Widths in bytes that each operation takes, by the operation's number for
+                      map_op_addr(); empty if the firmware does not tell
     :ivar missing: Why MEMIC cannot be allocated, or None
     """
 
@@ -83,8 +83,8 @@ class Mlx5SwIcmCaps:
     :ivar start: First ICM address of the type's range
     :ivar size: Size of the range in bytes, 0 if the device has none
     :ivar block_size: What lengths are rounded up to, before they become a power of two, in bytes
-    :ivar missing: Which capability the type lacks, or None. The kernel may still be too old for it, and asks for
-                   CAP_SYS_RAWIO and CAP_NET_RAW
+    :ivar missing: Which capability the type lacks, or None. The kernel may still be too old for it,
+                   and asks for CAP_SYS_RAWIO and CAP_NET_RAW
     """
 
     start: int
@@ -99,7 +99,8 @@ class Mlx5DMCaps:
     What device memory a device has, as Mlx5DM.query_caps() found it. str() of it is a table.
     :ivar device: Name of the device
     :ivar memic: Mlx5MemicCaps
-    :ivar sw_icm: Mlx5SwIcmCaps of each type of SW ICM that the library knows, by mlx5dv_alloc_dm_type
+    :ivar sw_icm: Mlx5SwIcmCaps of each type of SW ICM that the library knows, by
+        mlx5dv_alloc_dm_type
     """
 
     device: str
@@ -118,7 +119,9 @@ class Mlx5DMCaps:
         general = query_hca_cap(context, GENERAL)
         memory = query_hca_cap(context, DEVICE_MEMORY) if _DEVICE_MEMORY.of(general) else b''
         flow = query_hca_cap(context, FLOW_TABLE) if _NIC_FLOW_TABLE.of(general) else b''
-        icm = {kind: _sw_icm(kind, general, flow, memory) for kind in mlx5dv_alloc_dm_type if kind.name in _SW_ICM_RANGES}
+        icm = {
+            kind: _sw_icm(kind, general, flow, memory) for kind in mlx5dv_alloc_dm_type
+            if kind.name in _SW_ICM_RANGES}
         return cls(context.name, _memic(context, memory), icm)
 
     def missing(self, kind):
@@ -127,12 +130,14 @@ class Mlx5DMCaps:
         :param kind: One of mlx5dv_alloc_dm_type
         :return: The capability that is missing, in words, or None if the device has all of them
         """
-        return self.memic.missing if kind == mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC else self.sw_icm[kind].missing
+        return self.memic.missing if kind == mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC else self.sw_icm[
+            kind].missing
 
     def as_dict(self):
         """
         All of it for a program.
-        :return: What json can write: numbers in bytes or log2, types by their C names, operations by their numbers
+        :return: What json can write: numbers in bytes or log2, types by their C names, operations
+            by their numbers
         """
         return {
             'device': self.device,
@@ -146,16 +151,21 @@ class Mlx5DMCaps:
         if memic.missing:
             lines.append(f'  MEMIC  none: {memic.missing}')
         else:
-            lines += [f'  MEMIC  {_bytes(memic.size)}, up to {_bytes(memic.max_length)} each in steps of {_bytes(memic.granularity)}, '
-                      f'aligned to {_bytes(1 << memic.max_log_align_req)} at most (log_align_req {memic.max_log_align_req})']
+            lines += [
+                f'  MEMIC  {_bytes(memic.size)}, up to {_bytes(memic.max_length)} each in steps of {_bytes(memic.granularity)}, '
+                f'aligned to {_bytes(1 << memic.max_log_align_req)} at most (log_align_req {memic.max_log_align_req})'
+            ]
             for op, widths in memic.operations.items():
-                of = 'of ' + ', '.join(map(str, widths)) + ' bytes' if widths else 'of widths that the device does not tell'
+                of = 'of ' + ', '.join(
+                    map(str,
+                        widths)) + ' bytes' if widths else 'of widths that the device does not tell'
                 lines.append(f'         operation {op} ({OPERATIONS.get(op, "no name")}) {of}')
         lines.append(f'  {"SW ICM":28} {"start":>18} {"size":>10} {"block":>8}')
         for kind, icm in self.sw_icm.items():
             name = kind.name.removeprefix('MLX5DV_DM_TYPE_')
-            lines.append(f'  {name:28} {icm.start:#18x} {_bytes(icm.size):>10} {_bytes(icm.block_size):>8}' if not icm.missing else
-                         f'  {name:28} none: {icm.missing}')
+            lines.append(
+                f'  {name:28} {icm.start:#18x} {_bytes(icm.size):>10} {_bytes(icm.block_size):>8}'
+                if not icm.missing else f'  {name:28} none: {icm.missing}')
         return '\n'.join(lines)
 
 
@@ -170,14 +180,18 @@ def _bytes(number):
 
 def _memic(context, memory):
     if not _MEMIC.of(memory):
-        return Mlx5MemicCaps(0, 0, 0, 0, {}, 'the device has no MEMIC (memic of its device memory capabilities is 0)')
+        return Mlx5MemicCaps(
+            0, 0, 0, 0, {},
+            'the device has no MEMIC (memic of its device memory capabilities is 0)')
     operations = {}
     for op in range(_MEMIC_OPERATIONS.width):
         if _MEMIC_OPERATIONS.of(memory) >> op & 1:
             sizes = _MEMIC_OPERATION_SIZES[op].of(memory) if op in _MEMIC_OPERATION_SIZES else 0
             operations[op] = tuple(width for width in (1, 2, 4, 8, 16) if sizes & width)
-    return Mlx5MemicCaps(_MEMIC_BAR_SIZE.of(memory), context.query_device_ex().max_dm_size, 1 << _LOG_MIN_MEMIC_ALLOC_SIZE.of(memory),
-                         _LOG_MAX_MEMIC_ADDR_ALIGNMENT.of(memory) + _LOG_BASE_ALIGNMENT, operations, None)
+    return Mlx5MemicCaps(
+        _MEMIC_BAR_SIZE.of(memory),
+        context.query_device_ex().max_dm_size, 1 << _LOG_MIN_MEMIC_ALLOC_SIZE.of(memory),
+        _LOG_MAX_MEMIC_ADDR_ALIGNMENT.of(memory) + _LOG_BASE_ALIGNMENT, operations, None)
 
 
 def _sw_icm(kind, general, flow, memory):
@@ -188,14 +202,19 @@ def _sw_icm(kind, general, flow, memory):
     if not _GENERAL_OBJ_TYPES.of(general) >> OBJ_TYPE_SW_ICM & 1:
         missing = 'the device has no SW ICM objects (general_obj_types lacks SW_ICM)'
     elif kind.name == 'MLX5DV_DM_TYPE_HEADER_MODIFY_PATTERN_SW_ICM':
-        lacking = [side for side, field in (('RX', _RX_SW_OWNER_V2), ('TX', _TX_SW_OWNER_V2)) if not field.of(flow)]
+        lacking = [
+            side for side, field in (('RX', _RX_SW_OWNER_V2), ('TX', _TX_SW_OWNER_V2))
+            if not field.of(flow)]
         if lacking:
             missing = f'the flow tables of {" and ".join(lacking)} lack sw_owner_v2'
-    elif not any(field.of(flow) for field in (_RX_SW_OWNER, _RX_SW_OWNER_V2, _TX_SW_OWNER, _TX_SW_OWNER_V2)):
+    elif not any(
+            field.of(flow)
+            for field in (_RX_SW_OWNER, _RX_SW_OWNER_V2, _TX_SW_OWNER, _TX_SW_OWNER_V2)):
         missing = 'the flow tables have neither sw_owner nor sw_owner_v2'
     if missing is None and not present:
         missing = 'the device has no ICM range of this type (its size is 0)'
-    return Mlx5SwIcmCaps(start, 1 << log_size if present else 0, 1 << _LOG_SW_ICM_ALLOC_GRANULARITY.of(memory) if memory else 0, missing)
+    return Mlx5SwIcmCaps(start, 1 << log_size if present else 0,
+                         1 << _LOG_SW_ICM_ALLOC_GRANULARITY.of(memory) if memory else 0, missing)
 
 
 __all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps']

@@ -2,9 +2,10 @@
 """
 Objects that were dropped while the kernel still refused to free them.
 
-A umem goes out of scope while a DEVX queue still uses it: its memory must stay until the queue is gone. Its finalizer
-puts it here, and it is closed as soon as that succeeds: at the end of a garbage collection, when the next object of these
-modules is made, or by its context's close(), which still knows it.
+A umem goes out of scope while a DEVX queue still uses it: its memory must stay until the queue is
+gone. Its finalizer puts it here, and it is closed as soon as that succeeds: at the end of a garbage
+collection, when the next object of these modules is made, or by its context's close(), which still
+knows it.
 """
 import gc
 import warnings
@@ -20,8 +21,8 @@ def keep(obj):
     if not _kept and _at_collection not in gc.callbacks:
         gc.callbacks.append(_at_collection)
     _kept[id(obj)] = obj
-    warnings.warn(f'{obj!r} was dropped while it is in use; it is kept until it can be closed', ResourceWarning,
-                  stacklevel=2)
+    warnings.warn(f'{obj!r} was dropped while it is in use; it is kept until it can be closed',
+                  ResourceWarning, stacklevel=2)
 
 
 def retry():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The command queue: descriptors and mailboxes in guest memory, completion events, malformed rings."""
+"""The command queue: descriptors and mailboxes in guest memory, completion events, malformed
+rings."""
 import pytest
 from emulator.driver.commands import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
 from mlx5emu import prm
@@ -34,9 +35,11 @@ def create_eq(b: Bench, mask: int, vector: int = 0, log_size: int = 3) -> int:
     b.eq_buffer = b.guest.alloc(4096)
     b.guest.write(b.eq_buffer, b'\xff' * 4096)
     uar = run(b.card, 'ALLOC_UAR')['uar']
-    return run(b.card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': log_size, 'eq_context_entry.intr': vector,
-                                     'eq_context_entry.uar_page': uar, 'event_bitmask[0]': mask},
-               extra=b.eq_buffer.to_bytes(8, 'big'))['eq_number']
+    return run(
+        b.card, 'CREATE_EQ', {
+            'eq_context_entry.log_eq_size': log_size, 'eq_context_entry.intr': vector,
+            'eq_context_entry.uar_page': uar, 'event_bitmask[0]': mask}, extra=b.eq_buffer.to_bytes(
+                8, 'big'))['eq_number']
 
 
 def test_inline_command(bench) -> None:
@@ -52,7 +55,9 @@ def test_output_in_mailboxes(bench) -> None:
 def test_input_in_mailboxes(bench) -> None:
     n = 200
     pages = [GUEST_BASE + 4096 * k for k in range(n)]
-    raw = bytes(encode('CREATE_UMEM', {'umem.num_of_mtt': n}, extra=b''.join((p | 3).to_bytes(8, 'big') for p in pages)))
+    raw = bytes(
+        encode('CREATE_UMEM', {'umem.num_of_mtt': n}, extra=b''.join(
+            (p | 3).to_bytes(8, 'big') for p in pages)))
     own, out = bench.queue.command(raw, 16)
     umem = bench.card.umems.get(int.from_bytes(out[8:12], 'big'))
     assert own == 0 and list(umem.mtts) == [p | 3 for p in pages]
@@ -73,12 +78,17 @@ def test_failed_command_is_delivered(bench) -> None:
     assert own == 0 and out[0] == 5 and any(out[4:8])
 
 
-@pytest.mark.parametrize(('fields', 'delivery'), [
-    ({'type': 0}, cmdq.DESCRIPTOR), ({'in_ptr': 0}, cmdq.IN_LENGTH), ({'in_ptr': GUEST_BASE + 0x10}, cmdq.IN_ALIGN),
-    ({'in_ptr': GUEST_BASE - 0x1000}, cmdq.DESCRIPTOR), ({'in_ptr': GUEST_BASE + GUEST_SIZE}, cmdq.DESCRIPTOR),
-    ({'in_ptr': (1 << 64) - 512}, cmdq.DESCRIPTOR), ({'inlen': 0xffffffff}, cmdq.IN_LENGTH), ({'inlen': 16 + 1025}, cmdq.IN_LENGTH),
-    ({'out_ptr': 0}, cmdq.OUT_LENGTH), ({'out_ptr': GUEST_BASE + 0x20}, cmdq.OUT_ALIGN), ({'outlen': 0xffffffff}, cmdq.OUT_LENGTH),
-    ({'outlen': 16 + 1025}, cmdq.OUT_LENGTH), ({'token': 0}, cmdq.TOKEN)])
+@pytest.mark.parametrize(('fields', 'delivery'),
+                         [({'type': 0}, cmdq.DESCRIPTOR), ({'in_ptr': 0}, cmdq.IN_LENGTH),
+                          ({'in_ptr': GUEST_BASE + 0x10}, cmdq.IN_ALIGN),
+                          ({'in_ptr': GUEST_BASE - 0x1000}, cmdq.DESCRIPTOR),
+                          ({'in_ptr': GUEST_BASE + GUEST_SIZE}, cmdq.DESCRIPTOR),
+                          ({'in_ptr': (1 << 64) - 512}, cmdq.DESCRIPTOR),
+                          ({'inlen': 0xffffffff}, cmdq.IN_LENGTH),
+                          ({'inlen': 16 + 1025}, cmdq.IN_LENGTH), ({'out_ptr': 0}, cmdq.OUT_LENGTH),
+                          ({'out_ptr': GUEST_BASE + 0x20}, cmdq.OUT_ALIGN),
+                          ({'outlen': 0xffffffff}, cmdq.OUT_LENGTH),
+                          ({'outlen': 16 + 1025}, cmdq.OUT_LENGTH), ({'token': 0}, cmdq.TOKEN)])
 def test_malformed_descriptors(bench, fields, delivery) -> None:
     raw = bytes(encode('CREATE_UMEM', {'umem.num_of_mtt': 100}, extra=bytes(800)))
     addr, _ = bench.queue.post(raw[:16 + 1024].ljust(16 + 1024, b'\0'), 16 + 1024, **fields)
@@ -140,8 +150,11 @@ def test_no_event_for_the_command_that_makes_or_ends_the_eq(bench) -> None:
     bench.eq_buffer = bench.guest.alloc(4096)
     bench.guest.write(bench.eq_buffer, b'\xff' * 4096)
     uar = run(bench.card, 'ALLOC_UAR')['uar']
-    raw = bytes(encode('CREATE_EQ', {'eq_context_entry.log_eq_size': 3, 'eq_context_entry.uar_page': uar,
-                                     'event_bitmask[0]': 1 << 0x0a}, extra=bench.eq_buffer.to_bytes(8, 'big')))
+    raw = bytes(
+        encode(
+            'CREATE_EQ', {
+                'eq_context_entry.log_eq_size': 3, 'eq_context_entry.uar_page': uar,
+                'event_bitmask[0]': 1 << 0x0a}, extra=bench.eq_buffer.to_bytes(8, 'big')))
     own, out = bench.queue.command(raw, 16)
     assert own == 0 and out[0] == 0
     assert bench.guest.read(bench.eq_buffer, 4096) == b'\xff' * 4096

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The PCI function: configuration space, initialization segment, doorbells, MEMIC window and operation addresses."""
+"""The PCI function: configuration space, initialization segment, doorbells, MEMIC window and
+operation addresses."""
 import os
 
 import pytest
@@ -37,7 +38,8 @@ def capabilities(f: Function) -> dict[int, int]:
 def test_header(function) -> None:
     assert config(function, 0, 4) == 0x101d15b3
     assert config(function, 0x0a, 2) == 0x0200
-    assert capabilities(function) == {0x01: pci.PM_CAP, 0x10: pci.PCIE_CAP, 0x11: pci.MSIX_CAP, 0x09: pci.VSC_CAP}
+    assert capabilities(function) == {
+        0x01: pci.PM_CAP, 0x10: pci.PCIE_CAP, 0x11: pci.MSIX_CAP, 0x09: pci.VSC_CAP}
     assert config(function, pci.MSIX_CAP + 2, 2) & 0x7ff == function.card.vectors - 1
     assert config(Function(Card('connectx5', 'ib')), 0x0a, 2) == 0x0207
 
@@ -71,9 +73,12 @@ def test_gateway_lock(function) -> None:
     assert config(function, v + 12, 4) == 0
 
 
-@pytest.mark.parametrize(('offset', 'data', 'resets'), [
-    (pci.DEVCTL, b'\x00\x80', 1), (pci.DEVCTL + 1, b'\x80', 1), (pci.DEVCTL, b'\x00\x80\x00\x00', 1), (pci.DEVCTL, b'\xff\x7f', 0),
-    (pci.DEVCTL, b'\xff', 0), (pci.PCIE_CAP + 12, b'\x00\x80', 0)])
+@pytest.mark.parametrize(('offset', 'data', 'resets'), [(pci.DEVCTL, b'\x00\x80', 1),
+                                                        (pci.DEVCTL + 1, b'\x80', 1),
+                                                        (pci.DEVCTL, b'\x00\x80\x00\x00', 1),
+                                                        (pci.DEVCTL, b'\xff\x7f', 0),
+                                                        (pci.DEVCTL, b'\xff', 0),
+                                                        (pci.PCIE_CAP + 12, b'\x00\x80', 0)])
 def test_function_level_reset(function, offset, data, resets) -> None:
     function.write(7, 4, b'\x06\x00')
     run(function.card, 'ALLOC_PD')
@@ -93,7 +98,8 @@ def test_initialization_segment(function) -> None:
     assert word(0x1010) <= 0xffffff
     before, timer = word(0x1010), int.from_bytes(function.read(0, 0x1000, 8), 'big')
     function.card._start -= 5_000_000_000
-    assert (word(0x1010) - before) & 0xffffff >= 5000 and int.from_bytes(function.read(0, 0x1000, 8), 'big') - timer >= 5_000_000_000
+    assert (word(0x1010) - before) & 0xffffff >= 5000 and int.from_bytes(
+        function.read(0, 0x1000, 8), 'big') - timer >= 5_000_000_000
     assert function.read(0, 0x200f, 8)[1:] == bytes(7)
     function.write(0, 0x1010, b'\0\0\0\0')
     function.write(0, 0, b'\0\0\0\0')
@@ -103,15 +109,15 @@ def test_initialization_segment(function) -> None:
 def test_software_reset_by_nic_interface(function) -> None:
     run(function.card, 'ALLOC_PD')
     function.write(0, 0x14, (1 << 8).to_bytes(4, 'big'))
-    assert int.from_bytes(function.read(0, 0x14, 4), 'big') >> 8 & 7 == 1 and function.card.objects() == {'pd': [1]}
+    assert int.from_bytes(function.read(0, 0x14, 4), 'big') >> 8 & 7 == 1 and function.card.objects(
+    ) == {'pd': [1]}
     function.write(0, 0x14, (7 << 8).to_bytes(4, 'big'))
     assert function.card.objects() == {} and function.card.resets == 1
 
 
 def test_bounds(function) -> None:
-    for region, offset, n in ((0, pci.BAR_SIZE, 1), (0, pci.BAR_SIZE - 1, 2), (0, (1 << 64) - 1, 4), (7, 4096, 1), (7, 4095, 2),
-                              (1, 0, 1), (8, 0, 4),
-                              (9, 0, 1)):
+    for region, offset, n in ((0, pci.BAR_SIZE, 1), (0, pci.BAR_SIZE - 1, 2), (0, (1 << 64) - 1, 4),
+                              (7, 4096, 1), (7, 4095, 2), (1, 0, 1), (8, 0, 4), (9, 0, 1)):
         with pytest.raises(IndexError):
             function.read(region, offset, n)
         with pytest.raises(IndexError):
@@ -121,7 +127,8 @@ def test_bounds(function) -> None:
 
 def test_doorbells_reach_the_card_only_on_allocated_pages(function, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(function.card, 'doorbell', lambda offset, uar, data: seen.append((offset, uar, data)))
+    monkeypatch.setattr(function.card, 'doorbell', lambda offset, uar, data: seen.append(
+        (offset, uar, data)))
     function.write(0, 0x100800, b'abcdefgh')
     assert seen == []
     uar = run(function.card, 'ALLOC_UAR')['uar']
@@ -132,15 +139,20 @@ def test_doorbells_reach_the_card_only_on_allocated_pages(function, monkeypatch)
     function.write(0, base + 0x20, b'high')
     function.write(0, base + 0x24, b'low.')
     function.write(0, base + 0x40, b'eqdb')
-    assert seen == [(0x800, uar, b'abcdefgh'), (0x20, uar, b'ABCDEFGH'), (0x20, uar, b'highlow.'), (0x40, uar, b'eqdb')]
+    assert seen == [(0x800, uar, b'abcdefgh'), (0x20, uar, b'ABCDEFGH'), (0x20, uar, b'highlow.'),
+                    (0x40, uar, b'eqdb')]
 
 
 # ---- MEMIC
 
-def alloc(card: Card, size: int, *, low: int = memic.BAR_START, length: int = memic.BAR_SIZE, align: int = 0) -> int:
+
+def alloc(card: Card, size: int, *, low: int = memic.BAR_START, length: int = memic.BAR_SIZE,
+          align: int = 0) -> int:
     """ALLOC_MEMIC; the start offset in BAR0."""
-    return run(card, 'ALLOC_MEMIC', {'memic_size': size, 'range_start_addr': low, 'range_size': length,
-                                     'log_memic_addr_alignment': align})['memic_start_addr']
+    return run(
+        card, 'ALLOC_MEMIC', {
+            'memic_size': size, 'range_start_addr': low, 'range_size': length,
+            'log_memic_addr_alignment': align})['memic_start_addr']
 
 
 def test_memic_window(function) -> None:
@@ -150,9 +162,10 @@ def test_memic_window(function) -> None:
     assert function.read(0, at + 100, 15) == b'through the BAR'
     fd, areas = function.mappings[0]
     assert areas == [(memic.BAR_START, memic.BAR_SIZE)] and fd == function.card.memic.fd
-    assert os.pread(fd, 15, at + 100) == b'through the BAR', 'the VM maps the file at the offset in BAR0'
-    for offset, n in ((memic.BAR_START - 1, 1), (memic.BAR_START + memic.BAR_SIZE, 1), (memic.BAR_START, memic.BAR_SIZE + 1),
-                      (memic.BAR_START, -1)):
+    assert os.pread(fd, 15,
+                    at + 100) == b'through the BAR', 'the VM maps the file at the offset in BAR0'
+    for offset, n in ((memic.BAR_START - 1, 1), (memic.BAR_START + memic.BAR_SIZE, 1),
+                      (memic.BAR_START, memic.BAR_SIZE + 1), (memic.BAR_START, -1)):
         with pytest.raises(IndexError):
             function.card.memic.read(offset, n)
 
@@ -169,16 +182,22 @@ def test_memic_allocation(function) -> None:
     assert alloc(card, 64) == c
     d = alloc(card, 4096, low=memic.BAR_START + 0x8000, length=4096)
     assert d == memic.BAR_START + 0x8000
-    assert status(card, 'ALLOC_MEMIC', {'memic_size': 64, 'range_start_addr': d, 'range_size': 4096}) == 'NO_RES'
+    assert status(card, 'ALLOC_MEMIC',
+                  {'memic_size': 64, 'range_start_addr': d, 'range_size': 4096}) == 'NO_RES'
     ranges = sorted((r.number, r.size) for r in card.memic.ranges.values())
-    assert all(x + n <= y for (x, n), (y, _) in zip(ranges, ranges[1:], strict=False)), 'no two overlap'
+    assert all(
+        x + n <= y for (x, n), (y, _) in zip(ranges, ranges[1:], strict=False)), 'no two overlap'
 
 
-@pytest.mark.parametrize(('fields', 'want'), [
-    ({'memic_size': 0}, 'BAD_PARAM'), ({'memic_size': 63}, 'BAD_PARAM'), ({'memic_size': memic.MAX_ALLOC + 64}, 'BAD_PARAM'),
-    ({'log_memic_addr_alignment': 13}, 'BAD_PARAM'), ({'range_start_addr': 0}, 'BAD_PARAM'),
-    ({'range_start_addr': memic.BAR_START + memic.BAR_SIZE}, 'BAD_PARAM'), ({'range_size': memic.BAR_SIZE + 64}, 'BAD_PARAM'),
-    ({'range_size': 32}, 'BAD_PARAM'), ({'range_start_addr': (1 << 64) - 64, 'range_size': 128}, 'BAD_PARAM')])
+@pytest.mark.parametrize(('fields', 'want'),
+                         [({'memic_size': 0}, 'BAD_PARAM'), ({'memic_size': 63}, 'BAD_PARAM'),
+                          ({'memic_size': memic.MAX_ALLOC + 64}, 'BAD_PARAM'),
+                          ({'log_memic_addr_alignment': 13}, 'BAD_PARAM'),
+                          ({'range_start_addr': 0}, 'BAD_PARAM'),
+                          ({'range_start_addr': memic.BAR_START + memic.BAR_SIZE}, 'BAD_PARAM'),
+                          ({'range_size': memic.BAR_SIZE + 64}, 'BAD_PARAM'),
+                          ({'range_size': 32}, 'BAD_PARAM'),
+                          ({'range_start_addr': (1 << 64) - 64, 'range_size': 128}, 'BAD_PARAM')])
 def test_memic_refusals(function, fields, want) -> None:
     base = {'memic_size': 64, 'range_start_addr': memic.BAR_START, 'range_size': memic.BAR_SIZE}
     assert status(function.card, 'ALLOC_MEMIC', base | fields) == want
@@ -188,33 +207,45 @@ def test_memic_refusals(function, fields, want) -> None:
 def test_memic_exhaustion_and_free(function) -> None:
     card = function.card
     starts = [alloc(card, memic.MAX_ALLOC) for _ in range(memic.BAR_SIZE // memic.MAX_ALLOC)]
-    assert status(card, 'ALLOC_MEMIC',
-                  {'memic_size': 64, 'range_start_addr': memic.BAR_START, 'range_size': memic.BAR_SIZE}) == 'NO_RES'
-    for start, size, want in ((starts[0], 64, 'BAD_RES'), (starts[0] + 64, memic.MAX_ALLOC, 'BAD_RES')):
-        assert status(card, 'DEALLOC_MEMIC', {'memic_start_addr': start, 'memic_size': size}) == want
+    assert status(
+        card, 'ALLOC_MEMIC',
+        {'memic_size': 64, 'range_start_addr': memic.BAR_START, 'range_size': memic.BAR_SIZE
+         }) == 'NO_RES'
+    for start, size, want in ((starts[0], 64, 'BAD_RES'), (starts[0] + 64, memic.MAX_ALLOC,
+                                                           'BAD_RES')):
+        assert status(card, 'DEALLOC_MEMIC',
+                      {'memic_start_addr': start, 'memic_size': size}) == want
     card.memic.ranges[starts[1]].hold()
-    assert status(card, 'DEALLOC_MEMIC', {'memic_start_addr': starts[1], 'memic_size': memic.MAX_ALLOC}) == 'BAD_RES_STATE'
+    assert status(card, 'DEALLOC_MEMIC',
+                  {'memic_start_addr': starts[1], 'memic_size': memic.MAX_ALLOC}) == 'BAD_RES_STATE'
     run(card, 'DEALLOC_MEMIC', {'memic_start_addr': starts[0], 'memic_size': memic.MAX_ALLOC})
     assert alloc(card, memic.MAX_ALLOC) == starts[0]
 
 
 def test_memic_operations(function) -> None:
-    """Increment adds what is written, test-and-set returns the old value and leaves 1: as rdma-core's test wants."""
+    """Increment adds what is written, test-and-set returns the old value and leaves 1: as
+    rdma-core's test wants."""
     card = function.card
     start = alloc(card, 4096)
     other = alloc(card, 4096)
-    inc, tas = (run(card, 'MODIFY_MEMIC', {'memic_operation_type': op, 'memic_start_addr': start})['memic_operation_addr'] for op in (0, 1))
+    inc, tas = (run(card, 'MODIFY_MEMIC',
+                    {'memic_operation_type': op, 'memic_start_addr': start})['memic_operation_addr']
+                for op in (0, 1))
     assert inc % 4096 == start % 4096 and memic.OP_START <= inc < memic.OP_END
     function.write(0, inc, b'\x01')
     function.write(0, inc, b'\x01')
-    assert function.read(0, tas, 1) == b'\x02' and function.read(0, tas, 1) == b'\x01' and function.read(0, start, 1) == b'\x01'
+    assert function.read(0, tas, 1) == b'\x02' and function.read(
+        0, tas, 1) == b'\x01' and function.read(0, start, 1) == b'\x01'
     # Big-endian, with a carry, wrapping at the width and nowhere else, in each width.
     for n in (1, 2, 4, 8):
         function.write(0, inc + 8, ((1 << 8 * n) - 3).to_bytes(n, 'big'))
         function.write(0, inc + 8, (5).to_bytes(n, 'big'))
-        assert function.read(0, start, 24) == b'\x01' + bytes(7) + (2).to_bytes(n, 'big') + bytes(16 - n)
-        assert function.read(0, tas + 8, n) == (2).to_bytes(n, 'big') and function.read(0, start + 8, n) == (1).to_bytes(n, 'big')
-        assert function.read(0, inc + 8, n) == (1).to_bytes(n, 'big'), 'reading an increment address changes nothing'
+        assert function.read(0, start,
+                             24) == b'\x01' + bytes(7) + (2).to_bytes(n, 'big') + bytes(16 - n)
+        assert function.read(0, tas + 8, n) == (2).to_bytes(n, 'big') and function.read(
+            0, start + 8, n) == (1).to_bytes(n, 'big')
+        assert function.read(0, inc + 8, n) == (1).to_bytes(
+            n, 'big'), 'reading an increment address changes nothing'
         function.write(0, start + 8, bytes(8))
     function.write(0, inc + 16, b'\x00\xff')
     function.write(0, inc + 16, b'\x00\x01')
@@ -223,16 +254,21 @@ def test_memic_operations(function) -> None:
     function.write(0, tas, b'\x09')
     function.write(0, inc + 1, b'\x01\x01')     # not aligned
     function.write(0, inc + (other - start), b'\x01')       # the other allocation has no such address
-    assert function.read(0, start, 1) == b'\x01' and function.read(0, other, 1) == b'\0' and function.read(0, start + 1, 2) == b'\0\0'
+    assert function.read(0, start, 1) == b'\x01' and function.read(
+        0, other, 1) == b'\0' and function.read(0, start + 1, 2) == b'\0\0'
     assert function.read(0, tas + (other - start), 4) == b'\xff' * 4
 
-    assert status(card, 'MODIFY_MEMIC', {'memic_operation_type': 0, 'memic_start_addr': start}) == 'BAD_RES_STATE'
-    assert status(card, 'MODIFY_MEMIC', {'memic_operation_type': 2, 'memic_start_addr': start}) == 'BAD_PARAM'
-    assert status(card, 'MODIFY_MEMIC', {'memic_operation_type': 0, 'memic_start_addr': start + 64}) == 'BAD_RES'
+    assert status(card, 'MODIFY_MEMIC',
+                  {'memic_operation_type': 0, 'memic_start_addr': start}) == 'BAD_RES_STATE'
+    assert status(card, 'MODIFY_MEMIC',
+                  {'memic_operation_type': 2, 'memic_start_addr': start}) == 'BAD_PARAM'
+    assert status(card, 'MODIFY_MEMIC',
+                  {'memic_operation_type': 0, 'memic_start_addr': start + 64}) == 'BAD_RES'
     run(card, 'MODIFY_MEMIC', {'memic_operation_type': 0, 'memic_start_addr': start}, op_mod=1)
     function.write(0, inc, b'\x01')
     assert function.read(0, start, 1) == b'\x01'
-    assert status(card, 'MODIFY_MEMIC', {'memic_operation_type': 0, 'memic_start_addr': start}, op_mod=1) == 'BAD_RES'
+    assert status(card, 'MODIFY_MEMIC', {'memic_operation_type': 0, 'memic_start_addr': start},
+                  op_mod=1) == 'BAD_RES'
 
 
 def test_memic_operation_widths() -> None:
@@ -241,7 +277,8 @@ def test_memic_operation_widths() -> None:
     function = Function(Card('connectx7', 'eth', cap_overrides=caps))
     function.card.boot()
     start = alloc(function.card, 64)
-    inc, tas = (run(function.card, 'MODIFY_MEMIC', {'memic_operation_type': op, 'memic_start_addr': start})['memic_operation_addr']
+    inc, tas = (run(function.card, 'MODIFY_MEMIC',
+                    {'memic_operation_type': op, 'memic_start_addr': start})['memic_operation_addr']
                 for op in (0, 1))
     for n, does in ((1, True), (2, False), (4, True), (8, False)):
         function.write(0, start, bytes(8))
@@ -253,7 +290,8 @@ def test_memic_operation_widths() -> None:
 
 
 def test_memic_by_dma(function) -> None:
-    """The card's DMA reaches its own MEMIC where BAR0 is, and nothing else of the BAR; moved, closed or reset, it is not there."""
+    """The card's DMA reaches its own MEMIC where BAR0 is, and nothing else of the BAR; moved,
+    closed or reset, it is not there."""
     dma, bar = function.card.dma, 0x38_0000_0000
     start = bar + memic.BAR_START
     function.card.memic.write(memic.BAR_START + 64, b'on the card')
@@ -266,8 +304,8 @@ def test_memic_by_dma(function) -> None:
     assert dma.read(start + 64, 11) == b'on the card'
     dma.write(start + memic.BAR_SIZE - 4, b'last')
     assert function.read(0, memic.BAR_START + memic.BAR_SIZE - 4, 4) == b'last'
-    for address, n in ((start - 1, 1), (start + memic.BAR_SIZE, 1), (start + memic.BAR_SIZE - 2, 4), (bar, 4), (bar + memic.OP_START, 4),
-                       (memic.BAR_START, 4)):
+    for address, n in ((start - 1, 1), (start + memic.BAR_SIZE, 1), (start + memic.BAR_SIZE - 2, 4),
+                       (bar, 4), (bar + memic.OP_START, 4), (memic.BAR_START, 4)):
         with pytest.raises(DmaError):
             dma.read(address, n)
         with pytest.raises(DmaError):

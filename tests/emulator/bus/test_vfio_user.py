@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The vfio-user server: negotiation, every message and its errors, descriptors, clients that misbehave."""
+"""The vfio-user server: negotiation, every message and its errors, descriptors, clients that
+misbehave."""
 import errno
 import gc
 import json
@@ -33,10 +34,12 @@ class Client:
         """Hang up."""
         self.sock.close()
 
-    def send(self, code: int, body: bytes = b'', fds: list[int] | None = None, flags: int = 0, size: int | None = None) -> None:
+    def send(self, code: int, body: bytes = b'', fds: list[int] | None = None, flags: int = 0,
+             size: int | None = None) -> None:
         """Send a command, by default a well-framed one."""
         self.number += 1
-        message = vu.HEADER.pack(self.number & 0xffff, code, 16 + len(body) if size is None else size, flags, 0) + body
+        message = vu.HEADER.pack(self.number & 0xffff, code,
+                                 16 + len(body) if size is None else size, flags, 0) + body
         if fds:
             socket.send_fds(self.sock, [message], fds)
         else:
@@ -50,18 +53,21 @@ class Client:
         while len(head) < 16:
             head += self.sock.recv(16 - len(head))
         number, _, size, flags, error = vu.HEADER.unpack(head)
-        assert number == self.number & 0xffff and flags & 0xf == vu.TYPE_REPLY and bool(flags & vu.ERROR) == bool(error)
+        assert number == self.number & 0xffff and flags & 0xf == vu.TYPE_REPLY and bool(
+            flags & vu.ERROR) == bool(error)
         body = b''
         while len(body) < size - 16:
             body += self.sock.recv(size - 16 - len(body))
         return error, body, list(fds)
 
-    def ask(self, code: int, body: bytes = b'', fds: list[int] | None = None) -> tuple[int, bytes, list[int]]:
+    def ask(self, code: int, body: bytes = b'',
+            fds: list[int] | None = None) -> tuple[int, bytes, list[int]]:
         """Send and receive."""
         self.send(code, body, fds)
         return self.reply()
 
-    def version(self, major: int = 0, minor: int = 1, text: bytes = b'{"capabilities": {}}\0') -> tuple[int, bytes, list[int]]:
+    def version(self, major: int = 0, minor: int = 1,
+                text: bytes = b'{"capabilities": {}}\0') -> tuple[int, bytes, list[int]]:
         """Negotiate."""
         return self.ask(vu.VERSION, struct.pack('<HH', major, minor) + text)
 
@@ -72,15 +78,21 @@ class Client:
 
     def write(self, region: int, offset: int, data: bytes, n: int | None = None) -> int:
         """REGION_WRITE: errno."""
-        return self.ask(vu.REGION_WRITE, vu.REGION_ACCESS.pack(offset, region, len(data) if n is None else n) + data)[0]
+        return self.ask(vu.REGION_WRITE,
+                        vu.REGION_ACCESS.pack(offset, region,
+                                              len(data) if n is None else n) + data)[0]
 
     def dma_map(self, addr: int, size: int, fd: int | None, flags: int = 3, offset: int = 0) -> int:
         """DMA_MAP: errno."""
-        return self.ask(vu.DMA_MAP, struct.pack('<IIQQQ', 32, flags, offset, addr, size), [] if fd is None else [fd])[0]
+        return self.ask(vu.DMA_MAP, struct.pack('<IIQQQ', 32, flags, offset, addr, size),
+                        [] if fd is None else [fd])[0]
 
-    def set_irqs(self, flags: int, index: int, start: int, count: int, data: bytes = b'', fds: list[int] | None = None) -> int:
+    def set_irqs(self, flags: int, index: int, start: int, count: int, data: bytes = b'',
+                 fds: list[int] | None = None) -> int:
         """DEVICE_SET_IRQS: errno."""
-        return self.ask(vu.DEVICE_SET_IRQS, struct.pack('<IIIII', 20 + len(data), flags, index, start, count) + data, fds)[0]
+        return self.ask(vu.DEVICE_SET_IRQS,
+                        struct.pack('<IIIII', 20 + len(data), flags, index, start, count) + data,
+                        fds)[0]
 
 
 @pytest.fixture
@@ -133,7 +145,8 @@ def test_version(server) -> None:
     assert c.version(text=b'[]\0')[0] == errno.EINVAL
     error, body, _ = c.version()
     assert error == 0 and body[:4] == struct.pack('<HH', 0, 0)
-    assert json.loads(body[4:].rstrip(b'\0'))['capabilities']['max_data_xfer_size'] == vu.MAX_TRANSFER
+    assert json.loads(
+        body[4:].rstrip(b'\0'))['capabilities']['max_data_xfer_size'] == vu.MAX_TRANSFER
     assert c.version()[0] == errno.EINVAL
     c.close()
 
@@ -145,9 +158,11 @@ def test_device_information(client) -> None:
 
 def test_region_information(client, server) -> None:
     def info(index: int, argsz: int = 32) -> tuple:
-        return client.ask(vu.DEVICE_GET_REGION_INFO, struct.pack('<IIIIQQ', argsz, 0, index, 0, 0, 0))
+        return client.ask(vu.DEVICE_GET_REGION_INFO, struct.pack('<IIIIQQ', argsz, 0, index, 0, 0,
+                                                                 0))
     error, body, fds = info(0)
-    assert (error, fds) == (0, []) and struct.unpack('<IIIIQQ', body) == (64, 15, 0, 32, pci.BAR_SIZE, 0)
+    assert (error, fds) == (0, []) and struct.unpack('<IIIIQQ',
+                                                     body) == (64, 15, 0, 32, pci.BAR_SIZE, 0)
     error, body, fds = info(0, 64)
     assert struct.unpack('<HHIIIQQ', body[32:]) == (1, 1, 0, 1, 0, memic.BAR_START, memic.BAR_SIZE)
     assert len(fds) == 1 and os.fstat(fds[0]).st_ino == os.fstat(server.card.memic.fd).st_ino
@@ -159,7 +174,9 @@ def test_region_information(client, server) -> None:
 
 def test_interrupt_information(client) -> None:
     for index, want in ((0, (16, 0, 0, 0)), (2, (16, 9, 2, 32)), (4, (16, 0, 4, 0))):
-        assert struct.unpack('<IIII', client.ask(vu.DEVICE_GET_IRQ_INFO, struct.pack('<IIII', 16, 0, index, 0))[1]) == want
+        assert struct.unpack(
+            '<IIII',
+            client.ask(vu.DEVICE_GET_IRQ_INFO, struct.pack('<IIII', 16, 0, index, 0))[1]) == want
     assert client.ask(vu.DEVICE_GET_IRQ_INFO, struct.pack('<IIII', 16, 0, 5, 0))[0] == errno.EINVAL
 
 
@@ -167,12 +184,13 @@ def test_interrupt_information(client) -> None:
 
 def test_region_access(client) -> None:
     assert client.read(7, 0, 4) == (0, b'\xb3\x15\x1d\x10')
-    assert client.write(0, memic.BAR_START, b'hello') == 0 and client.read(0, memic.BAR_START, 5) == (0, b'hello')
+    assert client.write(0, memic.BAR_START, b'hello') == 0 and client.read(0, memic.BAR_START,
+                                                                           5) == (0, b'hello')
     error, data = client.read(0, memic.BAR_START, 1 << 20)
     assert error == 0 and len(data) == 1 << 20 and data[:5] == b'hello'
-    for region, offset, n in ((0, pci.BAR_SIZE, 4), (0, pci.BAR_SIZE - 2, 4), (0, (1 << 64) - 2, 4), (7, 4096, 1), (1, 0, 1), (8, 0, 1),
-                              (99, 0, 1),
-                              (0, 0, (1 << 20) + 1), (0, 0, 0xffffffff)):
+    for region, offset, n in ((0, pci.BAR_SIZE, 4), (0, pci.BAR_SIZE - 2, 4), (0, (1 << 64) - 2, 4),
+                              (7, 4096, 1), (1, 0, 1), (8, 0, 1), (99, 0, 1), (0, 0, (1 << 20) + 1),
+                              (0, 0, 0xffffffff)):
         assert client.read(region, offset, n) == (errno.EINVAL, b'')
     for region, offset, data in ((0, pci.BAR_SIZE - 2, b'four'), (7, 4096, b'x'), (3, 0, b'x')):
         assert client.write(region, offset, data) == errno.EINVAL
@@ -182,14 +200,22 @@ def test_region_access(client) -> None:
 
 
 def test_posted_and_multiple_writes(client) -> None:
-    client.send(vu.REGION_WRITE, vu.REGION_ACCESS.pack(memic.BAR_START, 0, 4) + b'post', flags=vu.NO_REPLY)
+    client.send(vu.REGION_WRITE,
+                vu.REGION_ACCESS.pack(memic.BAR_START, 0, 4) + b'post', flags=vu.NO_REPLY)
     assert client.read(0, memic.BAR_START, 4) == (0, b'post')
-    many = b''.join(struct.pack('<QII8s', memic.BAR_START + 8 * k, 0, 8, bytes([k]) * 8) for k in range(3))
+    many = b''.join(
+        struct.pack('<QII8s', memic.BAR_START + 8 * k, 0, 8,
+                    bytes([k]) * 8) for k in range(3))
     assert client.ask(vu.REGION_WRITE_MULTI, struct.pack('<Q', 3) + many)[0] == 0
     assert client.read(0, memic.BAR_START, 24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8
-    for count, data in ((4, many), ((1 << 64) - 1, many), (1, struct.pack('<QII8s', memic.BAR_START, 0, 9, b''))):
-        assert client.ask(vu.REGION_WRITE_MULTI, struct.pack('<Q', count) + data.replace(b'\2' * 8, b'\3' * 8))[0] == errno.EINVAL
-    assert client.read(0, memic.BAR_START, 24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8, 'a message that is refused does nothing'
+    for count, data in ((4, many), ((1 << 64) - 1, many),
+                        (1, struct.pack('<QII8s', memic.BAR_START, 0, 9, b''))):
+        assert client.ask(
+            vu.REGION_WRITE_MULTI,
+            struct.pack('<Q', count) + data.replace(b'\2' * 8, b'\3' * 8))[0] == errno.EINVAL
+    assert client.read(
+        0, memic.BAR_START,
+        24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8, 'a message that is refused does nothing'
 
 
 def test_reset(client, server) -> None:
@@ -199,7 +225,8 @@ def test_reset(client, server) -> None:
 
 
 def test_unknown_commands(client) -> None:
-    for code in (0, vu.DEVICE_GET_REGION_IO_FDS, vu.DMA_READ, vu.DMA_WRITE, vu.DIRTY_PAGES, 16, 0xffff):
+    for code in (0, vu.DEVICE_GET_REGION_IO_FDS, vu.DMA_READ, vu.DMA_WRITE, vu.DIRTY_PAGES, 16,
+                 0xffff):
         assert client.ask(code, bytes(64))[0] == errno.EOPNOTSUPP
     assert client.read(7, 0, 2) == (0, b'\xb3\x15')
 
@@ -221,7 +248,8 @@ def test_dma(client, server, memory) -> None:
     unmap = lambda addr, size, flags=0: client.ask(vu.DMA_UNMAP, struct.pack('<IIQQ', 24, flags, addr, size))  # noqa: E731
     assert unmap(0x100000, 0x10000)[:2] == (0, struct.pack('<IIQQ', 24, 0, 0x100000, 0x10000))
     assert server.call(server.card.dma.maps) == [(0x400000, 4096)]
-    assert unmap(1, 1, 2)[0] == errno.EINVAL and unmap(0, 0, 1)[0] == errno.EOPNOTSUPP and unmap(0, 0, 2)[0] == 0
+    assert unmap(1, 1, 2)[0] == errno.EINVAL and unmap(0, 0, 1)[0] == errno.EOPNOTSUPP and unmap(
+        0, 0, 2)[0] == 0
     assert server.call(server.card.dma.maps) == []
 
 
@@ -256,13 +284,18 @@ def test_interrupts(client, server) -> None:
         os.close(fd)
 
 
-@pytest.mark.parametrize(('flags', 'index', 'start', 'count', 'data', 'want'), [
-    (vu.DATA_NONE | vu.ACTION_TRIGGER, 5, 0, 1, b'', errno.EINVAL), (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 32, 1, b'', errno.EINVAL),
-    (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 33, 0, b'', errno.EINVAL), (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 1, 32, b'', errno.EINVAL),
-    (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 0xffffffff, 2, b'', errno.EINVAL),
-    (vu.DATA_NONE | vu.ACTION_MASK, 2, 0, 1, b'', errno.EOPNOTSUPP),
-    (vu.DATA_NONE, 2, 0, 1, b'', errno.EINVAL), (vu.ACTION_TRIGGER, 2, 0, 1, b'', errno.EINVAL), (0xffffffff, 2, 0, 1, b'', errno.EINVAL),
-    (vu.DATA_BOOL | vu.ACTION_TRIGGER, 2, 0, 4, b'\0', errno.EINVAL), (vu.DATA_NONE | vu.ACTION_TRIGGER, 0, 0, 1, b'', errno.EINVAL)])
+@pytest.mark.parametrize(('flags', 'index', 'start', 'count', 'data', 'want'),
+                         [(vu.DATA_NONE | vu.ACTION_TRIGGER, 5, 0, 1, b'', errno.EINVAL),
+                          (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 32, 1, b'', errno.EINVAL),
+                          (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 33, 0, b'', errno.EINVAL),
+                          (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 1, 32, b'', errno.EINVAL),
+                          (vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 0xffffffff, 2, b'', errno.EINVAL),
+                          (vu.DATA_NONE | vu.ACTION_MASK, 2, 0, 1, b'', errno.EOPNOTSUPP),
+                          (vu.DATA_NONE, 2, 0, 1, b'', errno.EINVAL),
+                          (vu.ACTION_TRIGGER, 2, 0, 1, b'', errno.EINVAL),
+                          (0xffffffff, 2, 0, 1, b'', errno.EINVAL),
+                          (vu.DATA_BOOL | vu.ACTION_TRIGGER, 2, 0, 4, b'\0', errno.EINVAL),
+                          (vu.DATA_NONE | vu.ACTION_TRIGGER, 0, 0, 1, b'', errno.EINVAL)])
 def test_bad_interrupts(client, flags, index, start, count, data, want) -> None:
     assert client.set_irqs(flags, index, start, count, data) == want
 
@@ -286,8 +319,10 @@ def test_no_descriptor_leaks(server, memory) -> None:
         for code in (vu.DEVICE_GET_INFO, vu.DMA_UNMAP, vu.REGION_READ, 99):
             c.ask(code, bytes(4), [memory, memory])
         assert c.dma_map(0x100000, 4096, memory) == 0
-        assert c.ask(vu.DMA_MAP, struct.pack('<IIQQQ', 32, 3, 0, 0x200000, 4096), [memory, memory])[0] == errno.EINVAL
-        assert c.set_irqs(vu.DATA_EVENTFD | vu.ACTION_TRIGGER, 2, 0, 2, fds=[memory] * 3) == errno.EINVAL
+        assert c.ask(vu.DMA_MAP, struct.pack('<IIQQQ', 32, 3, 0, 0x200000, 4096),
+                     [memory, memory])[0] == errno.EINVAL
+        assert c.set_irqs(vu.DATA_EVENTFD | vu.ACTION_TRIGGER, 2, 0, 2,
+                          fds=[memory] * 3) == errno.EINVAL
         assert c.set_irqs(vu.DATA_EVENTFD | vu.ACTION_TRIGGER, 2, 0, 3, fds=[memory] * 3) == 0
         assert c.set_irqs(vu.DATA_EVENTFD | vu.ACTION_TRIGGER, 2, 0, 2, fds=[memory] * 2) == 0
         c.send(vu.DMA_MAP, bytes(4), [memory], size=1000)       # the rest never comes
@@ -310,8 +345,11 @@ def test_too_many_descriptors_end_the_connection(server, memory) -> None:
 # ---- framing
 
 @pytest.mark.parametrize('message', [
-    vu.HEADER.pack(1, vu.VERSION, 15, 0, 0), vu.HEADER.pack(1, vu.VERSION, 0, 0, 0), vu.HEADER.pack(1, vu.REGION_WRITE, 0xffffffff, 0, 0),
-    vu.HEADER.pack(1, vu.REGION_WRITE, vu.MAX_MESSAGE + 1, 0, 0), vu.HEADER.pack(1, vu.VERSION, 20, 1, 0), b'\xff' * 16])
+    vu.HEADER.pack(1, vu.VERSION, 15, 0, 0),
+    vu.HEADER.pack(1, vu.VERSION, 0, 0, 0),
+    vu.HEADER.pack(1, vu.REGION_WRITE, 0xffffffff, 0, 0),
+    vu.HEADER.pack(1, vu.REGION_WRITE, vu.MAX_MESSAGE + 1, 0, 0),
+    vu.HEADER.pack(1, vu.VERSION, 20, 1, 0), b'\xff' * 16])
 def test_framing_errors_end_the_connection(server, message) -> None:
     c = Client(server.path)
     c.sock.sendall(message)
@@ -334,7 +372,9 @@ def test_messages_in_pieces(client) -> None:
 
 def test_many_messages_at_once(client) -> None:
     for k in range(50):
-        client.send(vu.REGION_WRITE, vu.REGION_ACCESS.pack(memic.BAR_START + k, 0, 1) + bytes([k]), flags=vu.NO_REPLY)
+        client.send(vu.REGION_WRITE,
+                    vu.REGION_ACCESS.pack(memic.BAR_START + k, 0, 1) + bytes([k]),
+                    flags=vu.NO_REPLY)
     assert client.read(0, memic.BAR_START, 50)[1] == bytes(range(50))
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Ethernet frames in, frames out: raw queues, flow tables with what they match and do, hashing, checksums."""
+"""Ethernet frames in, frames out: raw queues, flow tables with what they match and do, hashing,
+checksums."""
 import struct
 from typing import Any
 
@@ -17,9 +18,14 @@ RESET, READY = 0, 1
 MAC_A, MAC_B = bytes.fromhex('0250000000a1'), bytes.fromhex('0250000000b2')
 
 
-def ipv4(body: bytes, protocol: int = 17, source: bytes = bytes([1, 1, 1, 1]), destination: bytes = bytes([2, 2, 2, 2])) -> bytes:
+def ipv4(
+    body: bytes, protocol: int = 17, source: bytes = bytes([1, 1, 1,
+                                                            1]), destination: bytes = bytes([
+                                                                2, 2, 2, 2])
+) -> bytes:
     """A packet whose checksum is right."""
-    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(body), 7, 0, 64, protocol, 0, source, destination)
+    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(body), 7, 0, 64, protocol, 0, source,
+                       destination)
     check = ~packet.ones_sum(head) & 0xffff
     return head[:10] + check.to_bytes(2, 'big') + head[12:] + body
 
@@ -29,7 +35,8 @@ def udp(body: bytes, sport: int = 1234, dport: int = 5678) -> bytes:
     return struct.pack('>HHHH', sport, dport, 8 + len(body), 0) + body
 
 
-def ether(body: bytes, ethertype: int = 0x800, source: bytes = MAC_A, destination: bytes = MAC_B, tags: bytes = b'') -> bytes:
+def ether(body: bytes, ethertype: int = 0x800, source: bytes = MAC_A, destination: bytes = MAC_B,
+          tags: bytes = b'') -> bytes:
     """A frame."""
     return destination + source + tags + ethertype.to_bytes(2, 'big') + body
 
@@ -50,12 +57,16 @@ class Bench:
         tis = self.g.cmd('CREATE_TIS', **{'ctx.transport_domain': self.domain})['tisn']
         self.scq = GuestCq(self.g)
         self.sq_buf, self.sq_dbr, self.posted = self.g.alloc(PAGE), self.g.alloc(8, 64), 0
-        fields = {'cqn': self.scq.number, 'wq.wq_type': 1, 'wq.pd': self.g.pd, 'wq.uar_page': self.g.uar, 'wq.dbr_addr': self.sq_dbr,
-                  'wq.log_wq_stride': 6, 'wq.log_wq_sz': 6, 'tis_lst_sz': 1, 'tis_num_0': tis}
-        self.sq = self.g.cmd('CREATE_SQ', struct.pack('>Q', self.sq_buf), **{f'ctx.{k}': v for k, v in fields.items()})['sqn']
+        fields = {
+            'cqn': self.scq.number, 'wq.wq_type': 1, 'wq.pd': self.g.pd, 'wq.uar_page': self.g.uar,
+            'wq.dbr_addr': self.sq_dbr, 'wq.log_wq_stride': 6, 'wq.log_wq_sz': 6, 'tis_lst_sz': 1,
+            'tis_num_0': tis}
+        self.sq = self.g.cmd('CREATE_SQ', struct.pack('>Q', self.sq_buf), **{
+            f'ctx.{k}': v for k, v in fields.items()})['sqn']
         self.g.cmd('MODIFY_SQ', sqn=self.sq, sq_state=RESET, **{'ctx.state': READY})
 
-    def send(self, frame: bytes, op: int = Op.SEND, flags: int = 0, mss: int = 0, head: int = 0) -> None:
+    def send(self, frame: bytes, op: int = Op.SEND, flags: int = 0, mss: int = 0,
+             head: int = 0) -> None:
         """Post a frame in one data segment (behind ``head`` inline bytes) and ring."""
         inline = frame[:head]
         eth = struct.pack('>4xBxHIH', flags, mss, 0, head) + inline
@@ -71,8 +82,10 @@ class Bench:
 
     def table(self, kind: int = NIC_RX, root: bool = True, **context: int) -> int:
         """A table of 16 entries."""
-        t = self.g.cmd('CREATE_FLOW_TABLE', table_type=kind, **{f'flow_table_context.{k}': v for k, v in
-                                                               {'log_size': 4, 'level': 10, **context}.items()})['table_id']
+        t = self.g.cmd(
+            'CREATE_FLOW_TABLE', table_type=kind, **{
+                f'flow_table_context.{k}': v
+                for k, v in {'log_size': 4, 'level': 10, **context}.items()})['table_id']
         self.tables[t] = kind
         if root:
             self.g.cmd('SET_FLOW_TABLE_ROOT', table_type=kind, table_id=t)
@@ -80,23 +93,27 @@ class Bench:
 
     def group(self, t: int, start: int = 0, end: int = 15, enable: int = 1, **criteria: Any) -> int:
         """A range of a table."""
-        return self.g.cmd('CREATE_FLOW_GROUP', table_type=self.tables[t], table_id=t, start_flow_index=start, end_flow_index=end,
-                          match_criteria_enable=enable, **{f'match_criteria.{k}': v for k, v in criteria.items()})['group_id']
+        return self.g.cmd('CREATE_FLOW_GROUP', table_type=self.tables[t], table_id=t,
+                          start_flow_index=start, end_flow_index=end, match_criteria_enable=enable,
+                          **{f'match_criteria.{k}': v for k, v in criteria.items()})['group_id']
 
-    def entry(self, t: int, g: int, index: int, action: int, *destinations: tuple[int, int], counter: int = 0,
-              match: dict[str, Any] | None = None, **context: int) -> None:
+    def entry(self, t: int, g: int, index: int, action: int, *destinations: tuple[int, int],
+              counter: int = 0, match: dict[str, Any] | None = None, **context: int) -> None:
         """A rule."""
         tail = b''.join(bytes([k]) + n.to_bytes(3, 'big') + bytes(4) for k, n in destinations)
         tail += counter.to_bytes(4, 'big') + bytes(4) if counter else b''
-        fields = {'group_id': g, 'action': action, 'destination_list_size': len(destinations), 'flow_counter_list_size': int(bool(counter)),
-                  **context, **{f'match_value.{k}': v for k, v in (match or {}).items()}}
-        self.g.cmd('SET_FLOW_TABLE_ENTRY', tail, table_type=self.tables[t], table_id=t, flow_index=index,
-                   **{f'flow_context.{k}': v for k, v in fields.items()})
+        fields = {
+            'group_id': g, 'action': action, 'destination_list_size': len(destinations),
+            'flow_counter_list_size': int(bool(counter)), **context, **{
+                f'match_value.{k}': v for k, v in (match or {}).items()}}
+        self.g.cmd('SET_FLOW_TABLE_ENTRY', tail, table_type=self.tables[t], table_id=t,
+                   flow_index=index, **{f'flow_context.{k}': v for k, v in fields.items()})
 
     def all_to(self, receiver: 'Receiver', **context: int) -> None:
         """One root rule that takes everything."""
         t = self.table()
-        self.entry(t, self.group(t, enable=0), 0, flow.FORWARD, (flow.TO_TIR, receiver.tir), **context)
+        self.entry(t, self.group(t, enable=0), 0, flow.FORWARD, (flow.TO_TIR, receiver.tir),
+                   **context)
 
     def count(self, counter: int) -> tuple[int, int]:
         """(packets, octets) of a flow counter."""
@@ -107,24 +124,30 @@ class Bench:
 class Receiver:
     """A receive queue with eight buffers of 2 KiB, and a TIR."""
 
-    def __init__(self, b: Bench, size: int = 2048, post: int = 8, domain: int = 0, block: int = 0, **context: int) -> None:
+    def __init__(self, b: Bench, size: int = 2048, post: int = 8, domain: int = 0, block: int = 0,
+                 **context: int) -> None:
         self.b, self.cq = b, GuestCq(b.g)
         self.buf, self.size = b.g.alloc(8 * 2048), size
         self.key = b.g.mkey(self.buf, 8 * 2048)
         ring, dbr = b.g.alloc(PAGE), b.g.alloc(8, 64)
-        fields = {'cqn': self.cq.number, 'wq.wq_type': 1, 'wq.pd': b.g.pd, 'wq.log_wq_stride': 4, 'wq.log_wq_sz': 3, 'wq.dbr_addr': dbr,
-                  'user_index': 0x55, 'vsd': 1, **context}
-        self.number = b.g.cmd('CREATE_RQ', struct.pack('>Q', ring), **{f'ctx.{k}': v for k, v in fields.items()})['rqn']
+        fields = {
+            'cqn': self.cq.number, 'wq.wq_type': 1, 'wq.pd': b.g.pd, 'wq.log_wq_stride': 4,
+            'wq.log_wq_sz': 3, 'wq.dbr_addr': dbr, 'user_index': 0x55, 'vsd': 1, **context}
+        self.number = b.g.cmd('CREATE_RQ', struct.pack('>Q', ring), **{
+            f'ctx.{k}': v for k, v in fields.items()})['rqn']
         for k in range(post):
             b.g.write(ring + 16 * k, DATA.pack(size, self.key, self.buf + 2048 * k))
         b.g.write(dbr, post.to_bytes(4, 'big'))
         b.g.cmd('MODIFY_RQ', rqn=self.number, rq_state=RESET, **{'ctx.state': READY})
-        self.tir = b.g.cmd('CREATE_TIR', **{'ctx.inline_rqn': self.number, 'ctx.transport_domain': domain,
-                                            'ctx.self_lb_block': block})['tirn']
+        self.tir = b.g.cmd(
+            'CREATE_TIR', **{
+                'ctx.inline_rqn': self.number, 'ctx.transport_domain': domain, 'ctx.self_lb_block':
+                block})['tirn']
 
     def frames(self) -> list[tuple[prm.View, bytes]]:
         """CQEs and frames that came."""
-        return [(c, self.b.g.read(self.buf + 2048 * c['wqe_counter'], c['byte_cnt'])) for c in self.cq.poll()]
+        return [(c, self.b.g.read(self.buf + 2048 * c['wqe_counter'], c['byte_cnt']))
+                for c in self.cq.poll()]
 
 
 @pytest.fixture
@@ -136,7 +159,8 @@ def bench():
 
 
 def test_loopback(bench: Bench) -> None:
-    """Without rules a frame is dropped; with a rule it comes back whole, and the CQE tells what it is."""
+    """Without rules a frame is dropped; with a rule it comes back whole, and the CQE tells what it
+    is."""
     r = Receiver(bench)
     bench.send(PLAIN)
     assert r.frames() == []
@@ -144,35 +168,44 @@ def test_loopback(bench: Bench) -> None:
     bench.send(PLAIN, head=18)
     [(cqe, data)] = r.frames()
     assert data == PLAIN
-    assert (cqe['opcode'], cqe['srqn_uidx'], cqe['qpn'], cqe['hds_ip_ext'], cqe['l4_l3_hdr_type']) == (2, 0x55, 0x1234, 7, 0x28)
+    assert (cqe['opcode'], cqe['srqn_uidx'], cqe['qpn'], cqe['hds_ip_ext'],
+            cqe['l4_l3_hdr_type']) == (2, 0x55, 0x1234, 7, 0x28)
     assert [c['opcode'] for c in bench.scq.poll()] == [0, 0]
 
 
 @pytest.mark.parametrize(('field', 'value', 'wrong'), [
-    ('smac_47_16', int.from_bytes(MAC_A[:4], 'big'), 1), ('dmac_15_0', int.from_bytes(MAC_B[4:], 'big'), 2), ('ethertype', 0x800, 0x86dd),
-    ('ip_version', 4, 6), ('ip_protocol', 17, 6), ('udp_dport', 5678, 5679), ('udp_sport', 1234, 1), ('ttl_hoplimit', 64, 63),
-    ('src_ipv4_src_ipv6', bytes(12) + bytes([1] * 4), bytes(12) + bytes([9] * 4)), ('cvlan_tag', 0, 1)])
+    ('smac_47_16', int.from_bytes(MAC_A[:4], 'big'), 1),
+    ('dmac_15_0', int.from_bytes(MAC_B[4:], 'big'), 2), ('ethertype', 0x800, 0x86dd),
+    ('ip_version', 4, 6), ('ip_protocol', 17, 6), ('udp_dport', 5678, 5679), ('udp_sport', 1234, 1),
+    ('ttl_hoplimit', 64, 63),
+    ('src_ipv4_src_ipv6', bytes(12) + bytes([1] * 4), bytes(12) + bytes([9] * 4)),
+    ('cvlan_tag', 0, 1)])
 def test_match(bench: Bench, field: str, value: Any, wrong: Any) -> None:
     """A rule takes the frame whose field has the value, and no other; a counter tells."""
     r, t = Receiver(bench), bench.table()
-    mask = bytes(12) + b'\xff' * 4 if isinstance(value, bytes) else (1 << prm.fields('fte_match_set_lyr_2_4')[field][1]) - 1
+    mask = bytes(12) + b'\xff' * 4 if isinstance(
+        value, bytes) else (1 << prm.fields('fte_match_set_lyr_2_4')[field][1]) - 1
     g = bench.group(t, **{f'outer_headers.{field}': mask})
     counters = [bench.g.cmd('ALLOC_FLOW_COUNTER')['flow_counter_id'] for _ in range(2)]
     for k, v in enumerate((wrong, value)):
-        bench.entry(t, g, k, flow.FORWARD | flow.COUNT, (flow.TO_TIR, r.tir), counter=counters[k], match={f'outer_headers.{field}': v})
+        bench.entry(t, g, k, flow.FORWARD | flow.COUNT, (flow.TO_TIR, r.tir), counter=counters[k],
+                    match={f'outer_headers.{field}': v})
     bench.send(PLAIN)
     assert [bench.count(c) for c in counters] == [(0, 0), (1, len(PLAIN))]
     assert len(r.frames()) == 1
 
 
 def test_priority_miss_and_drop(bench: Bench) -> None:
-    """The lowest index wins whatever its group; what nothing takes goes to the miss table; a drop is a drop."""
+    """The lowest index wins whatever its group; what nothing takes goes to the miss table; a drop
+    is a drop."""
     a, b = Receiver(bench), Receiver(bench)
     low = bench.table(root=False, level=20)
     bench.entry(low, bench.group(low, enable=0), 0, flow.FORWARD, (flow.TO_TIR, b.tir))
     t = bench.table(table_miss_action=1, table_miss_id=low)
-    every, by_port = bench.group(t, 8, 15, 0), bench.group(t, 0, 7, 1, **{'outer_headers.udp_dport': 0xffff})
-    bench.entry(t, by_port, 3, flow.FORWARD, (flow.TO_TIR, a.tir), match={'outer_headers.udp_dport': 5678})
+    every, by_port = bench.group(t, 8, 15, 0), bench.group(t, 0, 7, 1, **{
+        'outer_headers.udp_dport': 0xffff})
+    bench.entry(t, by_port, 3, flow.FORWARD, (flow.TO_TIR, a.tir), match={
+        'outer_headers.udp_dport': 5678})
     bench.send(PLAIN)
     bench.send(ether(ipv4(udp(b'', dport=9))))
     assert (len(a.frames()), len(b.frames())) == (1, 1)
@@ -186,13 +219,16 @@ def test_priority_miss_and_drop(bench: Bench) -> None:
 
 
 def test_refused_and_first_of_equals(bench: Bench) -> None:
-    """Actions and misses that the table type has not are refused; of two rules that match the same the lower index counts."""
+    """Actions and misses that the table type has not are refused; of two rules that match the same
+    the lower index counts."""
     r, t = Receiver(bench), bench.table(RDMA_RX, root=False)
     g = bench.group(t, enable=0)
     head = {'table_type': RDMA_RX, 'table_id': t, 'flow_context.group_id': g}
-    assert bench.g.fails('SET_FLOW_TABLE_ENTRY', **head, **{'flow_context.action': flow.DECAP}) == 'BAD_PARAM'
+    assert bench.g.fails('SET_FLOW_TABLE_ENTRY', **head, **{'flow_context.action':
+                                                            flow.DECAP}) == 'BAD_PARAM'
     for kind, status in ((NIC_RX, 'BAD_PARAM'), (RDMA_RX, 'OK')):
-        assert bench.g.fails('CREATE_FLOW_TABLE', table_type=kind, **{'flow_table_context.table_miss_action': 2}) == status
+        assert bench.g.fails('CREATE_FLOW_TABLE', table_type=kind, **{
+            'flow_table_context.table_miss_action': 2}) == status
     t = bench.table()
     g = bench.group(t, enable=0)
     bench.entry(t, g, 5, flow.FORWARD, (flow.TO_TIR, r.tir))
@@ -213,7 +249,8 @@ def test_several_destinations_and_circle(bench: Bench) -> None:
     bench.send(PLAIN)
     assert [d for _, d in a.frames()] == [d for _, d in b.frames()] == [PLAIN]
     other = bench.table(root=False)
-    bench.entry(other, bench.group(other, enable=0), 0, flow.FORWARD, (flow.TO_TABLE, t), (flow.TO_TABLE, t))
+    bench.entry(other, bench.group(other, enable=0), 0, flow.FORWARD, (flow.TO_TABLE, t),
+                (flow.TO_TABLE, t))
     bench.g.cmd('DELETE_FLOW_TABLE_ENTRY', table_id=t, flow_index=0)
     bench.entry(t, g, 0, flow.FORWARD, (flow.TO_TABLE, other), (flow.TO_TABLE, other))
     bench.send(PLAIN)
@@ -225,13 +262,17 @@ def test_transmit_tables(bench: Bench) -> None:
     """Rules change frames before they leave, or drop them; without a match they leave."""
     r = Receiver(bench)
     bench.all_to(r)
-    action = struct.pack('>HBBI', 1 << 12 | 0x1, 0, 0, 0x88888888) + struct.pack('>HBBI', 1 << 12 | 0x2, 0, 16, 0x8888)
-    context = bench.g.cmd('ALLOC_MODIFY_HEADER_CONTEXT', action, table_type=NIC_TX, num_of_actions=2)['modify_header_id']
+    action = struct.pack('>HBBI', 1 << 12 | 0x1, 0, 0, 0x88888888) + struct.pack(
+        '>HBBI', 1 << 12 | 0x2, 0, 16, 0x8888)
+    context = bench.g.cmd('ALLOC_MODIFY_HEADER_CONTEXT', action, table_type=NIC_TX,
+                          num_of_actions=2)['modify_header_id']
     t = bench.table(NIC_TX)
     g = bench.group(t, **{'outer_headers.udp_dport': 0xffff})
-    bench.entry(t, g, 0, flow.ALLOW | flow.MODIFY, match={'outer_headers.udp_dport': 5678}, modify_header_id=context)
+    bench.entry(t, g, 0, flow.ALLOW | flow.MODIFY, match={'outer_headers.udp_dport': 5678},
+                modify_header_id=context)
     bench.entry(t, g, 1, flow.DROP, match={'outer_headers.udp_dport': 6})
-    assert bench.g.fails('DEALLOC_MODIFY_HEADER_CONTEXT', modify_header_id=context) == 'BAD_RES_STATE'
+    assert bench.g.fails('DEALLOC_MODIFY_HEADER_CONTEXT',
+                         modify_header_id=context) == 'BAD_RES_STATE'
     other = ether(ipv4(udp(b'', dport=7)))
     for frame in (PLAIN, ether(ipv4(udp(b'', dport=6))), other):
         bench.send(frame)
@@ -239,22 +280,30 @@ def test_transmit_tables(bench: Bench) -> None:
 
 
 def test_modify_keeps_checksums(bench: Bench) -> None:
-    """Set, add and copy in network and transport headers; a checksum that was right is right afterwards."""
+    """Set, add and copy in network and transport headers; a checksum that was right is right
+    afterwards."""
     r = Receiver(bench)
-    actions = (struct.pack('>HBBI', 1 << 12 | 0x15, 0, 0, 0x0a000001) + struct.pack('>HBBI', 2 << 12 | 0xa, 0, 0, 0xffffffff)
-               + struct.pack('>HBBHBB', 3 << 12 | 0xb, 0, 16, 0xc, 0, 0))
-    context = bench.g.cmd('ALLOC_MODIFY_HEADER_CONTEXT', actions, num_of_actions=3)['modify_header_id']
+    actions = (struct.pack('>HBBI', 1 << 12 | 0x15, 0, 0, 0x0a000001) +
+               struct.pack('>HBBI', 2 << 12 | 0xa, 0, 0, 0xffffffff) +
+               struct.pack('>HBBHBB', 3 << 12 | 0xb, 0, 16, 0xc, 0, 0))
+    context = bench.g.cmd('ALLOC_MODIFY_HEADER_CONTEXT', actions,
+                          num_of_actions=3)['modify_header_id']
     t = bench.table()
-    bench.entry(t, bench.group(t, enable=0), 0, flow.FORWARD | flow.MODIFY, (flow.TO_TIR, r.tir), modify_header_id=context)
+    bench.entry(t, bench.group(t, enable=0), 0, flow.FORWARD | flow.MODIFY, (flow.TO_TIR, r.tir),
+                modify_header_id=context)
     bench.send(packet.fill_checksums(PLAIN, True, True))
     [(cqe, data)] = r.frames()
-    assert (data[26:30], data[22], data[34:36], data[36:38]) == (bytes([10, 0, 0, 1]), 63, PLAIN[34:36], PLAIN[34:36])
+    assert (data[26:30], data[22], data[34:36], data[36:38]) == (bytes([
+        10, 0, 0, 1]), 63, PLAIN[34:36], PLAIN[34:36])
     assert cqe['hds_ip_ext'] == 7
-    assert bench.g.fails('ALLOC_MODIFY_HEADER_CONTEXT', struct.pack('>HBBI', 1 << 12 | 0xfff, 0, 0, 0), num_of_actions=1) == 'BAD_PARAM'
+    assert bench.g.fails('ALLOC_MODIFY_HEADER_CONTEXT',
+                         struct.pack('>HBBI', 1 << 12 | 0xfff, 0, 0, 0),
+                         num_of_actions=1) == 'BAD_PARAM'
 
 
 def test_tunnels_and_tags(bench: Bench) -> None:
-    """Encapsulation, decapsulation, tags on and off: each undoes the other, and lengths and checksum fit."""
+    """Encapsulation, decapsulation, tags on and off: each undoes the other, and lengths and
+    checksum fit."""
     r = Receiver(bench)
     vxlan = struct.pack('>II', 8 << 24, 77 << 8)
     outer = ether(ipv4(udp(vxlan, dport=4789)))
@@ -267,25 +316,30 @@ def test_tunnels_and_tags(bench: Bench) -> None:
     assert out[0] == 0
     number = int.from_bytes(out[8:12], 'big')
     tx = bench.table(NIC_TX)
-    bench.entry(tx, bench.group(tx, enable=0), 0, flow.ALLOW | flow.REFORMAT, packet_reformat_id=number)
+    bench.entry(tx, bench.group(tx, enable=0), 0, flow.ALLOW | flow.REFORMAT,
+                packet_reformat_id=number)
     rx = bench.table()
     g = bench.group(rx, 0, 7, 2, **{'misc_parameters.vxlan_vni': 0xffffff})
-    bench.entry(rx, g, 0, flow.FORWARD, (flow.TO_TIR, r.tir), match={'misc_parameters.vxlan_vni': 77})
+    bench.entry(rx, g, 0, flow.FORWARD, (flow.TO_TIR, r.tir), match={
+        'misc_parameters.vxlan_vni': 77})
     bench.send(PLAIN)
     [(cqe, data)] = r.frames()
     assert data[len(outer):] == PLAIN and len(data) == len(outer) + len(PLAIN)
-    assert int.from_bytes(data[16:18], 'big') == len(data) - 14 and int.from_bytes(data[38:40], 'big') == len(data) - 34
+    assert int.from_bytes(data[16:18], 'big') == len(data) - 14 and int.from_bytes(
+        data[38:40], 'big') == len(data) - 34
     assert packet.l3_ok(data, packet.parse(data))
     bench.g.cmd('DELETE_FLOW_TABLE_ENTRY', table_id=rx, flow_index=0)
     push = {'push_vlan.ethtype': 0x8100, 'push_vlan.prio': 5, 'push_vlan.vid': 0xc0c}
-    bench.entry(rx, g, 1, flow.FORWARD | flow.DECAP | flow.VLAN_PUSH, (flow.TO_TIR, r.tir), match={'misc_parameters.vxlan_vni': 77}, **push)
+    bench.entry(rx, g, 1, flow.FORWARD | flow.DECAP | flow.VLAN_PUSH, (flow.TO_TIR, r.tir), match={
+        'misc_parameters.vxlan_vni': 77}, **push)
     bench.send(PLAIN)
     [(cqe, data)] = r.frames()
     assert data == PLAIN[:12] + b'\x81\x00\xac\x0c' + PLAIN[12:]
 
 
 def test_vlan_stripping(bench: Bench) -> None:
-    """A receive queue takes the tag off unless told not to, and shows it in the CQE; a rule may pop it before."""
+    """A receive queue takes the tag off unless told not to, and shows it in the CQE; a rule may pop
+    it before."""
     tagged = ether(ipv4(udp(b'x')), tags=b'\x81\x00\x60\x05')
     kept, stripped = Receiver(bench), Receiver(bench, vsd=0)
     t = bench.table()
@@ -295,7 +349,8 @@ def test_vlan_stripping(bench: Bench) -> None:
     [(cqe, data)] = kept.frames()
     assert (data, cqe['l4_l3_hdr_type'] & 1) == (tagged, 0)
     [(cqe, data)] = stripped.frames()
-    assert (data, cqe['l4_l3_hdr_type'] & 1, cqe['vlan_info']) == (tagged[:12] + tagged[16:], 1, 0x6005)
+    assert (data, cqe['l4_l3_hdr_type'] & 1, cqe['vlan_info']) == (tagged[:12] + tagged[16:], 1,
+                                                                   0x6005)
     bench.g.cmd('DELETE_FLOW_TABLE_ENTRY', table_id=t, flow_index=0)
     bench.entry(t, g, 1, flow.FORWARD | flow.VLAN_POP, (flow.TO_TIR, kept.tir))
     bench.send(tagged)
@@ -304,20 +359,24 @@ def test_vlan_stripping(bench: Bench) -> None:
 
 def test_toeplitz() -> None:
     """The verification suite that the hash is published with: addresses with and without ports."""
-    key = bytes.fromhex('6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa')
+    key = bytes.fromhex(
+        '6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa')
     addresses = bytes([66, 9, 149, 187, 161, 142, 100, 80])
     assert rss.toeplitz(key, addresses) == 0x323e8fc2
     assert rss.toeplitz(key, addresses + struct.pack('>HH', 2794, 1766)) == 0x51ccc178
 
 
 def test_rss(bench: Bench) -> None:
-    """Frames of many addresses spread over the table's queues by the hash that the CQE shows; other protocols go to the first."""
+    """Frames of many addresses spread over the table's queues by the hash that the CQE shows; other
+    protocols go to the first."""
     rs = [Receiver(bench) for _ in range(4)]
-    rqt = bench.g.cmd('CREATE_RQT', struct.pack('>4I', *(r.number for r in rs)), **{'rqt_context.rqt_max_size': 4,
-                                                                                    'rqt_context.rqt_actual_size': 4})['rqtn']
-    tir = bench.g.cmd('CREATE_TIR', **{
-        'ctx.disp_type': 1, 'ctx.indirect_table': rqt, 'ctx.rx_hash_fn': 2, 'ctx.rx_hash_toeplitz_key': bytes(range(40)),
-        'ctx.rx_hash_field_selector_outer.selected_fields': 3})['tirn']
+    rqt = bench.g.cmd('CREATE_RQT', struct.pack('>4I', *(r.number for r in rs)), **{
+        'rqt_context.rqt_max_size': 4, 'rqt_context.rqt_actual_size': 4})['rqtn']
+    tir = bench.g.cmd(
+        'CREATE_TIR', **{
+            'ctx.disp_type': 1,
+            'ctx.indirect_table': rqt, 'ctx.rx_hash_fn': 2, 'ctx.rx_hash_toeplitz_key': bytes(
+                range(40)), 'ctx.rx_hash_field_selector_outer.selected_fields': 3})['tirn']
     t = bench.table()
     bench.entry(t, bench.group(t, enable=0), 0, flow.FORWARD, (flow.TO_TIR, tir))
     for k in range(16):
@@ -333,7 +392,8 @@ def test_rss(bench: Bench) -> None:
 
 
 def test_self_loopback(bench: Bench) -> None:
-    """A TIR of the sender's own transport domain takes its frames only when it says so; the port may turn loopback off."""
+    """A TIR of the sender's own transport domain takes its frames only when it says so; the port
+    may turn loopback off."""
     for block, unicast, multicast in ((0, 0, 0), (1, 1, 0), (2, 0, 1), (3, 1, 1)):
         r = Receiver(bench, domain=bench.domain, block=block)
         bench.all_to(r)
@@ -360,7 +420,8 @@ def test_short_buffer_and_none(bench: Bench) -> None:
 
 
 def test_offloads(bench: Bench) -> None:
-    """Checksums that the WQE asks for; a long TCP packet leaves as several, whose lengths, numbers and flags follow each other."""
+    """Checksums that the WQE asks for; a long TCP packet leaves as several, whose lengths, numbers
+    and flags follow each other."""
     r = Receiver(bench)
     bench.all_to(r)
     bad = PLAIN[:24] + b'\0\0' + PLAIN[26:]
@@ -375,7 +436,9 @@ def test_offloads(bench: Bench) -> None:
     long = ether(ipv4(tcp + bytes(range(250)), protocol=6))
     bench.send(long, Op.LSO, mss=100, head=54)
     got = [d for _, d in r.frames()]
-    assert [d[54:] for d in got] == [bytes(range(0, 100)), bytes(range(100, 200)), bytes(range(200, 250))]
+    assert [d[54:] for d in got] == [
+        bytes(range(0, 100)), bytes(range(100, 200)),
+        bytes(range(200, 250))]
     assert [int.from_bytes(d[38:42], 'big') for d in got] == [1000, 1100, 1200]
     assert [d[47] for d in got] == [0x10, 0x10, 0x19]
     assert all(packet.l3_ok(d, packet.parse(d)) and packet.l4_ok(d, packet.parse(d)) for d in got)
@@ -398,11 +461,13 @@ def test_between_functions() -> None:
 
 
 def test_inner_headers_and_registers() -> None:
-    """What is inside GRE and Geneve tunnels is matched as inner headers; registers are part of the match."""
+    """What is inside GRE and Geneve tunnels is matched as inner headers; registers are part of the
+    match."""
     inner = ether(ipv4(udp(b'i', dport=99)))
     gre = ether(ipv4(b'\x20\x00\x65\x58' + b'\0\0\x12\x34' + inner, protocol=47))
     geneve = ether(ipv4(udp(struct.pack('>BBHI', 0, 0x80, 0x6558, 2 << 8) + inner, dport=6081)))
-    for data, misc in ((gre, {'gre_k_present': 1, 'gre_protocol': 0x6558}), (geneve, {'geneve_vni': 2, 'geneve_oam': 1})):
+    for data, misc in ((gre, {'gre_k_present': 1, 'gre_protocol': 0x6558}), (geneve, {
+            'geneve_vni': 2, 'geneve_oam': 1})):
         p = Packet(data, sqn=0x77)
         p.set_register('metadata_reg_c_1', 5)
         v = prm.view('fte_match_param', p.key.to_bytes(0x200, 'big'))
@@ -416,18 +481,24 @@ def test_cut_off_frames(bench: Bench, cut: int) -> None:
     """A frame of any length goes through parser, rules, header changes and queues without harm."""
     r = Receiver(bench)
     t = bench.table()
-    actions = b''.join(struct.pack('>HBBI', 1 << 12 | f, 0, 0, 0x01020304) for f in (*range(1, 0x18), 0x47, 0x59, 0x5b))
-    context = bench.g.cmd('ALLOC_MODIFY_HEADER_CONTEXT', actions, num_of_actions=len(actions) // 8)['modify_header_id']
-    bench.entry(t, bench.group(t, enable=0), 0, flow.FORWARD | flow.MODIFY | flow.DECAP | flow.VLAN_POP, (flow.TO_TIR, r.tir),
+    actions = b''.join(
+        struct.pack('>HBBI', 1 << 12 | f, 0, 0, 0x01020304)
+        for f in (*range(1, 0x18), 0x47, 0x59, 0x5b))
+    context = bench.g.cmd('ALLOC_MODIFY_HEADER_CONTEXT', actions,
+                          num_of_actions=len(actions) // 8)['modify_header_id']
+    bench.entry(t, bench.group(t, enable=0), 0,
+                flow.FORWARD | flow.MODIFY | flow.DECAP | flow.VLAN_POP, (flow.TO_TIR, r.tir),
                 modify_header_id=context)
     inner = ether(ipv4(udp(b'i' * 40, dport=99)))
-    whole = ether(ipv4(udp(struct.pack('>II', 8 << 24, 1) + inner, dport=4789)), tags=b'\x81\0\0\x01')
+    whole = ether(ipv4(udp(struct.pack('>II', 8 << 24, 1) + inner, dport=4789)),
+                  tags=b'\x81\0\0\x01')
     bench.send(whole[:cut], flags=0xc0)
     assert len(bench.scq.poll()) == 1
 
 
 def test_rdma_tables_drop() -> None:
-    """A rule of the RDMA receive or transmit tables that drops keeps RoCE messages from arriving; with it gone they do."""
+    """A rule of the RDMA receive or transmit tables that drops keeps RoCE messages from arriving;
+    with it gone they do."""
     from emulator.driver.guest import connected, raddr
     for kind in (RDMA_TX, RDMA_RX):
         b = Bench()
@@ -459,12 +530,13 @@ def test_udp_source_port() -> None:
     p, _ = connected(b.g)
     t = b.table(RDMA_TX)
     counter = b.g.cmd('ALLOC_FLOW_COUNTER')['flow_counter_id']
-    b.entry(t, b.group(t, **{'outer_headers.udp_sport': 0xffff}), 0, flow.ALLOW | flow.COUNT, counter=counter,
-            match={'outer_headers.udp_sport': 55555})
+    b.entry(t, b.group(t, **{'outer_headers.udp_sport': 0xffff}), 0, flow.ALLOW | flow.COUNT,
+            counter=counter, match={'outer_headers.udp_sport': 55555})
     for modified, packets in ((False, 0), (True, 1)):
         if modified:
             p.modify('RTS2RTS_QP', **{'primary_address_path.udp_sport': 44444})
-            p.g.cmd('RTS2RTS_QP', qpn=p.number, opt_param_mask_95_32=4, **{'qpc.primary_address_path.udp_sport': 55555})
+            p.g.cmd('RTS2RTS_QP', qpn=p.number, opt_param_mask_95_32=4, **{
+                'qpc.primary_address_path.udp_sport': 55555})
         p.model.rgid, p.model.grh = gid, True
         p.post_send(Op.WRITE, raddr(b.buf, b.key), sge(b.buf, 8, b.key))
         assert b.count(counter)[0] == packets
@@ -475,11 +547,15 @@ def test_udp_source_port() -> None:
 
 
 def test_switch_without_ports(bench: Bench) -> None:
-    """The function manages its switch, which has tables but neither virtual functions nor access lists; so the driver can tell its mode."""
+    """The function manages its switch, which has tables but neither virtual functions nor access
+    lists; so the driver can tell its mode."""
     out = bench.g.cmd('QUERY_HCA_CAP', op_mod=9 << 1 | 1, out_len=16 + 4096)
     assert not any(out.buf[16:])
-    out = prm.view('flow_table_eswitch_cap', bench.g.cmd('QUERY_HCA_CAP', op_mod=8 << 1 | 1, out_len=16 + 4096).buf, 16)
-    assert [out[f'flow_table_properties_{t}.ft_support'] for t in ('nic_esw_fdb', 'esw_acl_ingress', 'esw_acl_egress')] == [1, 0, 0]
+    out = prm.view('flow_table_eswitch_cap',
+                   bench.g.cmd('QUERY_HCA_CAP', op_mod=8 << 1 | 1, out_len=16 + 4096).buf, 16)
+    assert [
+        out[f'flow_table_properties_{t}.ft_support']
+        for t in ('nic_esw_fdb', 'esw_acl_ingress', 'esw_acl_egress')] == [1, 0, 0]
     assert not out['flow_table_properties_nic_esw_fdb.reformat']
     assert bench.card.caps.get('eswitch_manager') == 1
     assert bench.g.fails('CREATE_FLOW_TABLE', table_type=3) == 'BAD_PARAM'

@@ -30,7 +30,8 @@ def pair(a: Guest, b: Guest, st: int) -> tuple[GuestQp, GuestQp]:
 
 @pytest.mark.parametrize('st', [RC, UC])
 def test_connected(two: tuple[Guest, Guest], st: int) -> None:
-    """A send from one guest's memory to the other's, though QP numbers and keys are the same on both."""
+    """A send from one guest's memory to the other's, though QP numbers and keys are the same on
+    both."""
     a, b = two
     p, q = pair(a, b, st)
     assert p.number == q.number

@@ -1,10 +1,23 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""A guest that writes anything anywhere: the data path takes it, in bounded time and memory, and works on."""
+"""A guest that writes anything anywhere: the data path takes it, in bounded time and memory, and
+works on."""
 import random
 import time
 
 import pytest
-from emulator.driver.guest import PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, connected, inline, raddr, sge
+from emulator.driver.guest import (
+    PAGE,
+    RC,
+    UC,
+    UD,
+    Guest,
+    GuestCq,
+    GuestQp,
+    connected,
+    inline,
+    raddr,
+    sge,
+)
 from mlx5emu import prm
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
 from mlx5emu.queues.qp import ERR
@@ -33,8 +46,9 @@ def works(g: Guest) -> None:
 def test_random_wqes(guest: Guest, st: int) -> None:
     """Send queues full of noise, with valid opcodes mixed in."""
     rnd = random.Random(st)
-    ops = [Op.NOP, Op.SEND, Op.WRITE, Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA, Op.UMR, Op.SEND_INVAL, Op.WRITE_IMM, Op.LSO,
-           Op.SET_PSV, Op.MMO]
+    ops = [
+        Op.NOP, Op.SEND, Op.WRITE, Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA, Op.UMR,
+        Op.SEND_INVAL, Op.WRITE_IMM, Op.LSO, Op.SET_PSV, Op.MMO]
     buf = guest.alloc(PAGE)
     key = guest.mkey(buf, PAGE)
     cq = GuestCq(guest, 12, oi=1)
@@ -45,11 +59,14 @@ def test_random_wqes(guest: Guest, st: int) -> None:
         noise = bytearray(rnd.randbytes(64 << 4))
         for block in range(16):
             op = rnd.choice([*ops, rnd.randrange(256)])
-            CTRL.pack_into(noise, block * 64, block << 8 | op, a.number << 8 | rnd.randrange(64), 8, key)
+            CTRL.pack_into(noise, block * 64, block << 8 | op, a.number << 8 | rnd.randrange(64), 8,
+                           key)
             if rnd.random() < 0.5:
-                noise[block * 64 + 16:block * 64 + 32] = raddr(buf + rnd.choice([0, 8, 4090, -1 % (1 << 63)]), key)
+                noise[block * 64 + 16:block * 64 + 32] = raddr(
+                    buf + rnd.choice([0, 8, 4090, -1 % (1 << 63)]), key)
             if rnd.random() < 0.5:
-                noise[block * 64 + 32:block * 64 + 48] = sge(buf, rnd.choice([0, 8, 4096, 1 << 31, (1 << 32) - 1]), key)
+                noise[block * 64 + 32:block * 64 + 48] = sge(
+                    buf, rnd.choice([0, 8, 4096, 1 << 31, (1 << 32) - 1]), key)
         guest.write(a.buf + a.rq_bytes, bytes(noise))
         for pi in (16, rnd.randrange(1 << 16)):
             guest.write(a.dbr + 4, pi.to_bytes(4, 'big'))
@@ -69,7 +86,8 @@ def test_random_doorbells(guest: Guest) -> None:
         offset = rnd.choice([0x20, 0x800, 0x808, 0x900, 0xa00, rnd.randrange(PAGE)])
         data = rnd.randbytes(rnd.choice([1, 2, 4, 8, 16, 64]))
         if rnd.random() < 0.3:
-            data = bytes(4) + (rnd.choice([q.number, q.scq.number]) << rnd.choice([0, 8])).to_bytes(4, 'big')
+            data = bytes(4) + (rnd.choice([q.number, q.scq.number]) << rnd.choice([0, 8])).to_bytes(
+                4, 'big')
         guest.card.doorbell(offset, rnd.choice([guest.uar, 0, 0xfffff]), data)
     works(guest)
 
@@ -89,7 +107,8 @@ def test_random_receive_wqes(guest: Guest) -> None:
 
 
 def test_producer_beyond_the_ring(guest: Guest) -> None:
-    """A doorbell record that claims more than the ring holds stops the queue with an event; nothing is run."""
+    """A doorbell record that claims more than the ring holds stops the queue with an event; nothing
+    is run."""
     a, _ = connected(guest)
     guest.write(a.dbr + 4, (65).to_bytes(4, 'big'))
     a.ring()
@@ -116,14 +135,18 @@ def test_memory_that_goes_away(guest: Guest) -> None:
 
 
 def test_buffer_that_is_not_mapped(guest: Guest) -> None:
-    """A key over memory that is not there: an error on the side whose key it is, and no harm to the other."""
+    """A key over memory that is not there: an error on the side whose key it is, and no harm to the
+    other."""
     buf = guest.alloc(PAGE)
     good = guest.mkey(buf, PAGE)
     nowhere = guest.mkey(1 << 50, PAGE)
-    for op, mine, theirs, expected in ((Op.WRITE, nowhere, good, Syndrome.LOCAL_PROT), (Op.WRITE, good, nowhere, Syndrome.REMOTE_OP),
-                                       (Op.READ, nowhere, good, Syndrome.LOCAL_PROT), (Op.READ, good, nowhere, Syndrome.REMOTE_OP)):
+    for op, mine, theirs, expected in ((Op.WRITE, nowhere, good, Syndrome.LOCAL_PROT),
+                                       (Op.WRITE, good, nowhere, Syndrome.REMOTE_OP),
+                                       (Op.READ, nowhere, good, Syndrome.LOCAL_PROT),
+                                       (Op.READ, good, nowhere, Syndrome.REMOTE_OP)):
         a, b = connected(guest)
-        a.post_send(op, raddr(buf if theirs == good else 1 << 50, theirs), sge(buf if mine == good else 1 << 50, 64, mine))
+        a.post_send(op, raddr(buf if theirs == good else 1 << 50, theirs),
+                    sge(buf if mine == good else 1 << 50, 64, mine))
         assert a.scq.poll()[0]['syndrome'] == expected
         assert (b.model.state == ERR) is (expected == Syndrome.REMOTE_OP)
     works(guest)
@@ -171,7 +194,8 @@ def test_many_queues_are_given_back(guest: Guest) -> None:
 
 
 def test_timers_of_queues_that_are_gone(guest: Guest) -> None:
-    """A queue that waits for hours for an answer, reset and made to wait again and again, leaves no heap of timers."""
+    """A queue that waits for hours for an answer, reset and made to wait again and again, leaves no
+    heap of timers."""
     clock = [0]
     guest.card.now = lambda: clock[0]
     a = GuestQp(guest)

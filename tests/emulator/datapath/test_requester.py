@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Messages between two queue pairs of the emulated card: every operation of every transport, and what goes wrong with each."""
+"""Messages between two queue pairs of the emulated card: every operation of every transport, and
+what goes wrong with each."""
 import pytest
 from emulator.driver.guest import (
     DCI,
@@ -85,12 +86,14 @@ def test_immediate_and_solicited(guest: Guest) -> None:
 
 
 def test_gather_scatter_and_inline(guest: Guest) -> None:
-    """Pieces of any length in, pieces of any length out; a ring that wraps in the middle of a WQE."""
+    """Pieces of any length in, pieces of any length out; a ring that wraps in the middle of a
+    WQE."""
     src, dst, key = buffers(guest)
     a, b = connected(guest, log_sq=2, rcq=GuestCq(guest))
     for _ in range(9):
         b.post_recv((dst + 100, 7, key), (dst + 300, 500, key))
-        a.post_send(Op.SEND, sge(src + 3, 5, key), inline(b'0123456789' * 12), sge(src + 4095, 2, key))
+        a.post_send(Op.SEND, sge(src + 3, 5, key), inline(b'0123456789' * 12),
+                    sge(src + 4095, 2, key))
         assert only(b.rcq.poll())['byte_cnt'] == 127
         assert only(a.scq.poll())['opcode'] == 0
         sent = PATTERN[3:8] + b'0123456789' * 12 + PATTERN[4095:4097]
@@ -98,7 +101,8 @@ def test_gather_scatter_and_inline(guest: Guest) -> None:
 
 
 def test_zero_length(guest: Guest) -> None:
-    """A message with no data consumes a receive WQE all the same; a write or read of none touches no key."""
+    """A message with no data consumes a receive WQE all the same; a write or read of none touches
+    no key."""
     a, b = connected(guest, rcq=GuestCq(guest))
     b.post_recv()
     a.post_send(Op.SEND)
@@ -132,11 +136,13 @@ def test_read(guest: Guest) -> None:
     assert guest.read(dst, 10) + guest.read(dst + 4000, 5000) == PATTERN[1:5011]
 
 
-@pytest.mark.parametrize(('op', 'segment', 'before', 'after'), [
-    (Op.CS, atomic(99, 5), 5, 99), (Op.CS, atomic(99, 6), 5, 5), (Op.FA, atomic(7), 5, 12), (Op.FA, atomic((1 << 64) - 1), 5, 4),
-    (Op.MASKED_CS, MASKED_ATOMIC.pack(0xff, 0x5, 0xf0, 0xf), 0x105, 0x1f5),
-    (Op.MASKED_CS, MASKED_ATOMIC.pack(0xff, 0x6, 0xf0, 0xf), 0x105, 0x105),
-    (Op.MASKED_FA, atomic(0x0101, 0x8080), 0xffff, 0x0000), (Op.MASKED_FA, atomic(0x0101, 0), 0xffff, 0x10100)])
+@pytest.mark.parametrize(('op', 'segment', 'before', 'after'),
+                         [(Op.CS, atomic(99, 5), 5, 99), (Op.CS, atomic(99, 6), 5, 5),
+                          (Op.FA, atomic(7), 5, 12), (Op.FA, atomic((1 << 64) - 1), 5, 4),
+                          (Op.MASKED_CS, MASKED_ATOMIC.pack(0xff, 0x5, 0xf0, 0xf), 0x105, 0x1f5),
+                          (Op.MASKED_CS, MASKED_ATOMIC.pack(0xff, 0x6, 0xf0, 0xf), 0x105, 0x105),
+                          (Op.MASKED_FA, atomic(0x0101, 0x8080), 0xffff, 0x0000),
+                          (Op.MASKED_FA, atomic(0x0101, 0), 0xffff, 0x10100)])
 def test_atomic(guest: Guest, op: int, segment: bytes, before: int, after: int) -> None:
     """Compare and swap, fetch and add, and the masked ones; the old value comes back."""
     _, dst, key = buffers(guest)
@@ -160,7 +166,8 @@ def test_datagram(guest: Guest, grh: bool) -> None:
     a.post_send(Op.SEND_IMM, av(b.number, gid=gid, grh=grh), sge(src, 100, key), imm=9)
     got = only(b.rcq.poll())
     assert only(a.scq.poll())['opcode'] == 0
-    assert (got['opcode'], got['byte_cnt'], got['rqpn'], got['slid'], got['g'], got['imm_inval_pkey']) == (3, 140, a.number, 1, int(grh), 9)
+    assert (got['opcode'], got['byte_cnt'], got['rqpn'], got['slid'], got['g'],
+            got['imm_inval_pkey']) == (3, 140, a.number, 1, int(grh), 9)
     assert guest.read(dst + 40, 101) == PATTERN[:100] + b'\0'
     assert (guest.read(dst + 8, 32) == gid + gid) is grh
 
@@ -201,11 +208,15 @@ def test_multicast(guest: Guest) -> None:
     guest.cmd('DESTROY_QP', qpn=qps[2].number)
 
 
-@pytest.mark.parametrize(('cs_res', 'cqe_sz', 'n', 'where'), [
-    (0, 0, 8, 'buffer'), (1, 0, 32, 32), (1, 0, 33, 'buffer'), (1, 1, 33, 'buffer'), (2, 1, 32, 32), (2, 1, 33, 64), (2, 1, 64, 64),
-    (2, 1, 65, 'buffer'), (2, 0, 33, 'buffer')])
+@pytest.mark.parametrize(('cs_res', 'cqe_sz', 'n', 'where'), [(0, 0, 8, 'buffer'), (1, 0, 32, 32),
+                                                              (1, 0, 33, 'buffer'),
+                                                              (1, 1, 33, 'buffer'), (2, 1, 32, 32),
+                                                              (2, 1, 33, 64), (2, 1, 64, 64),
+                                                              (2, 1, 65, 'buffer'),
+                                                              (2, 0, 33, 'buffer')])
 def test_scatter_to_cqe(guest: Guest, cs_res: int, cqe_sz: int, n: int, where: int | str) -> None:
-    """Short data go into the CQE where the context says so: the first half of its 64 bytes, or the 64 before them."""
+    """Short data go into the CQE where the context says so: the first half of its 64 bytes, or the
+    64 before them."""
     src, dst, key = buffers(guest)
     cq = GuestCq(guest, cqe_sz=cqe_sz)
     a, b = GuestQp(guest), GuestQp(guest, rcq=cq, cs_res=cs_res)
@@ -233,10 +244,16 @@ def test_scatter_to_cqe_checks_the_room(guest: Guest) -> None:
     assert only(b.rcq.poll())['syndrome'] == Syndrome.LOCAL_LENGTH
 
 
-@pytest.mark.parametrize(('cs_req', 'cqe_sz', 'n', 'where'), [
-    (0, 0, 8, 'buffer'), (0x11, 0, 32, 32), (0x11, 0, 33, 'buffer'), (0x22, 1, 33, 64), (0x22, 1, 65, 'buffer'), (0x22, 0, 33, 'buffer')])
-def test_scatter_to_the_requesters_cqe(guest: Guest, cs_req: int, cqe_sz: int, n: int, where: int | str) -> None:
-    """What reads and atomics fetch goes into the CQE likewise, when one is asked for; else to the buffer."""
+@pytest.mark.parametrize(('cs_req', 'cqe_sz', 'n', 'where'), [(0, 0, 8, 'buffer'),
+                                                              (0x11, 0, 32, 32),
+                                                              (0x11, 0, 33, 'buffer'),
+                                                              (0x22, 1, 33, 64),
+                                                              (0x22, 1, 65, 'buffer'),
+                                                              (0x22, 0, 33, 'buffer')])
+def test_scatter_to_the_requesters_cqe(guest: Guest, cs_req: int, cqe_sz: int, n: int,
+                                       where: int | str) -> None:
+    """What reads and atomics fetch goes into the CQE likewise, when one is asked for; else to the
+    buffer."""
     src, dst, key = buffers(guest)
     cq = GuestCq(guest, cqe_sz=cqe_sz)
     a, b = GuestQp(guest, scq=cq, cs_req=cs_req), GuestQp(guest)
@@ -252,7 +269,8 @@ def test_scatter_to_the_requesters_cqe(guest: Guest, cs_req: int, cqe_sz: int, n
     assert guest.read(dst + 128, n) == PATTERN[:n] and cq.poll() == []
     a.post_send(Op.FA, raddr(dst + 256, key), atomic(5), sge(dst + 264, 8, key))
     got = only(cq.poll())
-    assert got['format'] == int(bool(cs_req)) and guest.read(dst + 256, 8) == (5).to_bytes(8, 'little')
+    assert got['format'] == int(bool(cs_req)) and guest.read(dst + 256, 8) == (5).to_bytes(
+        8, 'little')
     a.post_send(Op.WRITE, raddr(dst + 512, key), sge(src, 8, key))
     assert only(cq.poll())['format'] == 0
     a.post_send(Op.READ, raddr(src, 0x666), sge(dst, 8, key))
@@ -275,7 +293,8 @@ def test_receiver_not_ready(guest: Guest) -> None:
 
 @pytest.mark.parametrize('op', [Op.SEND, Op.WRITE_IMM])
 def test_receiver_never_ready(guest: Guest, op: int) -> None:
-    """After rnr_retry tries: RNR retry exceeded, the QP in error, what came behind flushed; the peer lives on."""
+    """After rnr_retry tries: RNR retry exceeded, the QP in error, what came behind flushed; the
+    peer lives on."""
     src, dst, key = buffers(guest)
     a, b = connected(guest, rcq=GuestCq(guest))
     head = (raddr(dst, key),) if op == Op.WRITE_IMM else ()
@@ -283,23 +302,27 @@ def test_receiver_never_ready(guest: Guest, op: int) -> None:
     a.post_send(Op.SEND, sge(src, 64, key), flags=0)
     guest.run(200)
     first, second = a.scq.poll()
-    assert (first['opcode'], first['syndrome'], first['wqe_counter']) == (13, Syndrome.RNR_EXCEEDED, 0)
+    assert (first['opcode'], first['syndrome'], first['wqe_counter']) == (13, Syndrome.RNR_EXCEEDED,
+                                                                          0)
     assert first['vendor_error_syndrome'] == 0x87
     assert (second['opcode'], second['syndrome'], second['wqe_counter']) == (13, Syndrome.FLUSH, 1)
     assert (a.model.state, b.model.state) == (ERR, RTS)
     assert guest.read(dst, 64) == bytes(64)
 
 
-@pytest.mark.parametrize('how', ['no such QP', 'not connected to us', 'not ready', 'wrong PSN', 'wrong LID'])
+@pytest.mark.parametrize(
+    'how', ['no such QP', 'not connected to us', 'not ready', 'wrong PSN', 'wrong LID'])
 def test_no_answer(guest: Guest, how: str) -> None:
     """Nobody acknowledges: transport retry exceeded, not before the timeouts are over."""
     src, dst, key = buffers(guest)
     a, b, c = (GuestQp(guest, rcq=GuestCq(guest)) for _ in range(3))
     b.to_init()
     if how != 'not ready':
-        b.to_rtr(a.number if how != 'not connected to us' else c.number, next_rcv_psn=5 if how == 'wrong PSN' else 0)
+        b.to_rtr(a.number if how != 'not connected to us' else c.number,
+                 next_rcv_psn=5 if how == 'wrong PSN' else 0)
     a.to_init()
-    a.to_rtr(0x3333 if how == 'no such QP' else b.number, **({'primary_address_path.rlid': 9} if how == 'wrong LID' else {}))
+    a.to_rtr(0x3333 if how == 'no such QP' else b.number,
+             **({'primary_address_path.rlid': 9} if how == 'wrong LID' else {}))
     a.to_rts()
     b.post_recv((dst, 64, key))
     a.post_send(Op.SEND, sge(src, 64, key))
@@ -325,7 +348,8 @@ def test_peer_becomes_ready(guest: Guest) -> None:
 
 
 def test_message_longer_than_the_receive_buffer(guest: Guest) -> None:
-    """Receiver: local length error; sender: remote invalid request; both in error, the rest flushed."""
+    """Receiver: local length error; sender: remote invalid request; both in error, the rest
+    flushed."""
     src, dst, key = buffers(guest)
     a, b = connected(guest, rcq=GuestCq(guest))
     b.post_recv((dst, 63, key))
@@ -359,7 +383,8 @@ def test_local_key_wrong(guest: Guest, st: int, state: int) -> None:
     b.post_recv((dst, 64, key))
     a.post_send(Op.SEND, sge(src, 64, key ^ 1))
     a.post_send(Op.SEND, sge(src, 64, key))
-    assert [(c['syndrome'], c['vendor_error_syndrome']) for c in a.scq.poll()] == [(Syndrome.LOCAL_PROT, 0x51), (Syndrome.FLUSH, 0xf4)]
+    assert [(c['syndrome'], c['vendor_error_syndrome']) for c in a.scq.poll()] == [
+        (Syndrome.LOCAL_PROT, 0x51), (Syndrome.FLUSH, 0xf4)]
     assert a.model.state == state
     assert guest.read(dst, 64) == bytes(64)
 
@@ -403,14 +428,16 @@ def test_atomic_not_aligned(guest: Guest) -> None:
     assert guest.read(dst, 16) == bytes(16)
 
 
-@pytest.mark.parametrize(('st', 'op'), [(RC, 0x7f), (RC, Op.LSO), (UC, Op.READ), (UC, Op.CS), (UD, Op.WRITE), (UD, Op.UMR)])
+@pytest.mark.parametrize(('st', 'op'), [(RC, 0x7f), (RC, Op.LSO), (UC, Op.READ), (UC, Op.CS),
+                                        (UD, Op.WRITE), (UD, Op.UMR)])
 def test_opcode_that_the_transport_lacks(guest: Guest, st: int, op: int) -> None:
     """Local QP operation error, never success."""
     src, dst, key = buffers(guest)
     a, _ = connected(guest, st)
     a.post_send(op, raddr(dst, key), sge(src, 8, key))
     failed = a.scq.poll()[0]
-    assert (failed['opcode'], failed['syndrome'], failed['vendor_error_syndrome']) == (13, Syndrome.LOCAL_QP_OP, 0x61)
+    assert (failed['opcode'], failed['syndrome'],
+            failed['vendor_error_syndrome']) == (13, Syndrome.LOCAL_QP_OP, 0x61)
 
 
 def test_datagram_longer_than_the_mtu(guest: Guest) -> None:
@@ -425,7 +452,8 @@ def test_datagram_longer_than_the_mtu(guest: Guest) -> None:
 # ---- shared receive queues, XRC, DC
 
 def test_xrc(guest: Guest) -> None:
-    """The SRQ that the request names takes the message and completes to its own CQ; a foreign domain refuses."""
+    """The SRQ that the request names takes the message and completes to its own CQ; a foreign
+    domain refuses."""
     src, dst, key = buffers(guest)
     xrcd = guest.cmd('ALLOC_XRCD')['xrcd']
     srq = GuestXrcSrq(guest, xrcd)
@@ -438,7 +466,8 @@ def test_xrc(guest: Guest) -> None:
     a.post_send(Op.SEND, segment, sge(src, 64, key))
     assert only(a.scq.poll())['opcode'] == 0
     got = only(srq.cq.poll())
-    assert (got['opcode'], got['byte_cnt'], got['srqn_uidx'], got['qpn']) == (2, 64, 0x77, target.number)
+    assert (got['opcode'], got['byte_cnt'], got['srqn_uidx'], got['qpn']) == (2, 64, 0x77,
+                                                                              target.number)
     assert guest.read(dst, 64) == PATTERN[:64]
     other = GuestXrcSrq(guest, guest.cmd('ALLOC_XRCD')['xrcd'])
     a.post_send(Op.SEND, other.number.to_bytes(4, 'big') + bytes(12), sge(src, 64, key))
@@ -450,9 +479,12 @@ def test_dynamically_connected(guest: Guest, good: bool) -> None:
     """A DCI reaches a DCT with its key; a wrong key is counted and not answered."""
     src, dst, key = buffers(guest)
     srq, cq = GuestRmp(guest), GuestCq(guest)
-    dctn = guest.cmd('CREATE_DCT', **{f'dct_context_entry.{k}': v for k, v in {
-        'pd': guest.pd, 'srqn_xrqn': srq.number, 'cqn': cq.number, 'rwe': 1, 'rre': 1, 'dc_access_key': 0x1122334455667788, 'mtu': 5,
-        'user_index': 0x99, 'min_rnr_nak': 1}.items()})['dctn']
+    dctn = guest.cmd(
+        'CREATE_DCT', **{
+            f'dct_context_entry.{k}': v for k, v in {
+                'pd': guest.pd, 'srqn_xrqn': srq.number, 'cqn': cq.number, 'rwe': 1, 'rre': 1,
+                'dc_access_key': 0x1122334455667788, 'mtu': 5, 'user_index': 0x99, 'min_rnr_nak': 1
+            }.items()})['dctn']
     a = GuestQp(guest, DCI)
     a.connect(0)
     srq.post((dst, 64, key))
@@ -467,7 +499,8 @@ def test_dynamically_connected(guest: Guest, good: bool) -> None:
         assert guest.read(dst, 64) == PATTERN[:64]
     else:
         assert failed['syndrome'] == Syndrome.RETRY_EXCEEDED
-        assert guest.cmd('QUERY_DCT', dctn=dctn)['dct_context_entry.dc_access_key_violation_count'] == 3
+        assert guest.cmd('QUERY_DCT',
+                         dctn=dctn)['dct_context_entry.dc_access_key_violation_count'] == 3
     assert guest.fails('DESTROY_DCT', dctn=dctn) == 'BAD_RES_STATE'
     guest.cmd('DRAIN_DCT', dctn=dctn)
     assert (prm.EVENTS['DCT_DRAINED'], dctn) in guest.events()

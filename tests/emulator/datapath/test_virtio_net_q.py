@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Virtqueues of the emulated card: doorbell pages, frames out of and into split virtqueues, what a hostile driver writes."""
+"""Virtqueues of the emulated card: doorbell pages, frames out of and into split virtqueues, what a
+hostile driver writes."""
 import struct
 from typing import Any
 
@@ -27,13 +28,19 @@ class Virtqueue:
         self.desc, self.avail, self.used = self.mem, self.mem + 0x100, self.mem + 0x200
         self.events, self.firmware = connected(g)
         self.obj = prm.new('virtio_net_q_object')
-        umem = g.cmd('CREATE_UMEM', struct.pack('>Q', g.alloc(PAGE) | 3), **{'umem.num_of_mtt': 1})['umem_id']
-        fields = {'virtio_version_1_0': 1, 'event_mode': 1, 'queue_index': index, 'event_qpn_or_msix': self.firmware.number,
-                  'queue_size': SIZE, 'desc_addr': self.desc, 'available_addr': self.avail, 'used_addr': self.used, 'pd': g.pd,
-                  'virtio_q_mkey': g.mkey(self.mem, 2 * PAGE), 'doorbell_stride_index': 3}
+        umem = g.cmd('CREATE_UMEM', struct.pack('>Q',
+                                                g.alloc(PAGE) | 3), **{'umem.num_of_mtt':
+                                                                       1})['umem_id']
+        fields = {
+            'virtio_version_1_0': 1, 'event_mode': 1, 'queue_index': index, 'event_qpn_or_msix':
+            self.firmware.number, 'queue_size': SIZE, 'desc_addr': self.desc, 'available_addr':
+            self.avail, 'used_addr': self.used, 'pd': g.pd, 'virtio_q_mkey': g.mkey(
+                self.mem, 2 * PAGE), 'doorbell_stride_index': 3}
         for k in (1, 2, 3):
             fields |= {f'umem_{k}_id': umem, f'umem_{k}_size': 64 * SIZE}
-        for k, v in (fields | {k: v for k, v in changes.items() if k not in ('tisn_or_qpn', 'queue_feature_bit_mask_2_0')}).items():
+        for k, v in (fields | {
+                k: v for k, v in changes.items()
+                if k not in ('tisn_or_qpn', 'queue_feature_bit_mask_2_0')}).items():
             self.obj[f'virtio_q_context.{k}'] = v
         self.obj['tisn_or_qpn'] = changes.get('tisn_or_qpn', g.cmd('CREATE_TIS')['tisn'])
         self.obj['queue_feature_bit_mask_2_0'] = changes.get('queue_feature_bit_mask_2_0', 0)
@@ -48,11 +55,13 @@ class Virtqueue:
     def modify(self, state: int, select: int = 1) -> str:
         """Status of a change of state."""
         self.obj.set(modify_field_select=select, state=state)
-        return self.g.fails('MODIFY_GENERAL_OBJECT', bytes(self.obj.buf), obj_type=0xd, obj_id=self.number)
+        return self.g.fails('MODIFY_GENERAL_OBJECT', bytes(self.obj.buf), obj_type=0xd,
+                            obj_id=self.number)
 
     def shown(self) -> tuple[int, int, int]:
         """State and both indices of a query."""
-        out = self.g.cmd('QUERY_GENERAL_OBJECT', obj_type=0xd, obj_id=self.number, out_len=16 + len(self.obj.buf))
+        out = self.g.cmd('QUERY_GENERAL_OBJECT', obj_type=0xd, obj_id=self.number,
+                         out_len=16 + len(self.obj.buf))
         view = prm.View('virtio_net_q_object', out.buf, 16)
         return view['state'], view['hw_available_index'], view['hw_used_index']
 
@@ -73,7 +82,8 @@ class Virtqueue:
 
     def kick(self, function: Function, index: int | None = None, page: int = 3) -> None:
         """Write the doorbell."""
-        function.write(0, virtio_net_q.BAR_START + page * PAGE, struct.pack('<H', self.index if index is None else index))
+        function.write(0, virtio_net_q.BAR_START + page * PAGE,
+                       struct.pack('<H', self.index if index is None else index))
 
 
 @pytest.fixture
@@ -87,16 +97,20 @@ def bench():
 
 def everything_to(b: Bench, queue: Virtqueue) -> int:
     """A root rule that sends all frames to a table of one virtqueue; the TIR."""
-    rqt = b.g.cmd('CREATE_RQT', struct.pack('>I', queue.number), **{'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1,
-                                                                    'rqt_context.list_q_type': 1})['rqtn']
-    tir = b.g.cmd('CREATE_TIR', **{'ctx.disp_type': 1, 'ctx.indirect_table': rqt, 'ctx.self_lb_block': 3})['tirn']
+    rqt = b.g.cmd(
+        'CREATE_RQT', struct.pack('>I', queue.number), **{
+            'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1,
+            'rqt_context.list_q_type': 1})['rqtn']
+    tir = b.g.cmd('CREATE_TIR', **{
+        'ctx.disp_type': 1, 'ctx.indirect_table': rqt, 'ctx.self_lb_block': 3})['tirn']
     t = b.table(NIC_RX)
     b.entry(t, b.group(t, enable=0), 0, flow.FORWARD, (flow.TO_TIR, tir))
     return tir
 
 
 def test_frame_from_one_to_the_other(bench: Bench) -> None:
-    """A frame in two descriptors goes out at the doorbell, and comes into the receiving virtqueue; both tell their event QPs."""
+    """A frame in two descriptors goes out at the doorbell, and comes into the receiving virtqueue;
+    both tell their event QPs."""
     tx, rx = Virtqueue(bench, 1), Virtqueue(bench, 0)
     assert tx.create() == rx.create() == 'OK' and tx.modify(READY) == rx.modify(READY) == 'OK'
     everything_to(bench, rx)
@@ -114,7 +128,8 @@ def test_frame_from_one_to_the_other(bench: Bench) -> None:
     assert tx.taken() == (0, [])
     tx.kick(bench.function)
     assert tx.taken() == (1, [(1, 0)]) and rx.taken() == (1, [(5, 12 + len(PLAIN))])
-    assert bench.g.read(rx.mem + 0x400, 12) == bytes(10) + b'\1\0' and bench.g.read(rx.mem + 0x500, len(PLAIN)) == PLAIN
+    assert bench.g.read(rx.mem + 0x400, 12) == bytes(10) + b'\1\0' and bench.g.read(
+        rx.mem + 0x500, len(PLAIN)) == PLAIN
     assert len(tx.events.scq.poll()) == len(rx.events.scq.poll()) == 1
     assert tx.shown() == rx.shown() == (READY, 1, 1)
     # No buffer, or one that is too small: lost, and nothing changes.
@@ -142,7 +157,8 @@ def test_states(bench: Bench) -> None:
     tx.describe(0, tx.mem + 0x400, 12 + len(PLAIN))
     tx.offer(0)
     tx.kick(bench.function)
-    assert tx.taken()[0] == 0 and tx.modify(SUSPENDED) == 'BAD_RES_STATE' and tx.modify(READY, select=2) == 'BAD_PARAM'
+    assert tx.taken()[0] == 0 and tx.modify(SUSPENDED) == 'BAD_RES_STATE' and tx.modify(
+        READY, select=2) == 'BAD_PARAM'
     assert tx.modify(READY) == 'OK' and tx.taken()[0] == 1
     assert tx.modify(SUSPENDED) == 'OK' and tx.modify(READY) == 'BAD_RES_STATE'
     tx.offer(0, 0, count=2)
@@ -150,11 +166,16 @@ def test_states(bench: Bench) -> None:
     assert tx.shown() == (SUSPENDED, 1, 1)
 
 
-@pytest.mark.parametrize(('field', 'value', 'status'), [
-    ('virtio_q_type', 1, 'BAD_PARAM'), ('event_mode', 2, 'BAD_PARAM'), ('queue_size', 7, 'BAD_PARAM'), ('queue_size', 0, 'BAD_PARAM'),
-    ('doorbell_stride_index', 64, 'BAD_PARAM'), ('pd', 99, 'BAD_RES'), ('virtio_q_mkey', 0x99900, 'BAD_RES'), ('umem_2_id', 99, 'BAD_RES'),
-    ('umem_2_size', 8, 'BAD_PARAM'), ('umem_3_offset', 1 << 40, 'BAD_PARAM'), ('event_qpn_or_msix', 0x999, 'BAD_RES'),
-    ('tisn_or_qpn', 0x999, 'BAD_RES'), ('queue_feature_bit_mask_2_0', 1, 'BAD_PARAM'), ('full_emulation', 1, 'BAD_PARAM')])
+@pytest.mark.parametrize(('field', 'value', 'status'),
+                         [('virtio_q_type', 1, 'BAD_PARAM'), ('event_mode', 2, 'BAD_PARAM'),
+                          ('queue_size', 7, 'BAD_PARAM'), ('queue_size', 0, 'BAD_PARAM'),
+                          ('doorbell_stride_index', 64, 'BAD_PARAM'), ('pd', 99, 'BAD_RES'),
+                          ('virtio_q_mkey', 0x99900, 'BAD_RES'), ('umem_2_id', 99, 'BAD_RES'),
+                          ('umem_2_size', 8, 'BAD_PARAM'), ('umem_3_offset', 1 << 40, 'BAD_PARAM'),
+                          ('event_qpn_or_msix', 0x999, 'BAD_RES'),
+                          ('tisn_or_qpn', 0x999, 'BAD_RES'),
+                          ('queue_feature_bit_mask_2_0', 1, 'BAD_PARAM'),
+                          ('full_emulation', 1, 'BAD_PARAM')])
 def test_refused(bench: Bench, field: str, value: int, status: str) -> None:
     """Each wrong field has its status, and nothing is left."""
     assert Virtqueue(bench, 1, **{field: value}).create() == status
@@ -162,27 +183,35 @@ def test_refused(bench: Bench, field: str, value: int, status: str) -> None:
 
 
 def test_what_it_holds(bench: Bench) -> None:
-    """One virtqueue for a doorbell; a table of it holds it; an RQ table takes receiving virtqueues only; InfiniBand has none."""
+    """One virtqueue for a doorbell; a table of it holds it; an RQ table takes receiving virtqueues
+    only; InfiniBand has none."""
     tx, rx = Virtqueue(bench, 1), Virtqueue(bench, 0)
     assert tx.create() == rx.create() == 'OK' and Virtqueue(bench, 1).create() == 'BAD_RES_STATE'
     assert bench.g.fails('DESTROY_QP', qpn=tx.firmware.number) == 'BAD_RES_STATE'
     tir = everything_to(bench, rx)
-    assert bench.g.fails('DESTROY_GENERAL_OBJECT', obj_type=0xd, obj_id=rx.number) == 'BAD_RES_STATE'
-    rq_list = {'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1, 'rqt_context.list_q_type': 1}
+    assert bench.g.fails('DESTROY_GENERAL_OBJECT', obj_type=0xd,
+                         obj_id=rx.number) == 'BAD_RES_STATE'
+    rq_list = {
+        'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1, 'rqt_context.list_q_type':
+        1}
     assert bench.g.fails('CREATE_RQT', struct.pack('>I', tx.number), **rq_list) == 'BAD_RES'
     assert tir and bench.g.fails('DESTROY_GENERAL_OBJECT', obj_type=0xd, obj_id=tx.number) == 'OK'
     assert list(bench.card.virtio_doorbells) == [(3, 0)]
     assert Guest().fails('CREATE_GENERAL_OBJECT', bytes(tx.obj.buf), obj_type=0xd) == 'BAD_PARAM'
 
 
-@pytest.mark.parametrize('what', ['circle', 'index', 'head', 'flags', 'address', 'short', 'offload', 'writable', 'used'])
+@pytest.mark.parametrize(
+    'what', ['circle', 'index', 'head', 'flags', 'address', 'short', 'offload', 'writable', 'used'])
 def test_hostile_driver(bench: Bench, what: str) -> None:
     """The virtqueue goes to the error state, and stays there; nothing else happens."""
     used = {'used_addr': 0x1000} if what == 'used' else {}
     tx = Virtqueue(bench, 1, **used)
     assert tx.create() == tx.modify(READY) == 'OK'
-    tx.describe(0, *{'circle': (tx.mem, 1, NEXT, 0), 'flags': (tx.mem, 40, 4), 'address': (1 << 60, 40), 'short': (tx.mem + 0x400, 20),
-                     'writable': (tx.mem + 0x400, 60, WRITE)}.get(what, (tx.mem + 0x400, 12 + len(PLAIN))))
+    tx.describe(
+        0, *{
+            'circle': (tx.mem, 1, NEXT, 0), 'flags': (tx.mem, 40, 4), 'address': (1 << 60, 40),
+            'short': (tx.mem + 0x400, 20), 'writable': (tx.mem + 0x400, 60, WRITE)}.get(
+                what, (tx.mem + 0x400, 12 + len(PLAIN))))
     if what == 'offload':
         bench.g.write(tx.mem + 0x400, b'\1')
     tx.offer(SIZE if what == 'head' else 0, count=SIZE + 1 if what == 'index' else None)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The driver's side of the card, for tests that need no VM: commands by field name, guest memory, the command queue."""
+"""The driver's side of the card, for tests that need no VM: commands by field name, guest memory,
+the command queue."""
 import mmap
 import os
 from typing import Any
@@ -22,9 +23,10 @@ class CommandFailed(Exception):
         super().__init__(f'{opcode}: {self.name}')
 
 
-def encode(opcode: str, fields: dict[str, Any] | None = None, *, extra: bytes = b'', uid: int = 0, op_mod: int = 0,
-           layout: str | None = None) -> bytearray:
-    """Bytes of a command's input: the layout's fixed part with ``fields`` set, and ``extra`` after it."""
+def encode(opcode: str, fields: dict[str, Any] | None = None, *, extra: bytes = b'', uid: int = 0,
+           op_mod: int = 0, layout: str | None = None) -> bytearray:
+    """Bytes of a command's input: the layout's fixed part with ``fields`` set, and ``extra`` after
+    it."""
     view = prm.new(layout or prm.command_layouts(opcode)[0])
     view['opcode'] = prm.OPCODES[opcode]
     for path, value in (fields or {}).items():
@@ -36,10 +38,12 @@ def encode(opcode: str, fields: dict[str, Any] | None = None, *, extra: bytes = 
     return view.buf + extra
 
 
-def run(card: Card, opcode: str, fields: dict[str, Any] | None = None, *, out_len: int | None = None, **options: Any) -> prm.View:
+def run(card: Card, opcode: str, fields: dict[str, Any] | None = None, *,
+        out_len: int | None = None, **options: Any) -> prm.View:
     """Run a command directly; the output's view.
 
-    :raises CommandFailed: its status is not OK; the rest of the output is then zero, which is asserted.
+    :raises CommandFailed: its status is not OK; the rest of the output is then zero, which is
+        asserted.
     """
     layout = prm.command_layouts(opcode)[1]
     size = out_len if out_len is not None else max(16, (prm.layout_bits(layout) + 7) >> 3)
@@ -111,15 +115,16 @@ class Queue:
             self.guest.write(addr, bytes(box.buf))
         return boxes
 
-    def post(self, raw: bytes, out_len: int, index: int = 0, **overrides: int) -> tuple[int, list[int]]:
+    def post(self, raw: bytes, out_len: int, index: int = 0,
+             **overrides: int) -> tuple[int, list[int]]:
         """Write a descriptor; its address and the output mailboxes."""
         self.token = self.token % 255 + 1
         inputs = self.mailboxes(raw[16:], max(0, len(raw) - 16))
         outputs = self.mailboxes(b'', max(0, out_len - 16))
         lay = prm.new('cmd_layout')
         lay['in_inline'] = raw[:16].ljust(16, b'\0')
-        lay.set(type=7, inlen=len(raw), in_ptr=inputs[0] if inputs else 0, outlen=out_len, out_ptr=outputs[0] if outputs else 0,
-                token=self.token, status_own=1)
+        lay.set(type=7, inlen=len(raw), in_ptr=inputs[0] if inputs else 0, outlen=out_len,
+                out_ptr=outputs[0] if outputs else 0, token=self.token, status_own=1)
         lay.set(**overrides)
         addr = self.ring + 64 * index
         self.guest.write(addr, bytes(lay.buf))
@@ -133,5 +138,6 @@ class Queue:
         """Post, ring, and collect: (status_own byte, output)."""
         addr, boxes = self.post(raw, out_len)
         self.ring_doorbell()
-        out = self.guest.read(addr + 32, 16) + b''.join(self.guest.read(b, MAILBOX_DATA) for b in boxes)
+        out = self.guest.read(addr + 32, 16) + b''.join(
+            self.guest.read(b, MAILBOX_DATA) for b in boxes)
         return self.guest.read(addr + 63, 1)[0], out[:out_len]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""A guest without a driver: memory, firmware commands and queues by hand, for tests that drive the card's model directly."""
+"""A guest without a driver: memory, firmware commands and queues by hand, for tests that drive the
+card's model directly."""
 import mmap
 import os
 import struct
@@ -44,10 +45,14 @@ class Guest:
         self.eq_ring = self.alloc(PAGE)
         self.eq_consumer = 0
         pages = struct.pack('>Q', self.eq_ring)
-        events = sum(1 << prm.EVENTS[n] for n in ('CQ_ERROR', 'WQ_CATAS_ERROR', 'WQ_INVAL_REQ_ERROR', 'WQ_ACCESS_ERROR',
-                                                  'SRQ_RQ_LIMIT', 'SRQ_LAST_WQE', 'DCT_DRAINED', 'DCT_KEY_VIOLATION'))
-        self.eqn = self.cmd('CREATE_EQ', pages, **{'eq_context_entry.log_eq_size': 6, 'eq_context_entry.uar_page': self.uar,
-                                                   'event_bitmask[0]': events})['eq_number']
+        events = sum(
+            1 << prm.EVENTS[n]
+            for n in ('CQ_ERROR', 'WQ_CATAS_ERROR', 'WQ_INVAL_REQ_ERROR', 'WQ_ACCESS_ERROR',
+                      'SRQ_RQ_LIMIT', 'SRQ_LAST_WQE', 'DCT_DRAINED', 'DCT_KEY_VIOLATION'))
+        self.eqn = self.cmd(
+            'CREATE_EQ', pages, **{
+                'eq_context_entry.log_eq_size': 6, 'eq_context_entry.uar_page': self.uar,
+                'event_bitmask[0]': events})['eq_number']
 
     # ---- memory
 
@@ -68,7 +73,8 @@ class Guest:
 
     # ---- commands
 
-    def cmd(self, name: str, tail: bytes = b'', op_mod: int = 0, uid: int = 0, out_len: int | None = None, **fields) -> prm.View:
+    def cmd(self, name: str, tail: bytes = b'', op_mod: int = 0, uid: int = 0,
+            out_len: int | None = None, **fields) -> prm.View:
         """Run a command.
 
         :param tail: bytes after the fixed part of the input.
@@ -99,8 +105,9 @@ class Guest:
 
     # ---- keys
 
-    def mkey(self, addr: int, length: int, va: int | None = None, log_page: int = 12, pages: list[int] | None = None, pd: int | None = None,
-             variant: int = 0x5a, **rights) -> int:
+    def mkey(self, addr: int, length: int, va: int | None = None, log_page: int = 12,
+             pages: list[int] | None = None, pd: int | None = None, variant: int = 0x5a,
+             **rights) -> int:
         """An MTT key over contiguous memory, or over ``pages``; the key."""
         va = addr if va is None else va
         first = addr & ~((1 << log_page) - 1)
@@ -108,15 +115,20 @@ class Guest:
         pas = pages or [first + (k << log_page) for k in range(count)]
         pas += [0] * (len(pas) & 1)
         tail = struct.pack(f'>{len(pas)}Q', *pas)
-        entry = {'access_mode_1_0': 1, 'mkey_7_0': variant, 'pd': self.pd if pd is None else pd, 'start_addr': va, 'len': length,
-                 'log_page_size': log_page, 'qpn': 0xffffff, 'umr_en': 1, **(rights or FULL_ACCESS)}
+        entry = {
+            'access_mode_1_0': 1, 'mkey_7_0': variant, 'pd': self.pd if pd is None else pd,
+            'start_addr': va, 'len': length, 'log_page_size': log_page, 'qpn': 0xffffff, 'umr_en':
+            1, **(rights or FULL_ACCESS)}
         return self.create_mkey(tail, len(pas) // 2, **entry)
 
-    def create_mkey(self, tail: bytes, octowords: int, uid: int = 0, command: dict | None = None, **entry) -> int:
+    def create_mkey(self, tail: bytes, octowords: int, uid: int = 0, command: dict | None = None,
+                    **entry) -> int:
         """CREATE_MKEY; the key."""
         fields = {f'memory_key_mkey_entry.{k}': v for k, v in entry.items()}
-        fields['memory_key_mkey_entry.translations_octword_size'] = entry.get('translations_octword_size', octowords)
-        out = self.cmd('CREATE_MKEY', tail, uid=uid, translations_octword_actual_size=octowords, **fields, **(command or {}))
+        fields['memory_key_mkey_entry.translations_octword_size'] = entry.get(
+            'translations_octword_size', octowords)
+        out = self.cmd('CREATE_MKEY', tail, uid=uid, translations_octword_actual_size=octowords,
+                       **fields, **(command or {}))
         return out['mkey_index'] << 8 | entry.get('mkey_7_0', 0)
 
     # ---- events
@@ -129,15 +141,18 @@ class Guest:
             e = self.read(at, 64)
             if (e[63] & 1) != (self.eq_consumer >> 6 & 1) or (e == bytes(64)):
                 break
-            out.append((e[1], int.from_bytes(e[56:60], 'big') & 0xffffff if e[1] != prm.EVENTS['CQ_ERROR']
-                        else int.from_bytes(e[32:36], 'big')))
+            out.append(
+                (e[1], int.from_bytes(e[56:60], 'big') &
+                 0xffffff if e[1] != prm.EVENTS['CQ_ERROR'] else int.from_bytes(e[32:36], 'big')))
             self.write(at, bytes(63) + b'\1' if not self.eq_consumer >> 6 & 1 else bytes(64))
             self.eq_consumer += 1
-            self.card.doorbell(0x40, self.uar, (self.eqn << 24 | self.eq_consumer & 0xffffff).to_bytes(4, 'big'))
+            self.card.doorbell(0x40, self.uar,
+                               (self.eqn << 24 | self.eq_consumer & 0xffffff).to_bytes(4, 'big'))
         return out
 
     def run(self, ms: float = 1000) -> None:
-        """Run timers until none is left or the time is over; what is due at the end is run, however late it became."""
+        """Run timers until none is left or the time is over; what is due at the end is run, however
+        late it became."""
         end = self.card.now() + int(ms * 1e6)
         while True:
             due = self.card.run_timers()
@@ -158,9 +173,12 @@ class GuestCq:
         for k in range(1 << log_size):
             guest.write(self.buf + k * self.stride + self.stride - 1, b'\xf1')
         pages = [self.buf + k for k in range(0, size, PAGE)]
-        self.number = guest.cmd('CREATE_CQ', struct.pack(f'>{len(pages)}Q', *pages), **{
-            'cq_context.log_cq_size': log_size, 'cq_context.cqe_sz': cqe_sz, 'cq_context.c_eqn_or_apu_element': guest.eqn,
-            'cq_context.uar_page': guest.uar, 'cq_context.dbr_addr': self.dbr, **{f'cq_context.{k}': v for k, v in context.items()}})['cqn']
+        self.number = guest.cmd(
+            'CREATE_CQ', struct.pack(f'>{len(pages)}Q', *pages), **{
+                'cq_context.log_cq_size': log_size, 'cq_context.cqe_sz': cqe_sz,
+                'cq_context.c_eqn_or_apu_element': guest.eqn, 'cq_context.uar_page': guest.uar,
+                'cq_context.dbr_addr': self.dbr, **{
+                    f'cq_context.{k}': v for k, v in context.items()}})['cqn']
 
     def poll(self, free: bool = True) -> list[prm.View]:
         """CQEs that came since the last call."""
@@ -170,7 +188,8 @@ class GuestCq:
             raw = self.g.read(slot + self.stride - 64, 64)
             if raw[63] >> 4 == 15 or raw[63] & 1 != self.consumer >> self.log_size & 1:
                 break
-            view = prm.view('error_cqe' if raw[63] >> 4 in (CQE_REQ_ERR, CQE_RESP_ERR) else 'cqe64', raw)
+            view = prm.view('error_cqe' if raw[63] >> 4 in (CQE_REQ_ERR, CQE_RESP_ERR) else 'cqe64',
+                            raw)
             out.append(view)
             self.consumer += 1
         if free:
@@ -180,14 +199,16 @@ class GuestCq:
     def arm(self, solicited: bool = False) -> None:
         """Ring the CQ doorbell."""
         word = (1 << 24 if solicited else 0) | self.consumer & 0xffffff
-        self.g.card.doorbell(0x20, self.g.uar, word.to_bytes(4, 'big') + self.number.to_bytes(4, 'big'))
+        self.g.card.doorbell(0x20, self.g.uar,
+                             word.to_bytes(4, 'big') + self.number.to_bytes(4, 'big'))
 
 
 class GuestQp:
     """A QP with its rings."""
 
-    def __init__(self, guest: Guest, st: int = RC, scq: GuestCq | None = None, rcq: GuestCq | None = None, log_sq: int = 6, log_rq: int = 5,
-                 log_stride: int = 2, srqn: int | None = None, pd: int | None = None, **context) -> None:
+    def __init__(self, guest: Guest, st: int = RC, scq: GuestCq | None = None,
+                 rcq: GuestCq | None = None, log_sq: int = 6, log_rq: int = 5, log_stride: int = 2,
+                 srqn: int | None = None, pd: int | None = None, **context) -> None:
         self.g, self.st = guest, st
         self.scq = scq or GuestCq(guest)
         self.rcq = rcq or self.scq
@@ -198,10 +219,13 @@ class GuestQp:
         self.buf, self.dbr = guest.alloc(size), guest.alloc(8, 64)
         self.posted = self.received = 0
         pages = [self.buf + k for k in range(0, size, PAGE)]
-        fields = {'st': st, 'pd': guest.pd if pd is None else pd, 'log_rq_size': log_rq, 'log_rq_stride': log_stride, 'log_sq_size': log_sq,
-                  'cqn_snd': self.scq.number, 'cqn_rcv': self.rcq.number, 'uar_page': guest.uar, 'dbr_addr': self.dbr, 'rq_type': rq_type,
-                  'srqn_rmpn_xrqn': srqn or 0, 'user_index': 0x123, **context}
-        self.number = guest.cmd('CREATE_QP', struct.pack(f'>{len(pages)}Q', *pages), **{f'qpc.{k}': v for k, v in fields.items()})['qpn']
+        fields = {
+            'st': st, 'pd': guest.pd if pd is None else pd, 'log_rq_size': log_rq, 'log_rq_stride':
+            log_stride, 'log_sq_size': log_sq, 'cqn_snd': self.scq.number, 'cqn_rcv':
+            self.rcq.number, 'uar_page': guest.uar, 'dbr_addr': self.dbr, 'rq_type': rq_type,
+            'srqn_rmpn_xrqn': srqn or 0, 'user_index': 0x123, **context}
+        self.number = guest.cmd('CREATE_QP', struct.pack(f'>{len(pages)}Q', *pages), **{
+            f'qpc.{k}': v for k, v in fields.items()})['qpn']
 
     @property
     def model(self):
@@ -210,7 +234,8 @@ class GuestQp:
 
     def modify(self, name: str, mask: int = 0, **qpc) -> None:
         """One transition."""
-        self.g.cmd(name, qpn=self.number, opt_param_mask=mask, **{f'qpc.{k}': v for k, v in qpc.items()})
+        self.g.cmd(name, qpn=self.number, opt_param_mask=mask, **{
+            f'qpc.{k}': v for k, v in qpc.items()})
 
     def to_init(self, **kw) -> None:
         """RST to INIT, all remote operations enabled."""
@@ -219,12 +244,16 @@ class GuestQp:
 
     def to_rtr(self, remote: int, **kw) -> None:
         """INIT to RTR."""
-        self.modify('INIT2RTR_QP', **{'mtu': 5, 'log_msg_max': 30, 'remote_qpn': remote, 'min_rnr_nak': 1,
-                                      'primary_address_path.rlid': 1, **kw})
+        self.modify(
+            'INIT2RTR_QP', **{
+                'mtu': 5, 'log_msg_max': 30, 'remote_qpn': remote, 'min_rnr_nak': 1,
+                'primary_address_path.rlid': 1, **kw})
 
     def to_rts(self, **kw) -> None:
         """RTR to RTS."""
-        self.modify('RTR2RTS_QP', **{'retry_count': 2, 'rnr_retry': 2, 'primary_address_path.ack_timeout': 8, **kw})
+        self.modify(
+            'RTR2RTS_QP', **{
+                'retry_count': 2, 'rnr_retry': 2, 'primary_address_path.ack_timeout': 8, **kw})
 
     def connect(self, remote: int, **kw) -> None:
         """All the way to RTS."""
@@ -234,7 +263,8 @@ class GuestQp:
 
     # ---- work
 
-    def post_send(self, op: int, *segments: bytes, flags: int = 8, imm: int = 0, ring: bool = True, doorbell: bytes = b'') -> int:
+    def post_send(self, op: int, *segments: bytes, flags: int = 8, imm: int = 0, ring: bool = True,
+                  doorbell: bytes = b'') -> int:
         """Post a WQE; its index."""
         body = b''.join(segments)
         assert len(body) % 16 == 0
@@ -252,14 +282,16 @@ class GuestQp:
 
     def ring(self, data: bytes = b'') -> None:
         """Ring the SQ doorbell."""
-        self.g.card.doorbell(0x800, self.g.uar, data or bytes(4) + (self.number << 8 | 1).to_bytes(4, 'big'))
+        self.g.card.doorbell(0x800, self.g.uar, data or
+                             bytes(4) + (self.number << 8 | 1).to_bytes(4, 'big'))
 
     def post_recv(self, *sges: tuple[int, int, int]) -> None:
         """Post a receive WQE of (address, length, key) buffers."""
         raw = b''.join(DATA.pack(n, key, addr) for addr, n, key in sges)
         if len(raw) < self.stride:
             raw += DATA.pack(0, TERMINATOR, 0)
-        self.g.write(self.buf + (self.received % (1 << self.log_rq)) * self.stride, raw[:self.stride])
+        self.g.write(self.buf + (self.received % (1 << self.log_rq)) * self.stride,
+                     raw[:self.stride])
         self.received += 1
         self.g.write(self.dbr, (self.received & 0xffff).to_bytes(4, 'big'))
 
@@ -285,9 +317,11 @@ def atomic(first: int, second: int = 0) -> bytes:
     return ATOMIC.pack(first, second)
 
 
-def av(qpn: int, qkey: int = 0x11111111, rlid: int = 1, gid: bytes = bytes(16), grh: bool = False) -> bytes:
+def av(qpn: int, qkey: int = 0x11111111, rlid: int = 1, gid: bytes = bytes(16),
+       grh: bool = False) -> bytes:
     """An address vector of 48 bytes."""
-    return struct.pack('>IIIBBH4x6sBBI16s', qkey, 0, 1 << 31 | qpn, 0, 0, rlid, bytes(6), 0, 1, 1 << 30 if grh else 0, gid)
+    return struct.pack('>IIIBBH4x6sBBI16s', qkey, 0, 1 << 31 | qpn, 0, 0, rlid, bytes(6), 0, 1,
+                       1 << 30 if grh else 0, gid)
 
 
 def connected(guest: Guest, st: int = RC, **kw) -> tuple[GuestQp, GuestQp]:
@@ -307,13 +341,17 @@ class _GuestSrq:
         self.buf, self.dbr = guest.alloc(size), guest.alloc(8, 64)
         self.posted = 0
         for k in range(1 << log_size):
-            guest.write(self.buf + k * self.stride + 2, ((k + 1) % (1 << log_size)).to_bytes(2, 'big'))
+            guest.write(self.buf + k * self.stride + 2, ((k + 1) % (1 << log_size)).to_bytes(
+                2, 'big'))
         self.pages = struct.pack(f'>{-(-size // PAGE)}Q', *range(self.buf, self.buf + size, PAGE))
 
     def post(self, *sges: tuple[int, int, int], index: int | None = None) -> None:
-        """Post a receive WQE of (address, length, key) buffers, at ``index`` when the list was re-linked."""
-        at = self.buf + (self.posted % (1 << self.log_size) if index is None else index) * self.stride + 16
-        raw = b''.join(DATA.pack(n, key, addr) for addr, n, key in sges) + DATA.pack(0, TERMINATOR, 0)
+        """Post a receive WQE of (address, length, key) buffers, at ``index`` when the list was
+        re-linked."""
+        at = self.buf + (self.posted %
+                         (1 << self.log_size) if index is None else index) * self.stride + 16
+        raw = b''.join(DATA.pack(n, key, addr)
+                       for addr, n, key in sges) + DATA.pack(0, TERMINATOR, 0)
         self.g.write(at, raw[:self.stride - 16])
         self.posted += 1
         self.g.write(self.dbr, (self.posted & 0xffff).to_bytes(4, 'big'))
@@ -324,9 +362,11 @@ class GuestRmp(_GuestSrq):
 
     def __init__(self, guest: Guest, log_size: int = 4, log_stride: int = 6, lwm: int = 0) -> None:
         super().__init__(guest, log_size, log_stride)
-        self.number = guest.cmd('CREATE_RMP', self.pages, **{f'ctx.{k}': v for k, v in {
-            'state': 1, 'wq.log_wq_sz': log_size, 'wq.log_wq_stride': log_stride, 'wq.pd': guest.pd, 'wq.dbr_addr': self.dbr,
-            'wq.lwm': lwm}.items()})['rmpn']
+        self.number = guest.cmd(
+            'CREATE_RMP', self.pages, **{
+                f'ctx.{k}': v for k, v in {
+                    'state': 1, 'wq.log_wq_sz': log_size, 'wq.log_wq_stride': log_stride, 'wq.pd':
+                    guest.pd, 'wq.dbr_addr': self.dbr, 'wq.lwm': lwm}.items()})['rmpn']
 
 
 class GuestXrcSrq(_GuestSrq):
@@ -335,6 +375,10 @@ class GuestXrcSrq(_GuestSrq):
     def __init__(self, guest: Guest, xrcd: int, log_size: int = 4, log_stride: int = 6) -> None:
         super().__init__(guest, log_size, log_stride)
         self.cq = GuestCq(guest)
-        self.number = guest.cmd('CREATE_XRC_SRQ', self.pages, **{f'xrc_srq_context_entry.{k}': v for k, v in {
-            'log_xrc_srq_size': log_size, 'log_rq_stride': log_stride - 4, 'xrcd': xrcd, 'cqn': self.cq.number, 'pd': guest.pd,
-            'user_index': 0x77, 'db_record_addr_h': self.dbr >> 32, 'db_record_addr_l': (self.dbr & 0xffffffff) >> 2}.items()})['xrc_srqn']
+        self.number = guest.cmd(
+            'CREATE_XRC_SRQ', self.pages, **{
+                f'xrc_srq_context_entry.{k}': v for k, v in {
+                    'log_xrc_srq_size': log_size, 'log_rq_stride': log_stride - 4, 'xrcd': xrcd,
+                    'cqn': self.cq.number, 'pd': guest.pd, 'user_index': 0x77, 'db_record_addr_h':
+                    self.dbr >> 32, 'db_record_addr_l': (self.dbr & 0xffffffff) >> 2}.items()
+            })['xrc_srqn']

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Hostile inputs by entrance: each class has a card of its own and takes one random input a step, deterministic by its generator.
+"""Hostile inputs by entrance: each class has a card of its own and takes one random input a step,
+deterministic by its generator.
 
-A step may take any status and any error completion; that no exception escaped and nothing grew is looked at by :meth:`Entrance.check`.
+A step may take any status and any error completion; that no exception escaped and nothing grew is
+looked at by :meth:`Entrance.check`.
 """
 import os
 import random
@@ -104,7 +106,8 @@ class Entrance:
 
 
 class Commands(Entrance):
-    """Commands that are right in most fields, and ones that are right but for a few and so get far."""
+    """Commands that are right in most fields, and ones that are right but for a few and so get
+    far."""
 
     def start(self) -> None:
         """A world of one object of each kind; the numbers that commands made."""
@@ -118,7 +121,8 @@ class Commands(Entrance):
     def _numbers(self) -> list[int]:
         return [n for _, n, _ in self.made[-8:]] + list(self.world.numbers.values())
 
-    def _execute(self, command: str, tail: bytes, uid: int, op_mod: int, fields: dict[str, Any]) -> None:
+    def _execute(self, command: str, tail: bytes, uid: int, op_mod: int, fields: dict[str,
+                                                                                      Any]) -> None:
         rng = self.rng
         layout = prm.command_layouts(command)[0]
         view = prm.new(layout, len(tail))
@@ -128,11 +132,14 @@ class Commands(Entrance):
         view.buf[2:8] = struct.pack('>HHH', uid, 0, op_mod)
         for path, value in fields.items():
             view[path] = (value(self.world) if callable(value) else value) & view._find(path)[3]
-        for path in rng.sample(paths(layout), min(len(paths(layout)), rng.choice((0, 0, 0, 1, 1, 2, 3)))):
+        for path in rng.sample(paths(layout),
+                               min(len(paths(layout)), rng.choice((0, 0, 0, 1, 1, 2, 3)))):
             mask = view._find(path)[3]
-            view[path] = rng.choice(self._numbers()) & mask if rng.random() < 0.3 else some(rng, mask.bit_length())
+            view[path] = rng.choice(self._numbers()) & mask if rng.random() < 0.3 else some(
+                rng, mask.bit_length())
         least = dispatch._bind(prm.OPCODES[command]).min_out
-        room = max(16, least) + rng.choice((0, 0, 64, 0x1000)) if rng.random() < 0.9 else rng.choice((16, 64, 0x110))
+        room = max(16, least) + rng.choice(
+            (0, 0, 64, 0x1000)) if rng.random() < 0.9 else rng.choice((16, 64, 0x110))
         out = self.card.execute(bytes(view.buf), room)
         assert len(out) == room
         if not out[0] and command in _RESULTS:
@@ -161,15 +168,18 @@ class Commands(Entrance):
             if command not in _LIFE or rng.random() < 0.001:
                 number = rng.choice(sorted(TYPES))
                 if command.endswith('GENERAL_OBJECT'):
-                    tail, op_mod = bytearray(rng.choice((0, prm.layout_bits(TYPES[number][0]) >> 3))), number
+                    tail, op_mod = bytearray(rng.choice(
+                        (0, prm.layout_bits(TYPES[number][0]) >> 3))), number
                     if tail:
                         for path, value in _GENERAL.get(number, {}).items():
                             prm.View(TYPES[number][0], tail)[path] = value
                     for _ in range(rng.choice((0, 0, 1, 2, 6)) if tail else 0):
-                        tail[rng.randrange(len(tail))] = rng.choice((0, 1, 2, 3, 8, rng.getrandbits(8)))
+                        tail[rng.randrange(len(tail))] = rng.choice(
+                            (0, 1, 2, 3, 8, rng.getrandbits(8)))
                 else:
                     op_mods = dispatch._bind(prm.OPCODES[command]).entry.op_mods or (0, 1)
-                    tail, op_mod = bytearray(rng.choice((0, 0, 16, 64))), rng.choice(sorted(op_mods))
+                    tail, op_mod = bytearray(rng.choice(
+                        (0, 0, 16, 64))), rng.choice(sorted(op_mods))
                 self._execute(command, bytes(tail), uid, op_mod, {})
         elif kind < 0.65:
             name = rng.choice(list(RECIPES))
@@ -179,11 +189,13 @@ class Commands(Entrance):
             command, field, kind_of_it, more = rng.choice(NAMING)
             there = [(n, owner) for k, n, owner in self.made[-200:] if k == kind_of_it]
             there.append((self.world.numbers[kind_of_it], self.world.mine))
-            number, owner = rng.choice(there) if rng.random() < 0.8 else (rng.choice(self._numbers()), uid)
+            number, owner = rng.choice(there) if rng.random() < 0.8 else (rng.choice(
+                self._numbers()), uid)
             fields = {k: v for k, v in more.items() if k not in ('op_mod', 'out_len')}
             op_mods = dispatch._bind(prm.OPCODES[command]).entry.op_mods or (0,)
             tail = rng.randbytes(rng.choice((0, 0, 0, 8, 64)))
-            self._execute(command, tail, owner, rng.choice(sorted(op_mods)), {**fields, field: number})
+            self._execute(command, tail, owner, rng.choice(sorted(op_mods)),
+                          {**fields, field: number})
         elif self.made:
             name, number, owner = self.made.pop(rng.randrange(len(self.made)))
             command, field = DESTROY[name]
@@ -193,13 +205,16 @@ class Commands(Entrance):
 
 
 #: What makes general objects of a type good, but for numbers.
-_GENERAL: dict[int, dict[str, int]] = {8: {'log_sw_icm_size': 12, 'sw_icm_start_addr': 0x1000_0000_0000}, 0x26: {'scheduling_hierarchy': 3}}
+_GENERAL: dict[int, dict[str, int]] = {
+    8: {'log_sw_icm_size': 12, 'sw_icm_start_addr': 0x1000_0000_0000}, 0x26: {
+        'scheduling_hierarchy': 3}}
 _LIFE = ('TEARDOWN_HCA', 'DISABLE_HCA', 'DESTROY_UCTX')
 _RESULTS = {command: (kind, field) for kind, (command, field, _, _) in RECIPES.items()}
 
 
 class Registers(Entrance):
-    """Command queue, mailboxes, initialization segment, configuration space, doorbells and control pages, over scribbled memory."""
+    """Command queue, mailboxes, initialization segment, configuration space, doorbells and control
+    pages, over scribbled memory."""
 
     def start(self) -> None:
         """A booted function and its command queue."""
@@ -221,31 +236,44 @@ class Registers(Entrance):
             b.guest.used = max(0, b.queue.ring - b.guest.base + 4096)
             overrides = {}
             if rng.random() < 0.5:
-                field = rng.choice(('type', 'inlen', 'in_ptr', 'outlen', 'out_ptr', 'token', 'status_own'))
+                field = rng.choice(
+                    ('type', 'inlen', 'in_ptr', 'outlen', 'out_ptr', 'token', 'status_own'))
                 overrides[field] = some(rng, prm.fields('cmd_layout')[field][1])
-            b.queue.post(random_command(rng, self.names, b.uids), rng.choice((8, 16, 600, 0x1010)), rng.randrange(32), **overrides)
+            b.queue.post(random_command(rng, self.names, b.uids), rng.choice((8, 16, 600, 0x1010)),
+                         rng.randrange(32), **overrides)
         elif kind < 0.45:
             b.guest.write(b.guest.base + rng.randrange(b.guest.size - 64), rng.randbytes(64))
         elif kind < 0.5:
-            offset = rng.choice((0, 4, 0x10, 0x14, 0x18, 0x1fc, 0x1010, 0x200, rng.randrange(0x2100)))
-            b.function.write(0, offset, rng.choice((rng.randbytes(4), rng.randbytes(8), b'\0\0\0\0', rng.randbytes(1))))
+            offset = rng.choice(
+                (0, 4, 0x10, 0x14, 0x18, 0x1fc, 0x1010, 0x200, rng.randrange(0x2100)))
+            b.function.write(
+                0, offset,
+                rng.choice((rng.randbytes(4), rng.randbytes(8), b'\0\0\0\0', rng.randbytes(1))))
         elif kind < 0.7:
-            page = rng.choice((0x100, 0x101, 0x102, 0x7ff, virtio_net_q.BAR_START >> 12, rng.randrange(0x2000)))
-            offset = page * PAGE + rng.choice((0x20, 0x24, 0x40, 0x48, 0x800, 0x808, 0x900, 0xa00, rng.randrange(PAGE - 64)))
+            page = rng.choice(
+                (0x100, 0x101, 0x102, 0x7ff, virtio_net_q.BAR_START >> 12, rng.randrange(0x2000)))
+            offset = page * PAGE + rng.choice(
+                (0x20, 0x24, 0x40, 0x48, 0x800, 0x808, 0x900, 0xa00, rng.randrange(PAGE - 64)))
             noise = rng.randbytes(rng.choice((1, 2, 3, 4, 8, 16, 64)))
-            b.function.write(0, offset, noise if rng.random() < 0.5 else some(rng, 64).to_bytes(8, 'big'))
+            b.function.write(0, offset,
+                             noise if rng.random() < 0.5 else some(rng, 64).to_bytes(8, 'big'))
         elif kind < 0.8:
             n = rng.choice((1, 2, 4, 8, 64))
             b.function.read(rng.choice((0, 7)), rng.randrange(4096 - 64), n)
-            b.function.read(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64), n)
-            b.function.write(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64), rng.randbytes(n))
+            b.function.read(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+                            n)
+            b.function.write(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+                             rng.randbytes(n))
         elif kind < 0.85:
-            b.function.write(7, rng.choice((0x10, 0x40, 0x60, 0x9c, 0xc0, 0xc4, 0xcc, rng.randrange(4092))), rng.randbytes(4))
+            b.function.write(
+                7, rng.choice((0x10, 0x40, 0x60, 0x9c, 0xc0, 0xc4, 0xcc, rng.randrange(4092))),
+                rng.randbytes(4))
         else:
             b.function.write(0, 0x10, (b.queue.ring >> 32).to_bytes(4, 'big'))
             b.function.write(0, 0x14, (b.queue.ring & 0xfffff000).to_bytes(4, 'big'))
             b.function.write(7, 4, b'\6\0')
-            b.queue.ring_doorbell(1 << rng.randrange(32) if rng.random() < 0.9 else rng.getrandbits(32))
+            b.queue.ring_doorbell(1 << rng.randrange(32) if rng.random() <
+                                  0.9 else rng.getrandbits(32))
             b.card.run_timers()
         if b.card.state != b.card.READY:
             b.card.reset()
@@ -253,7 +281,8 @@ class Registers(Entrance):
 
 
 class WorkRequests(Entrance):
-    """Send and receive WQEs on every kind of queue, from noise to nearly right, over keys of every kind."""
+    """Send and receive WQEs on every kind of queue, from noise to nearly right, over keys of every
+    kind."""
 
     KINDS = (RC, UC, UD, XRC, DCI, REG_UMR, 'raw')
 
@@ -265,12 +294,20 @@ class WorkRequests(Entrance):
         self.cq = GuestCq(g, 10, oi=1)
         self.rcq = GuestCq(g, 10, cqe_sz=1, oi=1)
         self.buf = g.alloc(16 * PAGE)
-        pa = {'access_mode_1_0': 1, 'pd': g.pd, 'qpn': 0xffffff, 'umr_en': 1, 'lr': 1, 'lw': 1, 'rr': 1, 'rw': 1, 'a': 1}
-        self.keys = [g.mkey(self.buf, 16 * PAGE), g.mkey(self.buf, PAGE, lr=1), g.mkey(1 << 50, PAGE)]
+        pa = {
+            'access_mode_1_0': 1, 'pd': g.pd, 'qpn': 0xffffff, 'umr_en': 1, 'lr': 1, 'lw': 1, 'rr':
+            1, 'rw': 1, 'a': 1}
+        self.keys = [
+            g.mkey(self.buf, 16 * PAGE),
+            g.mkey(self.buf, PAGE, lr=1),
+            g.mkey(1 << 50, PAGE)]
         for mode in (1, 2, 3):
             for size in (4, 16):
-                self.keys.append(g.create_mkey(b'', 0, **{**pa, 'access_mode_1_0': mode, 'free': 1, 'translations_octword_size': size,
-                                                          'log_page_size': 12}))
+                self.keys.append(
+                    g.create_mkey(
+                        b'', 0, **{
+                            **pa, 'access_mode_1_0': mode, 'free': 1, 'translations_octword_size':
+                            size, 'log_page_size': 12}))
         #: Keys with room for byte stream formats, and PSVs.
         self.signed = [indirect_key(g, k) for k in (4, 4, 8)]
         self.psvs = [g.cmd('CREATE_PSV', num_psv=1, pd=g.pd)['psv0_index'] for _ in range(2)]
@@ -279,9 +316,11 @@ class WorkRequests(Entrance):
         self.rmp = GuestRmp(g)
         self.xrcd = g.cmd('ALLOC_XRCD')['xrcd']
         self.xrc_srq = GuestXrcSrq(g, self.xrcd)
-        self.dct = g.cmd('CREATE_DCT', **{'dct_context_entry.pd': g.pd, 'dct_context_entry.cqn': self.cq.number, 'dct_context_entry.rre': 1,
-                                          'dct_context_entry.srqn_xrqn': self.rmp.number, 'dct_context_entry.rwe': 1,
-                                          'dct_context_entry.mtu': 5})['dctn']
+        self.dct = g.cmd(
+            'CREATE_DCT', **{
+                'dct_context_entry.pd': g.pd, 'dct_context_entry.cqn': self.cq.number,
+                'dct_context_entry.rre': 1, 'dct_context_entry.srqn_xrqn': self.rmp.number,
+                'dct_context_entry.rwe': 1, 'dct_context_entry.mtu': 5})['dctn']
         self.queues: dict[Any, Any] = {}
         #: Immediate of the next WQE, which for a UMR is its key.
         self.imm = 0
@@ -296,13 +335,17 @@ class WorkRequests(Entrance):
                 q = GuestSq(g)
                 q.modify(RESET, READY)
             else:
-                q = GuestQp(g, kind, scq=self.cq, rcq=self.rcq, log_sq=5, log_rq=3, cs_res=0x22 if self.rng.random() < 0.5 else 0,
-                            srqn=self.rmp.number if kind == RC and self.rng.random() < 0.3 else None, xrcd=self.xrcd if kind == XRC else 0)
+                q = GuestQp(
+                    g, kind, scq=self.cq, rcq=self.rcq, log_sq=5, log_rq=3,
+                    cs_res=0x22 if self.rng.random() < 0.5 else 0,
+                    srqn=self.rmp.number if kind == RC and self.rng.random() < 0.3 else None,
+                    xrcd=self.xrcd if kind == XRC else 0)
                 q.connect(q.number)
             self.queues[kind] = q
         elif kind == 'raw':
             if g.card.sqs.find(q.number).wq_state != READY:
-                g.fails('MODIFY_SQ', sqn=q.number, sq_state=g.card.sqs.find(q.number).wq_state, **{'ctx.state': RESET})
+                g.fails('MODIFY_SQ', sqn=q.number, sq_state=g.card.sqs.find(q.number).wq_state, **{
+                    'ctx.state': RESET})
                 q.modify(RESET, READY)
                 q.posted = 0
         elif q.model.state != 3:
@@ -313,7 +356,8 @@ class WorkRequests(Entrance):
 
     def _address(self) -> int:
         rng = self.rng
-        return self.buf + rng.choice((0, 8, 64, 4088, 4090, 8 * PAGE)) if rng.random() < 0.8 else some(rng, 64)
+        return self.buf + rng.choice(
+            (0, 8, 64, 4088, 4090, 8 * PAGE)) if rng.random() < 0.8 else some(rng, 64)
 
     def _data(self) -> bytes:
         """Data segments: pointers, inline data, or both."""
@@ -322,7 +366,8 @@ class WorkRequests(Entrance):
             if rng.random() < 0.2:
                 out += inline(rng.randbytes(rng.randrange(100)))
             else:
-                out += sge(self._address(), rng.choice((0, 8, 8, 64, 1024, 4096, some(rng, 32))), self._key())
+                out += sge(self._address(), rng.choice((0, 8, 8, 64, 1024, 4096, some(rng, 32))),
+                           self._key())
         return out
 
     def _key(self) -> int:
@@ -336,14 +381,17 @@ class WorkRequests(Entrance):
         flags = rng.choice((0x80, 0x80, 0xc0, 0xa0, rng.getrandbits(8)))
         most = sum(1 << k for k in (0, 6, 13, 14, 17, 18, 19, 20, 29))
         mask = rng.choice((most, 1 << 29, rng.getrandbits(64)))
-        out = struct.pack('>BxxxHHQI28x', flags, entries, rng.choice((0, 0, 4, 8, 0xffff)), mask, rng.choice((0, 0, some(rng, 32))))
+        out = struct.pack('>BxxxHHQI28x', flags, entries, rng.choice((0, 0, 4, 8, 0xffff)), mask,
+                          rng.choice((0, 0, some(rng, 32))))
         rights = rng.choice((0x1f << 10, rng.getrandbits(6) << 10)) | rng.choice((0, 1, 2)) << 8
         key = 0xffffff00 | rng.choice(self.keys) & 0xff
-        out += struct.pack('>IIIIQQ32x', rights, key, self.g.pd, 0, self._address(), rng.choice((64, 4096)))
+        out += struct.pack('>IIIIQQ32x', rights, key, self.g.pd, 0, self._address(),
+                           rng.choice((64, 4096)))
         shape = rng.random()
         if shape < 0.6:
             for _ in range(entries):
-                out += struct.pack('>IIQ', rng.choice((64, 4096, some(rng, 32))), self._key(), self._address())
+                out += struct.pack('>IIQ', rng.choice((64, 4096, some(rng, 32))), self._key(),
+                                   self._address())
         elif shape < 0.8:
             out += rng.randbytes(16 * entries)
         else:
@@ -356,13 +404,18 @@ class WorkRequests(Entrance):
         bsf = b''
         for _ in range(rng.choice((0, 1, 1, 1, 2))):
             if rng.random() < 0.7:
-                domains = [rng.choice((NO_DOMAIN, domain_crc(rng.choice(self.psvs), rng.choice((CRC32, CRC32C, CRC64))),
-                                       domain_dif(rng.choice(self.psvs), checksum=rng.random() < 0.5, escape=rng.randrange(4))))
-                           for _ in range(2)]
-                bsf += signature_bsf(domains[0], domains[1], check=rng.choice((0xff, rng.getrandbits(8))), same=rng.random() < 0.5,
-                                     copy=rng.choice((0, 0xff, rng.getrandbits(8))))
+                domains = [
+                    rng.choice((NO_DOMAIN,
+                                domain_crc(rng.choice(self.psvs), rng.choice(
+                                    (CRC32, CRC32C, CRC64))),
+                                domain_dif(rng.choice(self.psvs), checksum=rng.random() < 0.5,
+                                           escape=rng.randrange(4)))) for _ in range(2)]
+                bsf += signature_bsf(domains[0], domains[1], check=rng.choice(
+                    (0xff, rng.getrandbits(8))), same=rng.random() < 0.5, copy=rng.choice(
+                        (0, 0xff, rng.getrandbits(8))))
             else:
-                bsf += crypto_bsf(rng.choice((0, 1, some(rng, 24))), order=rng.randrange(4), unit=rng.choice((512, 4096)))
+                bsf += crypto_bsf(rng.choice((0, 1, some(rng, 24))), order=rng.randrange(4),
+                                  unit=rng.choice((512, 4096)))
         if bsf and rng.random() < 0.4:
             noise = bytearray(bsf)
             for _ in range(rng.choice((1, 3))):
@@ -370,13 +423,14 @@ class WorkRequests(Entrance):
             bsf = bytes(noise)
         control = prm.new('wqe_umr_ctrl')
         control.buf[0] = UMR_INLINE
-        control.set(xlt_octowords=4, xlt_offset=len(bsf) // 16 if rng.random() < 0.9 else rng.randrange(16),
-                    mkey_mask=MASK_LEN | MASK_KEY | MASK_FREE | MASK_RIGHTS | MASK_SIGERR | MASK_BSF)
+        control.set(
+            xlt_octowords=4, xlt_offset=len(bsf) // 16 if rng.random() < 0.9 else rng.randrange(16),
+            mkey_mask=MASK_LEN | MASK_KEY | MASK_FREE | MASK_RIGHTS | MASK_SIGERR | MASK_BSF)
         context = prm.new('mkc')
         n = rng.choice((512, 520, 1024, 4096, 8))
         self.imm = rng.choice(self.signed)
-        context.set(len=n * 2, qpn=0xffffff, lr=1, lw=1, rr=1, rw=1, bsf_en=int(rng.random() < 0.9), expected_sigerr_count=rng.randrange(2),
-                    mkey_7_0=self.imm & 0xff)
+        context.set(len=n * 2, qpn=0xffffff, lr=1, lw=1, rr=1, rw=1, bsf_en=int(rng.random() < 0.9),
+                    expected_sigerr_count=rng.randrange(2), mkey_7_0=self.imm & 0xff)
         entries = sge(self.buf, n, self.keys[0]) + sge(self.buf + 8 * PAGE, n, self._key())
         return bytes(control.buf) + bytes(context.buf) + entries.ljust(64, b'\0') + bsf
 
@@ -388,16 +442,19 @@ class WorkRequests(Entrance):
             return self._formats() if rng.random() < 0.4 else self._update()
         if op == Op.SET_PSV:
             number = rng.choice((*self.psvs, some(rng, 24)))
-            return struct.pack('>IH2xQ', number, rng.getrandbits(16), rng.getrandbits(64)) * rng.choice((1, 2))
+            return struct.pack('>IH2xQ', number, rng.getrandbits(16),
+                               rng.getrandbits(64)) * rng.choice((1, 2))
         if kind == 'raw':
             size = rng.choice((0, 0, 14, 18, 54))
             mss = rng.choice((0, 64, 1460))
-            head = struct.pack('>4xBxHIH', rng.choice((0, 0xc0, rng.getrandbits(8))), mss, 0, rng.choice((size, size, some(rng, 16))))
+            head = struct.pack('>4xBxHIH', rng.choice((0, 0xc0, rng.getrandbits(8))), mss, 0,
+                               rng.choice((size, size, some(rng, 16))))
             out = head + PLAIN[:size]
             return out + bytes(-len(out) % 16) + self._data()
         if kind in (UD, DCI):
             target = rng.choice((q.number, self.dct, self.dct, 0xffffff, 0, 1))
-            out = address_vector(target, rng.choice((0x11111111, 0, 1 << 31)), grh=rng.random() < 0.3)
+            out = address_vector(target, rng.choice((0x11111111, 0, 1 << 31)), grh=rng.random()
+                                 < 0.3)
         if kind == XRC:
             out = struct.pack('>I12x', rng.choice((self.xrc_srq.number, some(rng, 24))))
         if op in (Op.WRITE, Op.WRITE_IMM, Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA):
@@ -417,17 +474,23 @@ class WorkRequests(Entrance):
         if kind not in ('raw', REG_UMR, DCI, XRC) and rng.random() < 0.3:
             where = rng.randrange(4)
             if where == 0 and q.rq_bytes:
-                q.post_recv((self.buf + rng.randrange(PAGE), rng.choice((0, 64, 4096, 1 << 31)), rng.choice(self.keys)))
+                q.post_recv((self.buf + rng.randrange(PAGE), rng.choice(
+                    (0, 64, 4096, 1 << 31)), rng.choice(self.keys)))
             elif where == 1 and q.rq_bytes:
                 g.write(q.buf + q.stride * rng.randrange(8), rng.randbytes(16))
                 g.write(q.dbr, rng.randrange(1 << 16).to_bytes(4, 'big'))
             else:
                 self.rmp.post((self.buf, 64, rng.choice(self.keys)), index=rng.randrange(16))
-        ops = [Op.NOP, Op.UMR] if kind == REG_UMR else [Op.NOP, Op.SEND, Op.LSO, Op.ENHANCED_MPSW] if kind == 'raw' else [
-            Op.SEND, Op.SEND_IMM] if kind == UD else [Op.SEND, Op.SEND_IMM, Op.SEND_INVAL, Op.WRITE, Op.WRITE_IMM, *((
-                Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA, Op.UMR, Op.SET_PSV) if kind != UC else ())]
-        op = rng.choice(ops) if rng.random() < 0.85 else rng.choice(OPS) if rng.random() < 0.7 else rng.randrange(256)
-        body = self._body(q, kind, op) if rng.random() < 0.9 else rng.randbytes(16 * rng.randrange(20))
+        ops = [Op.NOP, Op.UMR] if kind == REG_UMR else [
+            Op.NOP, Op.SEND, Op.LSO, Op.ENHANCED_MPSW
+        ] if kind == 'raw' else [Op.SEND, Op.SEND_IMM] if kind == UD else [
+            Op.SEND, Op.SEND_IMM, Op.SEND_INVAL, Op.WRITE, Op.WRITE_IMM, *(
+                (Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA, Op.UMR,
+                 Op.SET_PSV) if kind != UC else ())]
+        op = rng.choice(ops) if rng.random() < 0.85 else rng.choice(
+            OPS) if rng.random() < 0.7 else rng.randrange(256)
+        body = self._body(q, kind, op) if rng.random() < 0.9 else rng.randbytes(16 *
+                                                                                rng.randrange(20))
         if body and rng.random() < 0.2:
             noise = bytearray(body)
             noise[rng.randrange(len(noise))] = rng.getrandbits(8)
@@ -436,8 +499,9 @@ class WorkRequests(Entrance):
         body += bytes(-len(body) % 16)
         size = 1 + len(body) // 16 if rng.random() < 0.95 else rng.randrange(64)
         ring, base, entries = (q.buf, 0, 64) if kind == 'raw' else (q.buf, q.rq_bytes, 32)
-        wqe = CTRL.pack(rng.randrange(4) << 24 | (q.posted & 0xffff) << 8 | op, q.number << 8 | size, rng.getrandbits(8),
-                        self.imm) + body
+        wqe = CTRL.pack(
+            rng.randrange(4) << 24 | (q.posted & 0xffff) << 8 | op, q.number << 8 | size,
+            rng.getrandbits(8), self.imm) + body
         for k in range(0, len(wqe), 16):
             g.write(ring + base + (q.posted * 64 + k) % (entries * 64), wqe[k:k + 16])
         q.posted += (len(wqe) + 63) // 64 if rng.random() < 0.99 else rng.randrange(1 << 16)
@@ -449,7 +513,8 @@ class WorkRequests(Entrance):
 
 
 class SteeringEntries(Entrance):
-    """Steering table entries of every format in ICM, nearly right or noise, with frames through them; and frames that make no sense."""
+    """Steering table entries of every format in ICM, nearly right or noise, with frames through
+    them; and frames that make no sense."""
 
     def start(self) -> None:
         """Tables of 64 entries for both directions, whose entries lead to each other."""
@@ -472,9 +537,12 @@ class SteeringEntries(Entrance):
         rng, b = self.rng, self.bench
         at = self.base + 64 * rng.choice((0, 1, rng.randrange(64)))
         if rng.random() < 0.7:
-            actions = rng.randbytes(8) if rng.random() < 0.6 else bytes([rng.randrange(32)]) + rng.randbytes(3) + bytes(4)
-            entry = bytearray(b.entry(rng.choice((0x0f, rng.randrange(256))), hit=self._target(), miss=self._target(),
-                                      entries=rng.choice((1, 2, 64)), actions=b'' if b.v0 else actions, counter=some(rng, 24) & 0xffff))
+            actions = rng.randbytes(8) if rng.random() < 0.6 else bytes([
+                rng.randrange(32)]) + rng.randbytes(3) + bytes(4)
+            entry = bytearray(
+                b.entry(rng.choice((0x0f, rng.randrange(256))), hit=self._target(),
+                        miss=self._target(), entries=rng.choice((1, 2, 64)),
+                        actions=b'' if b.v0 else actions, counter=some(rng, 24) & 0xffff))
             for _ in range(rng.choice((0, 1, 4))):
                 entry[rng.randrange(64)] = rng.getrandbits(8)
         else:
@@ -517,10 +585,12 @@ class Virtqueues(Entrance):
         for _ in range(rng.randrange(3)):
             addr = rng.choice((q.mem + 0x400, q.mem + 0x1ff0, some(rng, 64)))
             q.describe(rng.randrange(8), addr, rng.choice((0, 12, 60, 4096, some(rng, 32))),
-                       rng.choice((0, 1, 2, 3, 4, some(rng, 16))), rng.choice((rng.randrange(8), some(rng, 16))))
+                       rng.choice((0, 1, 2, 3, 4, some(rng, 16))),
+                       rng.choice((rng.randrange(8), some(rng, 16))))
         if rng.random() < 0.1:
             q.g.write(q.mem + 0x400, rng.randbytes(64) if rng.random() < 0.5 else bytes(12) + PLAIN)
-        q.g.write(q.avail + 4 + 2 * rng.randrange(8), struct.pack('<H', rng.choice((rng.randrange(8), some(rng, 16)))))
+        q.g.write(q.avail + 4 + 2 * rng.randrange(8),
+                  struct.pack('<H', rng.choice((rng.randrange(8), some(rng, 16)))))
         self.counts[k] = self.counts[k] + rng.choice((1, 1, 1, 2, 8, 9)) & 0xffff
         q.g.write(q.avail + 2, struct.pack('<H', self.counts[k]))
         q.kick(self.function)
@@ -528,11 +598,13 @@ class Virtqueues(Entrance):
 
 
 class Messages(Entrance):
-    """vfio-user messages with and without descriptors, over a socket; the server answers or hangs up, and serves the next."""
+    """vfio-user messages with and without descriptors, over a socket; the server answers or hangs
+    up, and serves the next."""
 
     def start(self) -> None:
         """A server and no client yet."""
-        self.server = Server(str(self.directory / f'card{self.rng.getrandbits(32):x}'), Card('connectx6dx', 'eth', log=self.note))
+        self.server = Server(str(self.directory / f'card{self.rng.getrandbits(32):x}'),
+                             Card('connectx6dx', 'eth', log=self.note))
         self.card = self.server.card
         self.server.start()
         self.memory = os.memfd_create('guest')
@@ -558,20 +630,25 @@ class Messages(Entrance):
         body = b''.join(some(rng, 64).to_bytes(8, 'little') for _ in range(rng.randrange(7)))
         if code in (vu.REGION_READ, vu.REGION_WRITE):
             n = rng.choice((0, 1, 4, 8, 64))
-            body = vu.REGION_ACCESS.pack(rng.choice((0, 0x10, 0x18, 0x100800, memic.BAR_START, virtio_net_q.BAR_START, some(rng, 64))),
-                                         rng.choice((0, 7, some(rng, 32))), n)
+            body = vu.REGION_ACCESS.pack(
+                rng.choice(
+                    (0, 0x10, 0x18, 0x100800, memic.BAR_START, virtio_net_q.BAR_START, some(
+                        rng, 64))), rng.choice((0, 7, some(rng, 32))), n)
             body += rng.randbytes(n) if code == vu.REGION_WRITE else b''
         elif code == vu.DMA_MAP and rng.random() < 0.5:
             where, size = RAM_BASE + 4096 * rng.randrange(64), 4096 * rng.randrange(4)
             body = struct.pack('<IIQQQ', 32, rng.choice((1, 3)), rng.choice((0, 4096)), where, size)
         elif code == vu.DEVICE_SET_IRQS and rng.random() < 0.5:
-            body = struct.pack('<IIIII', 20, rng.choice((0x21, 0x22, 0x24)), 2, rng.randrange(33), rng.randrange(4)) + rng.randbytes(4)
+            body = struct.pack('<IIIII', 20, rng.choice(
+                (0x21, 0x22, 0x24)), 2, rng.randrange(33), rng.randrange(4)) + rng.randbytes(4)
         size = 16 + len(body)
         kind = rng.random()
         if kind < 0.001:
             size = some(rng, 32)
         flags = vu.NO_REPLY if kind < 0.3 else rng.getrandbits(32) if kind > 0.999 else 0
-        fds = [rng.choice((self.memory, self.memory, self.pipe[1], self.pipe[0])) for _ in range(rng.choice((0, 0, 0, 0, 1, 2, 9)))]
+        fds = [
+            rng.choice((self.memory, self.memory, self.pipe[1], self.pipe[0]))
+            for _ in range(rng.choice((0, 0, 0, 0, 1, 2, 9)))]
         return vu.HEADER.pack(self.sent & 0xffff, code, size, flags, 0) + body, fds
 
     def step(self) -> None:
@@ -620,5 +697,6 @@ class Messages(Entrance):
 
 
 #: Entrances and their share of the inputs.
-ENTRANCES: tuple[tuple[Callable[[random.Random, Path], Entrance], float], ...] = (
-    (Commands, 0.3), (Registers, 0.2), (WorkRequests, 0.25), (SteeringEntries, 0.05), (Virtqueues, 0.05), (Messages, 0.15))
+ENTRANCES: tuple[tuple[Callable[[random.Random, Path], Entrance], float],
+                 ...] = ((Commands, 0.3), (Registers, 0.2), (WorkRequests, 0.25),
+                         (SteeringEntries, 0.05), (Virtqueues, 0.05), (Messages, 0.15))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What a guest writes to put signatures and encryption behind a key, byte by byte as libmlx5 does, for tests of the card's model."""
+"""What a guest writes to put signatures and encryption behind a key, byte by byte as libmlx5 does,
+for tests of the card's model."""
 import struct
 import zlib
 
@@ -24,38 +25,45 @@ def domain_crc(psv: int, kind: int, block: int = 512, seed: int = 1) -> tuple[in
     return SELECTOR[block], (kind | 2 | (0 if seed else 1)) << 24 | psv, bytes(16)
 
 
-def domain_dif(psv: int, app: int = 0xabcd, ref: int = 0x01234567, block: int = 512, checksum: bool = False, seed: int = 1,
-               increment: bool = True, escape: int = 0, app_mask: int = 0xffff) -> tuple[int, int, bytes]:
+def domain_dif(psv: int, app: int = 0xabcd, ref: int = 0x01234567, block: int = 512,
+               checksum: bool = False, seed: int = 1, increment: bool = True, escape: int = 0,
+               app_mask: int = 0xffff) -> tuple[int, int, bytes]:
     """A T10-DIF domain."""
-    inline = struct.pack('>HHIBB3xBH', 0xc000, app, ref, 2 if checksum else 1, 0x80 | (8 if seed else 0),
-                         (0x40 if increment else 0) | escape, app_mask)
+    inline = struct.pack('>HHIBB3xBH', 0xc000, app, ref, 2 if checksum else 1,
+                         0x80 | (8 if seed else 0), (0x40 if increment else 0) | escape, app_mask)
     return SELECTOR[block], psv, inline
 
 
 NO_DOMAIN = (0, 0, bytes(16))
 
 
-def signature_bsf(memory: tuple = NO_DOMAIN, wire: tuple = NO_DOMAIN, check: int = 0xff, same: bool = False, copy: int = 0,
-                  raw_size: int = 0xffffffff, size: int = 2) -> bytes:
+def signature_bsf(memory: tuple = NO_DOMAIN, wire: tuple = NO_DOMAIN, check: int = 0xff,
+                  same: bool = False, copy: int = 0, raw_size: int = 0xffffffff,
+                  size: int = 2) -> bytes:
     """64 bytes of signature format."""
-    return struct.pack('>BBBBIII', size << 6 | (0x10 if same else 0), check, copy if same else wire[0], memory[0], raw_size,
+    return struct.pack('>BBBBIII', size << 6 |
+                       (0x10 if same else 0), check, copy if same else wire[0], memory[0], raw_size,
                        wire[1], memory[1]) + bytes(16) + wire[2] + memory[2]
 
 
-def crypto_bsf(dek: int, order: int = 0, unit: int = 512, tweak: bytes = bytes(16), keytag: bytes = bytes(8), size: int = 2,
-               raw_size: int = 0xffffffff) -> bytes:
+def crypto_bsf(dek: int, order: int = 0, unit: int = 512, tweak: bytes = bytes(16),
+               keytag: bytes = bytes(8), size: int = 2, raw_size: int = 0xffffffff) -> bytes:
     """64 bytes of encryption format."""
-    return struct.pack('>BBxBIB7x16sI4x8s16x', size << 6 | 1, order, 0, raw_size, SELECTOR[unit], tweak, dek, keytag)
+    return struct.pack('>BBxBIB7x16sI4x8s16x', size << 6 | 1, order, 0, raw_size, SELECTOR[unit],
+                       tweak, dek, keytag)
 
 
 def indirect_key(g: Guest, bsf_octowords: int = 4, **entry) -> int:
     """A free indirect key with room for four KLMs and for formats."""
-    return g.create_mkey(b'', 0, **{
-        'access_mode_1_0': 2, 'pd': g.pd, 'umr_en': 1, 'free': 1, 'lr': 1, 'qpn': 0xffffff, 'translations_octword_size': 4,
-        'bsf_en': int(bsf_octowords > 0), 'bsf_octword_size': bsf_octowords, **entry})
+    return g.create_mkey(
+        b'', 0, **{
+            'access_mode_1_0': 2, 'pd': g.pd, 'umr_en': 1, 'free': 1, 'lr': 1, 'qpn': 0xffffff,
+            'translations_octword_size': 4, 'bsf_en': int(bsf_octowords > 0), 'bsf_octword_size':
+            bsf_octowords, **entry})
 
 
-def configure(q: GuestQp, key: int, klms: list[tuple[int, int, int]], bsf: bytes = b'', sigerr: int = 1, on: bool = True) -> None:
+def configure(q: GuestQp, key: int, klms: list[tuple[int, int, int]], bsf: bytes = b'',
+              sigerr: int = 1, on: bool = True) -> None:
     """Post the UMR that gives a key its layout and formats.
 
     :param klms: (address, length, key) of each piece.
@@ -66,9 +74,11 @@ def configure(q: GuestQp, key: int, klms: list[tuple[int, int, int]], bsf: bytes
     control.set(xlt_octowords=-(-len(klms) // 4) * 4, xlt_offset=len(bsf) // 16,
                 mkey_mask=MASK_LEN | MASK_KEY | MASK_FREE | MASK_RIGHTS | MASK_SIGERR | MASK_BSF)
     context = prm.new('mkc')
-    context.set(len=sum(n for _, n, _ in klms), qpn=0xffffff, lr=1, lw=1, rr=1, rw=1, bsf_en=int(on), expected_sigerr_count=sigerr)
+    context.set(len=sum(n for _, n, _ in klms), qpn=0xffffff, lr=1, lw=1, rr=1, rw=1,
+                bsf_en=int(on), expected_sigerr_count=sigerr)
     entries = b''.join(sge(*klm) for klm in klms)
-    q.post_send(Op.UMR, bytes(control.buf), bytes(context.buf), entries + bytes(-len(entries) % 64), bsf, imm=key)
+    q.post_send(Op.UMR, bytes(control.buf), bytes(context.buf), entries + bytes(-len(entries) % 64),
+                bsf, imm=key)
 
 
 def revive(g: Guest, a: GuestQp, b: GuestQp) -> None:
@@ -118,7 +128,8 @@ def crc_bytes(kind: int, data: bytes, ones: bool = True) -> bytes:
     if kind == CRC32:
         return zlib.crc32(data, 0 if ones else 0xffffffff).to_bytes(4, 'little')
     if kind == CRC32C:
-        return (crc_bits(data, 0x82f63b78, 0xffffffff if ones else 0) ^ 0xffffffff).to_bytes(4, 'little')
+        return (crc_bits(data, 0x82f63b78, 0xffffffff if ones else 0) ^ 0xffffffff).to_bytes(
+            4, 'little')
     every = (1 << 64) - 1
     return (crc_bits(data, 0x9a6c9329ac4bc9b5, every if ones else 0) ^ every).to_bytes(8, 'little')
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Steering table entries put into ICM by hand, as software that owns its flow tables does, for tests without a driver."""
+"""Steering table entries put into ICM by hand, as software that owns its flow tables does, for
+tests without a driver."""
 from typing import Any
 
 from emulator.driver.guest import Guest
@@ -11,15 +12,30 @@ from mlx5emu.steering import sw_steering
 from mlx5emu.steering.packet import Packet
 from mlx5emu.steering.steering import Delivery
 
-#: Lookup types by what they look at, of a receive domain: {tag: (format 0, format 1)}; format 1's tag ends in _v1 if it is another.
+#: Lookup types by what they look at, of a receive domain: {tag: (format 0, format 1)}; format 1's
+#: tag ends in _v1 if it is another.
 LOOKUPS = {
-    'eth_l2_src': (0x1c, 0x0005), 'eth_l2_dst': (0x1b, 0x0003), 'eth_l2_src_dst': (0x38, 0x000b), 'eth_l3_ipv4_5_tuple': (0x20, 0x0007),
-    'eth_l3_ipv6_dst': (0x1e, 0x0107), 'eth_l3_ipv6_src': (0x1f, 0x0109), 'eth_l4': (0x21, 0x0009), 'eth_l3_ipv4_misc': (0x2b, 0x000d),
-    'eth_l4_misc': (0x2e, 0x0113), 'gre': (0x16, 0x010d), 'register_0': (0x2f, 0x010f), 'register_1': (0x30, 0x0110),
-    'general_purpose': (0x18, 0x010e), 'flex_parser_tnl_header': (0x19, 0x000e), 'src_gvmi_qp': (0x05, 0x0104),
-    'eth_l2_tnl': (0x0a, 0x0002), 'mpls': (0x25, 0x010b), 'flex_parser_0': (0x22, 0x0111),
-}
-INNER = {'eth_l2_src': (0x09, 0x0006), 'eth_l3_ipv4_5_tuple': (0x12, 0x0008), 'eth_l3_ipv6_dst': (0x0e, 0x0108)}
+    'eth_l2_src': (0x1c, 0x0005),
+    'eth_l2_dst': (0x1b, 0x0003),
+    'eth_l2_src_dst': (0x38, 0x000b),
+    'eth_l3_ipv4_5_tuple': (0x20, 0x0007),
+    'eth_l3_ipv6_dst': (0x1e, 0x0107),
+    'eth_l3_ipv6_src': (0x1f, 0x0109),
+    'eth_l4': (0x21, 0x0009),
+    'eth_l3_ipv4_misc': (0x2b, 0x000d),
+    'eth_l4_misc': (0x2e, 0x0113),
+    'gre': (0x16, 0x010d),
+    'register_0': (0x2f, 0x010f),
+    'register_1': (0x30, 0x0110),
+    'general_purpose': (0x18, 0x010e),
+    'flex_parser_tnl_header': (0x19, 0x000e),
+    'src_gvmi_qp': (0x05, 0x0104),
+    'eth_l2_tnl': (0x0a, 0x0002),
+    'mpls': (0x25, 0x010b),
+    'flex_parser_0': (0x22, 0x0111), }
+INNER = {
+    'eth_l2_src': (0x09, 0x0006), 'eth_l3_ipv4_5_tuple': (0x12, 0x0008), 'eth_l3_ipv6_dst':
+    (0x0e, 0x0108)}
 DONT_CARE = 0x0f
 DROP = firmware_icm.address_of(1, firmware_icm.DROP_RX)
 ALLOW = firmware_icm.address_of(1, firmware_icm.ALLOW_TX)
@@ -37,7 +53,8 @@ def crc(data: bytes) -> int:
 
 
 class SteBench:
-    """A card on Ethernet with steering, header modification and other ICM, and tables whose entries a test writes.
+    """A card on Ethernet with steering, header modification and other ICM, and tables whose entries
+    a test writes.
 
     :param profile: which says the entries' format.
     """
@@ -67,34 +84,42 @@ class SteBench:
 
     # ---- entries
 
-    def entry(self, lookup: str | int = DONT_CARE, mask: dict[str, int] | None = None, value: dict[str, int] | None = None,
-              hit: int = DROP, miss: int = DROP, entries: int = 1, next_lookup: int = DONT_CARE, byte_mask: int = 0, counter: int = 0,
+    def entry(self, lookup: str | int = DONT_CARE, mask: dict[str, int] | None = None,
+              value: dict[str, int] | None = None, hit: int = DROP, miss: int = DROP,
+              entries: int = 1, next_lookup: int = DONT_CARE, byte_mask: int = 0, counter: int = 0,
               actions: bytes = b'', inner: bool = False, tx: bool = False, **control: int) -> bytes:
-        """One entry of the card's format: what it matches, where hit and miss go on, what it does."""
-        number, tag = self.lookup(lookup, inner, tx) if isinstance(lookup, str) else (lookup, 'dont_care')
+        """One entry of the card's format: what it matches, where hit and miss go on, what it
+        does."""
+        number, tag = self.lookup(lookup, inner, tx) if isinstance(lookup, str) else (lookup,
+                                                                                      'dont_care')
         m, v = self.tag(tag, mask or {}), self.tag(tag, value or {})
         if self.v0:
             layout = control.pop('layout', 'ste_sx_transmit' if tx else 'ste_rx_steering_mult')
             e = prm.new(layout, 32)
-            e.set(entry_type={'ste_sx_transmit': 1, 'ste_rx_steering_mult': 2, 'ste_modify_packet': 6}[layout], entry_sub_type=number,
-                  next_lu_type=next_lookup & 0xff, gvmi=1, counter_trigger_15_0=counter & 0xffff, counter_trigger_23_16=counter >> 16)
+            e.set(
+                entry_type={
+                    'ste_sx_transmit': 1, 'ste_rx_steering_mult': 2, 'ste_modify_packet':
+                    6}[layout], entry_sub_type=number, next_lu_type=next_lookup & 0xff, gvmi=1,
+                counter_trigger_15_0=counter & 0xffff, counter_trigger_23_16=counter >> 16)
             e.buf[32:64] = v + m
         else:
             e = prm.new('ste_match_bwc_v1', 32)
-            e.set(entry_format=number >> 8, match_definer_ctx_idx=number & 0xff, next_entry_format=next_lookup >> 8,
-                  hash_definer_ctx_idx=next_lookup & 0xff, gvmi=1, counter_id=counter, action=actions.ljust(8, b'\0'))
+            e.set(entry_format=number >> 8, match_definer_ctx_idx=number & 0xff,
+                  next_entry_format=next_lookup >> 8, hash_definer_ctx_idx=next_lookup & 0xff,
+                  gvmi=1, counter_id=counter, action=actions.ljust(8, b'\0'))
             e.buf[32:64] = m + v
         e['byte_mask'] = byte_mask
         self.link(e, hit, entries, miss)
         e.set(**control)
         return bytes(e.buf)
 
-    def match(self, hit: int = DROP, miss: int = DROP, definer: int = DONT_CARE, tag: bytes = bytes(32), actions: bytes = b'',
-              counter: int = 0, entries: int = 1, next_definer: int = DONT_CARE) -> bytes:
+    def match(self, hit: int = DROP, miss: int = DROP, definer: int = DONT_CARE,
+              tag: bytes = bytes(32), actions: bytes = b'', counter: int = 0, entries: int = 1,
+              next_definer: int = DONT_CARE) -> bytes:
         """An entry of format 1 that a match definer serves."""
         e = prm.new('ste_mask_and_match_v1', 32)
-        e.set(entry_format=4, match_definer_ctx_idx=definer, hash_definer_ctx_idx=next_definer, counter_id=counter,
-              action=actions.ljust(12, b'\0'))
+        e.set(entry_format=4, match_definer_ctx_idx=definer, hash_definer_ctx_idx=next_definer,
+              counter_id=counter, action=actions.ljust(12, b'\0'))
         e.buf[32:64] = tag
         self.link(e, hit, entries, miss)
         return bytes(e.buf)
@@ -103,8 +128,9 @@ class SteBench:
     def link(e: prm.View, hit: int, entries: int, miss: int) -> None:
         """Set where an entry leads; everything is the card's own function's, number 1."""
         base = (hit & (1 << 40) - 1) >> 5 | entries
-        e.set(next_table_base_63_48=1, next_table_base_39_32_size=base >> 27, next_table_base_31_5_size=base & (1 << 27) - 1,
-              miss_address_63_48=1, miss_address_39_32=miss >> 32 & 0xff, miss_address_31_6=(miss & 0xffffffff) >> 6)
+        e.set(next_table_base_63_48=1, next_table_base_39_32_size=base >> 27,
+              next_table_base_31_5_size=base & (1 << 27) - 1, miss_address_63_48=1,
+              miss_address_39_32=miss >> 32 & 0xff, miss_address_31_6=(miss & 0xffffffff) >> 6)
 
     def lookup(self, name: str, inner: bool = False, tx: bool = False) -> tuple[int, str]:
         """Number and tag of a lookup type."""
@@ -120,9 +146,11 @@ class SteBench:
         t.set(**fields)
         return bytes(t.buf)
 
-    def always_hit(self, address: int, entries: int = 1, lookup: int = DONT_CARE, byte_mask: int = 0, tx: bool = False) -> bytes:
+    def always_hit(self, address: int, entries: int = 1, lookup: int = DONT_CARE,
+                   byte_mask: int = 0, tx: bool = False) -> bytes:
         """An anchor: everything goes on in a table."""
-        return self.entry(hit=address, entries=entries, next_lookup=lookup, byte_mask=byte_mask, tx=tx)
+        return self.entry(hit=address, entries=entries, next_lookup=lookup, byte_mask=byte_mask,
+                          tx=tx)
 
     def always_miss(self, address: int = DROP, tx: bool = False) -> bytes:
         """An entry that nobody uses: a tag that the empty mask cannot give."""
@@ -140,8 +168,10 @@ class SteBench:
 
     def table(self, root: int, kind: int = NIC_RX, set_root: bool = True) -> int:
         """A flow table whose first entry is at ``root``."""
-        t = self.g.cmd('CREATE_FLOW_TABLE', table_type=kind, **{
-            'flow_table_context.sw_owner': 1, 'flow_table_context.level': 63, f'flow_table_context.{root_field()}': root})['table_id']
+        t = self.g.cmd(
+            'CREATE_FLOW_TABLE', table_type=kind, **{
+                'flow_table_context.sw_owner': 1, 'flow_table_context.level': 63,
+                f'flow_table_context.{root_field()}': root})['table_id']
         if set_root:
             self.g.cmd('SET_FLOW_TABLE_ROOT', table_type=kind, table_id=t)
         return t

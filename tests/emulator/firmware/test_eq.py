@@ -22,12 +22,14 @@ def create(card, *, log_size=2, vector=1, mask=0, pages=None, **more) -> int:
     card.buffer = card.guest.alloc(4096)
     pages = [card.buffer] if pages is None else pages
     fields = {'log_eq_size': log_size, 'intr': vector, 'uar_page': card.uar} | more
-    return run(card, 'CREATE_EQ', {f'eq_context_entry.{k}': v for k, v in fields.items()} | {'event_bitmask[0]': mask},
+    return run(card, 'CREATE_EQ',
+               {f'eq_context_entry.{k}': v for k, v in fields.items()} | {'event_bitmask[0]': mask},
                extra=b''.join(p.to_bytes(8, 'big') for p in pages))['eq_number']
 
 
 def ring(card, eqn, consumer, arm=True) -> None:
-    card.doorbell(0x40 if arm else 0x48, card.uar, (eqn << 24 | consumer & 0xffffff).to_bytes(4, 'big'))
+    card.doorbell(0x40 if arm else 0x48, card.uar, (eqn << 24 | consumer & 0xffffff).to_bytes(
+        4, 'big'))
 
 
 def test_ring_wraps_with_the_owner_bit(card) -> None:
@@ -75,7 +77,8 @@ def test_consumer_index_cannot_pass_the_producer(card) -> None:
 
 
 def test_events_go_to_subscribers(card) -> None:
-    ports, both = create(card, mask=1 << prm.EVENTS['PORT_CHANGE']), create(card, mask=1 << prm.EVENTS['PORT_CHANGE'] | 1 << 5)
+    ports, both = create(card, mask=1 << prm.EVENTS['PORT_CHANGE']), create(
+        card, mask=1 << prm.EVENTS['PORT_CHANGE'] | 1 << 5)
     assert card.post_event(prm.EVENTS['PORT_CHANGE'], 4) == 2
     assert card.post_event(5) == 1
     assert (card.eqs.get(ports).producer, card.eqs.get(both).producer) == (1, 2)
@@ -83,12 +86,15 @@ def test_events_go_to_subscribers(card) -> None:
 
 
 def test_bad_contexts(card) -> None:
-    for fields, want in (({'intr': 32}, 'BAD_PARAM'), ({'uar_page': 0x7ff}, 'BAD_RES'), ({'log_eq_size': 17}, 'BAD_PARAM'),
-                         ({'log_page_size': 31}, 'BAD_PARAM'), ({'page_offset': 1}, 'BAD_PARAM')):
+    for fields, want in (({'intr': 32}, 'BAD_PARAM'), ({'uar_page': 0x7ff}, 'BAD_RES'), ({
+            'log_eq_size':
+            17}, 'BAD_PARAM'), ({'log_page_size': 31}, 'BAD_PARAM'), ({'page_offset':
+                                                                       1}, 'BAD_PARAM')):
         given = {'log_eq_size': 2, 'intr': 0, 'uar_page': card.uar} | fields
         assert status(card, 'CREATE_EQ', {f'eq_context_entry.{k}': v for k, v in given.items()},
                       extra=(card.guest.base).to_bytes(8, 'big') * 300) == want, fields
-    assert status(card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 7, 'eq_context_entry.uar_page': card.uar},
+    assert status(card, 'CREATE_EQ',
+                  {'eq_context_entry.log_eq_size': 7, 'eq_context_entry.uar_page': card.uar},
                   extra=bytes(8)) == 'BAD_INP_LEN'
     assert card.eqs.numbers() == []
 
@@ -102,7 +108,8 @@ def test_query_and_destroy(card) -> None:
     eqn = create(card, vector=7, log_size=4)
     card.post_eqe(eqn, 0)
     out = run(card, 'QUERY_EQ', {'eq_number': eqn})
-    assert (out['eq_context_entry.intr'], out['eq_context_entry.log_eq_size'], out['eq_context_entry.producer_counter']) == (7, 4, 1)
+    assert (out['eq_context_entry.intr'], out['eq_context_entry.log_eq_size'],
+            out['eq_context_entry.producer_counter']) == (7, 4, 1)
     assert status(card, 'DEALLOC_UAR', {'uar': card.uar}) == 'BAD_RES_STATE'
     card.eqs.get(eqn).hold()
     assert status(card, 'DESTROY_EQ', {'eq_number': eqn}) == 'BAD_RES_STATE'
@@ -117,4 +124,5 @@ def test_table_is_finite(card) -> None:
     for _ in range(124):
         create(card)
         card.guest.used -= 4096
-    assert status(card, 'CREATE_EQ', {'eq_context_entry.uar_page': card.uar}, extra=card.buffer.to_bytes(8, 'big')) == 'EXCEED_LIM'
+    assert status(card, 'CREATE_EQ', {'eq_context_entry.uar_page': card.uar},
+                  extra=card.buffer.to_bytes(8, 'big')) == 'EXCEED_LIM'

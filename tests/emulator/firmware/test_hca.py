@@ -48,7 +48,8 @@ def test_lengths(card) -> None:
     assert card.objects() == {'pd': [1, 2]}
     # Shorter than the layout, though every field that the command reads is there.
     whole = bytes(encode('MODIFY_MEMIC'))
-    assert len(whole) == 64 and card.execute(whole, 64)[0] == 5 and card.execute(whole[:-1], 64)[0] == 0x50
+    assert len(whole) == 64 and card.execute(whole, 64)[0] == 5 and card.execute(whole[:-1],
+                                                                                 64)[0] == 0x50
 
 
 def test_foreign_and_dead_uids(card) -> None:
@@ -112,7 +113,8 @@ def test_boot_sequence_and_teardown(cold) -> None:
     out = run(card, 'MANAGE_PAGES', {'input_num_entries': 768}, op_mod=2, out_len=16 + 8 * 768)
     assert out['output_num_entries'] == boot + init
     back = set(out.array('pas', limit=boot + init))
-    assert back == set(range(0x100000, 0x100000 + 4096 * boot, 4096)) | set(range(0x200000, 0x200000 + 4096 * init, 4096))
+    assert back == set(range(0x100000, 0x100000 + 4096 * boot, 4096)) | set(
+        range(0x200000, 0x200000 + 4096 * init, 4096))
     assert card.pages.held == {}
     run(card, 'DISABLE_HCA')
     run(card, 'ENABLE_HCA')
@@ -121,7 +123,8 @@ def test_boot_sequence_and_teardown(cold) -> None:
 def give(card, pages) -> None:
     """MANAGE_PAGES give."""
     pages = list(pages)
-    out = run(card, 'MANAGE_PAGES', {'input_num_entries': len(pages)}, op_mod=1, extra=b''.join(p.to_bytes(8, 'big') for p in pages))
+    out = run(card, 'MANAGE_PAGES', {'input_num_entries': len(pages)}, op_mod=1, extra=b''.join(
+        p.to_bytes(8, 'big') for p in pages))
     assert out['output_num_entries'] == len(pages)
 
 
@@ -129,11 +132,14 @@ def test_bad_pages(cold) -> None:
     card = cold
     run(card, 'ENABLE_HCA')
     give(card, [0x1000])
-    for pages, want in (([0x1000], 'BAD_PARAM'), ([0x2000, 0x2000], 'BAD_PARAM'), ([0x3001], 'BAD_PARAM')):
+    for pages, want in (([0x1000], 'BAD_PARAM'), ([0x2000,
+                                                   0x2000], 'BAD_PARAM'), ([0x3001], 'BAD_PARAM')):
         assert status(card, 'MANAGE_PAGES', {'input_num_entries': len(pages)}, op_mod=1,
                       extra=b''.join(p.to_bytes(8, 'big') for p in pages)) == want
-    assert status(card, 'MANAGE_PAGES', {'input_num_entries': 2}, op_mod=1, extra=bytes(8)) == 'BAD_INP_LEN'
-    assert status(card, 'MANAGE_PAGES', {'input_num_entries': 2}, op_mod=2, out_len=16 + 8) == 'BAD_OUTP_LEN'
+    assert status(card, 'MANAGE_PAGES', {'input_num_entries': 2}, op_mod=1,
+                  extra=bytes(8)) == 'BAD_INP_LEN'
+    assert status(card, 'MANAGE_PAGES', {'input_num_entries': 2}, op_mod=2,
+                  out_len=16 + 8) == 'BAD_OUTP_LEN'
     assert status(card, 'MANAGE_PAGES', op_mod=3) == 'BAD_PARAM'
     assert status(card, 'QUERY_PAGES', op_mod=0) == 'BAD_PARAM'
     assert list(card.pages.held) == [0x1000]
@@ -149,7 +155,8 @@ def test_pages_taken_back_in_parts(cold) -> None:
     assert out['output_num_entries'] == 2 and len(set(first)) == 2
     assert run(card, 'MANAGE_PAGES', op_mod=2, out_len=16)['output_num_entries'] == 0
     out = run(card, 'MANAGE_PAGES', {'input_num_entries': 9}, op_mod=2, out_len=16 + 72)
-    assert out['output_num_entries'] == 3 and sorted(first + out.array('pas', limit=3)) == pages and card.pages.held == {}
+    assert out['output_num_entries'] == 3 and sorted(
+        first + out.array('pas', limit=3)) == pages and card.pages.held == {}
 
 
 def test_reset_forgets_everything_but_the_wiring(card) -> None:
@@ -177,7 +184,8 @@ def test_capability_pages(profile, link_layer) -> None:
             assert bytes(out.buf[16:]) == bytes(card.caps.by_type(number, bool(current)).buf), name
     general = prm.View('cmd_hca_cap', run(card, 'QUERY_HCA_CAP', op_mod=1).buf, 16)
     assert general['port_type'] == (1 if link_layer == 'eth' else 0) and general['num_ports'] == 1
-    assert general['general_obj_types'] >> 8 & 1 and general['log_max_umem'] and general['device_memory']
+    assert general['general_obj_types'] >> 8 & 1 and general['log_max_umem'] and general[
+        'device_memory']
     assert general['roce'] == int(link_layer == 'eth')
     assert status(card, 'QUERY_HCA_CAP', op_mod=0x3f << 1) == 'BAD_PARAM'
     # A caller with a short buffer gets the beginning.
@@ -185,7 +193,8 @@ def test_capability_pages(profile, link_layer) -> None:
 
 
 def test_no_capability_is_misspelt() -> None:
-    """What a header of this version lacks is skipped when the pages are made: here it must not happen."""
+    """What a header of this version lacks is skipped when the pages are made: here it must not
+    happen."""
     for profile in caps.PROFILES.values():
         for link_layer in ('ib', 'eth'):
             for page, values in caps._values(profile, link_layer).items():
@@ -199,7 +208,8 @@ def test_profiles_differ_as_the_cards_do() -> None:
     assert [c.profile.device_id for c in (five, six, seven)] == [0x1017, 0x101d, 0x1021]
     assert [c.profile.fw_major for c in (five, six, seven)] == [16, 22, 28]
     assert [c.caps.get('steering_format_version') for c in (five, six, seven)] == [0, 1, 2]
-    assert 'header_modify_pattern' not in five.icm.ranges() and 'header_modify_pattern' in six.icm.ranges()
+    assert 'header_modify_pattern' not in five.icm.ranges(
+    ) and 'header_modify_pattern' in six.icm.ranges()
     for c, v1, v2 in ((five, 1, 0), (six, 0, 1), (seven, 0, 1)):
         for d in ('receive', 'transmit'):
             p = c.caps.page('flow_table').sub(f'flow_table_properties_nic_{d}')
@@ -224,9 +234,11 @@ def test_set_capabilities(cold) -> None:
     assert set_caps(card, 0, log_max_qp=18) == 'BAD_PARAM'
     assert card.caps.get('log_max_qp') == 12
     assert set_caps(card, 0, pg=0, log_max_umem=31) == 'OK'
-    assert (card.caps.get('pg'), card.caps.get('log_max_umem')) == (1, 16), 'what cannot be set does not change'
+    assert (card.caps.get('pg'),
+            card.caps.get('log_max_umem')) == (1, 16), 'what cannot be set does not change'
     assert set_caps(card, 3, atomic_req_8B_endianness_mode=1, atomic_operations=0) == 'OK'
-    assert card.caps.page('atomic')['atomic_req_8B_endianness_mode'] == 1 and card.caps.page('atomic')['atomic_operations']
+    assert card.caps.page('atomic')['atomic_req_8B_endianness_mode'] == 1 and card.caps.page(
+        'atomic')['atomic_operations']
     card.boot()
     assert set_caps(card, 0) == 'BAD_SYS_STATE'
 
@@ -236,7 +248,8 @@ def test_adapter_special_contexts_and_driver_version(card) -> None:
     assert out['query_adapter_struct.ieee_vendor_id'] == 0x2c9
     assert out['query_adapter_struct.vsd_contd_psid'].rstrip(b'\0') == b'MT_0000000359'
     out = run(card, 'QUERY_SPECIAL_CONTEXTS')
-    assert {f: out[f] for f in SPECIAL_KEYS} == SPECIAL_KEYS and len(set(SPECIAL_KEYS.values())) == len(SPECIAL_KEYS)
+    assert {f: out[f] for f in SPECIAL_KEYS} == SPECIAL_KEYS and len(set(
+        SPECIAL_KEYS.values())) == len(SPECIAL_KEYS)
     run(card, 'SET_DRIVER_VERSION', {'driver_version': b'Linux,mlx5_core'.ljust(64, b'\0')})
     assert card.driver_version == 'Linux,mlx5_core'
 
@@ -258,18 +271,24 @@ def test_uctx(card) -> None:
 
 
 def test_uctx_takes_what_its_process_left(card) -> None:
-    """In an order in which nothing is in use: the queue before its umem, the key before its domain."""
+    """In an order in which nothing is in use: the queue before its umem, the key before its
+    domain."""
     guest = Guest(card)
     uid = run(card, 'CREATE_UCTX', {'uctx.cap': 3})['uid']
     kernels = run(card, 'ALLOC_PD')['pd']
     pd = run(card, 'ALLOC_PD', uid=uid)['pd']
     uar = run(card, 'ALLOC_UAR', uid=uid)['uar']
     page = guest.alloc(8192)
-    umem = run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 2}, extra=(page | 3).to_bytes(8, 'big') + (page + 4096 | 3).to_bytes(8, 'big'),
+    umem = run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 2},
+               extra=(page | 3).to_bytes(8, 'big') + (page + 4096 | 3).to_bytes(8, 'big'),
                uid=uid)['umem_id']
-    run(card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 2, 'eq_context_entry.uar_page': uar}, extra=page.to_bytes(8, 'big'), uid=uid)
-    key = {'access_mode_1_0': 1, 'pd': pd, 'len': 4096, 'qpn': 0xffffff, 'log_page_size': 12, 'translations_octword_size': 1}
-    run(card, 'CREATE_MKEY', {f'memory_key_mkey_entry.{k}': v for k, v in key.items()} | {'translations_octword_actual_size': 1},
+    run(card, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 2, 'eq_context_entry.uar_page': uar},
+        extra=page.to_bytes(8, 'big'), uid=uid)
+    key = {
+        'access_mode_1_0': 1, 'pd': pd, 'len': 4096, 'qpn': 0xffffff, 'log_page_size': 12,
+        'translations_octword_size': 1}
+    run(card, 'CREATE_MKEY', {f'memory_key_mkey_entry.{k}': v
+                              for k, v in key.items()} | {'translations_octword_actual_size': 1},
         extra=page.to_bytes(8, 'big') + bytes(8), uid=uid)
     icm = prm.new('sw_icm')
     icm.set(log_sw_icm_size=12, sw_icm_start_addr=card.icm.ranges()['steering'][0])
@@ -280,12 +299,14 @@ def test_uctx_takes_what_its_process_left(card) -> None:
     card.umems.get(umem).drop()
     counts = dict(card.command_counts)
     run(card, 'DESTROY_UCTX', {'uid': uid})
-    assert card.objects() == {'pd': [kernels]} and card.memory.used == 0 and card.icm.allocations == {}
+    assert card.objects() == {'pd': [kernels]
+                              } and card.memory.used == 0 and card.icm.allocations == {}
     assert {k for k, n in card.command_counts.items() if n != counts.get(k)} == {'DESTROY_UCTX'}
 
 
 def test_every_kind_can_be_left_behind(card) -> None:
-    """Each table is either in the list of what DESTROY_UCTX destroys, or its objects are steering's."""
+    """Each table is either in the list of what DESTROY_UCTX destroys, or its objects are
+    steering's."""
     for kind in card.tables:
         if kind in uctx.DESTROY:
             name, field = uctx.DESTROY[kind]

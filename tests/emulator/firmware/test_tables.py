@@ -83,12 +83,16 @@ def test_quota() -> None:
 
 
 def test_status() -> None:
-    assert {n: CODES[n] for n in ('BAD_OP', 'BAD_PARAM', 'BAD_SYS_STATE', 'BAD_RES', 'RES_BUSY', 'EXCEED_LIM', 'BAD_RES_STATE', 'BAD_INDEX',
-                                  'NO_RES', 'BAD_INP_LEN', 'BAD_OUTP_LEN')} == {
-        'BAD_OP': 2, 'BAD_PARAM': 3, 'BAD_SYS_STATE': 4, 'BAD_RES': 5, 'RES_BUSY': 6, 'EXCEED_LIM': 8, 'BAD_RES_STATE': 9, 'BAD_INDEX': 10,
-        'NO_RES': 15, 'BAD_INP_LEN': 0x50, 'BAD_OUTP_LEN': 0x51}
+    assert {
+        n: CODES[n]
+        for n in ('BAD_OP', 'BAD_PARAM', 'BAD_SYS_STATE', 'BAD_RES', 'RES_BUSY', 'EXCEED_LIM',
+                  'BAD_RES_STATE', 'BAD_INDEX', 'NO_RES', 'BAD_INP_LEN', 'BAD_OUTP_LEN')} == {
+                      'BAD_OP': 2, 'BAD_PARAM': 3, 'BAD_SYS_STATE': 4, 'BAD_RES': 5, 'RES_BUSY': 6,
+                      'EXCEED_LIM': 8, 'BAD_RES_STATE': 9, 'BAD_INDEX': 10, 'NO_RES': 15,
+                      'BAD_INP_LEN': 0x50, 'BAD_OUTP_LEN': 0x51}
     a, b = Status('BAD_PARAM', 'one reason'), Status('BAD_PARAM', 'another')
-    assert 0 < a.syndrome < 1 << 24 and a.syndrome != b.syndrome and a.syndrome == Status(3, 'one reason').syndrome
+    assert 0 < a.syndrome < 1 << 24 and a.syndrome != b.syndrome and a.syndrome == Status(
+        3, 'one reason').syndrome
     assert Status('BAD_RES', 0x123).syndrome == 0x123
 
 

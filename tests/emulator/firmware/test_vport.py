@@ -30,18 +30,22 @@ def eth():
 def test_hca_vport_context(ib) -> None:
     out = run(ib, 'QUERY_HCA_VPORT_CONTEXT')
     c = out.sub('hca_vport_context')
-    assert (c['vport_state'], c['port_physical_state'], c['port_guid'], c['node_guid']) == (4, 5, ib.guid, ib.guid)
+    assert (c['vport_state'], c['port_physical_state'], c['port_guid'],
+            c['node_guid']) == (4, 5, ib.guid, ib.guid)
     assert c['lid'] and c['sm_lid']
     for fields in ({'vport_number': 1}, {'port_num': 2}):
         assert status(ib, 'QUERY_HCA_VPORT_CONTEXT', fields) == 'BAD_PARAM'
     bit = c['cap_mask1_field_select']
     assert bit == 1 << 16
     base = 'hca_vport_context.'
-    run(ib, 'MODIFY_HCA_VPORT_CONTEXT', {base + 'cap_mask1': 0xffffffff, base + 'cap_mask1_field_select': bit})
+    run(ib, 'MODIFY_HCA_VPORT_CONTEXT',
+        {base + 'cap_mask1': 0xffffffff, base + 'cap_mask1_field_select': bit})
     assert run(ib, 'QUERY_HCA_VPORT_CONTEXT')[base + 'cap_mask1'] == c['cap_mask1'] | bit
-    run(ib, 'MODIFY_HCA_VPORT_CONTEXT', {base + 'cap_mask1': 0, base + 'cap_mask1_field_select': bit})
+    run(ib, 'MODIFY_HCA_VPORT_CONTEXT',
+        {base + 'cap_mask1': 0, base + 'cap_mask1_field_select': bit})
     assert run(ib, 'QUERY_HCA_VPORT_CONTEXT')[base + 'cap_mask1'] == c['cap_mask1'] & ~bit
-    assert status(ib, 'MODIFY_HCA_VPORT_CONTEXT', {base + 'cap_mask1_field_select': 2}) == 'BAD_PARAM'
+    assert status(ib, 'MODIFY_HCA_VPORT_CONTEXT',
+                  {base + 'cap_mask1_field_select': 2}) == 'BAD_PARAM'
     assert status(ib, 'MODIFY_HCA_VPORT_CONTEXT', {base + 'field_select': 1}) == 'BAD_PARAM'
 
 
@@ -54,25 +58,31 @@ def test_gids_and_pkeys(ib) -> None:
     assert status(ib, 'QUERY_HCA_VPORT_GID', {'gid_index': 8}, out_len=32) == 'BAD_INDEX'
     assert status(ib, 'QUERY_HCA_VPORT_GID', {'gid_index': 0xffff}, out_len=32) == 'BAD_OUTP_LEN'
     assert bytes(run(ib, 'QUERY_HCA_VPORT_PKEY', out_len=20).buf[16:]) == b'\0\0\xff\xff'
-    assert bytes(run(ib, 'QUERY_HCA_VPORT_PKEY', {'pkey_index': 127}, out_len=20).buf[16:]) == bytes(4)
+    assert bytes(run(ib, 'QUERY_HCA_VPORT_PKEY', {'pkey_index': 127},
+                     out_len=20).buf[16:]) == bytes(4)
     assert status(ib, 'QUERY_HCA_VPORT_PKEY', {'pkey_index': 128}, out_len=20) == 'BAD_INDEX'
     assert status(ib, 'QUERY_HCA_VPORT_PKEY', {'pkey_index': 0xffff}, out_len=20) == 'BAD_OUTP_LEN'
 
 
 def mad(ib, attribute: int, *, mgmt_class: int = 1, method: int = 1, modifier: int = 0) -> prm.View:
     request = prm.new('mad')
-    request.set(base_version=1, mgmt_class=mgmt_class, class_version=1, method=method, tid=0x1234, attr_id=attribute, attr_mod=modifier)
-    return prm.View('mad', run(ib, 'MAD_IFC', {'port': 1, 'mad': bytes(request.buf)})['response_mad_packet'])
+    request.set(base_version=1, mgmt_class=mgmt_class, class_version=1, method=method, tid=0x1234,
+                attr_id=attribute, attr_mod=modifier)
+    return prm.View(
+        'mad',
+        run(ib, 'MAD_IFC', {'port': 1, 'mad': bytes(request.buf)})['response_mad_packet'])
 
 
 def test_mad_ifc(ib) -> None:
     answer = mad(ib, vport.NODE_INFO)
     assert (answer['method'], answer['status'], answer['tid']) == (0x81, 0, 0x1234)
-    assert answer['data'][12:20] == ib.guid.to_bytes(8, 'big') and answer['data'][30:32] == b'\x10\x1d'
+    assert answer['data'][12:20] == ib.guid.to_bytes(8,
+                                                     'big') and answer['data'][30:32] == b'\x10\x1d'
     assert mad(ib, vport.PKEY_TABLE)['data'][:8] == b'\xff\xff\x80\x01\x80\x02\0\0'
     assert mad(ib, vport.PKEY_TABLE, modifier=0xffff)['data'] == bytes(64)
     assert mad(ib, vport.NODE_DESC)['data'].startswith(b'mlx5emu')
-    for other in ({'attribute': 0x99}, {'attribute': vport.NODE_INFO, 'method': 2}, {'attribute': vport.NODE_INFO, 'mgmt_class': 9}):
+    for other in ({'attribute': 0x99}, {'attribute': vport.NODE_INFO, 'method': 2}, {
+            'attribute': vport.NODE_INFO, 'mgmt_class': 9}):
         assert mad(ib, **other)['status'] == vport.UNSUPPORTED_ATTRIBUTE
     assert status(ib, 'MAD_IFC', {'port': 2}) == 'BAD_PARAM'
 
@@ -80,7 +90,8 @@ def test_mad_ifc(ib) -> None:
 def test_port_info(ib) -> None:
     """PortInfo says what the port's registers do: up and active, or disabled."""
     data = mad(ib, vport.PORT_INFO, modifier=1)['data']
-    assert (data[32] & 0xf, data[33] >> 4, data[16:18]) == (vport.ACTIVE, vport.PHYSICAL_UP, b'\0\1')
+    assert (data[32] & 0xf, data[33] >> 4, data[16:18]) == (vport.ACTIVE, vport.PHYSICAL_UP,
+                                                            b'\0\1')
     register(ib, 'PAOS', write=True, admin_status=2, ase=1)
     data = mad(ib, vport.PORT_INFO, modifier=1)['data']
     assert (data[32] & 0xf, data[33] >> 4) == (vport.DOWN, vport.DISABLED)
@@ -90,7 +101,8 @@ def test_a_write_of_the_port_state_answers_with_it(ib) -> None:
     """User-space drivers read the state by a write that changes nothing."""
     asked = register(ib, 'PAOS', write=True, admin_status=2)
     assert (asked['admin_status'], asked['oper_status']) == (1, 1) and ib.vport.up
-    assert register(ib, 'PAOS', write=True, admin_status=2, ase=1)['oper_status'] == 2 and not ib.vport.up
+    assert register(ib, 'PAOS', write=True, admin_status=2,
+                    ase=1)['oper_status'] == 2 and not ib.vport.up
 
 
 # ---- Ethernet
@@ -99,11 +111,12 @@ def test_nic_vport_context(eth) -> None:
     query = lambda **f: run(eth, 'QUERY_NIC_VPORT_CONTEXT', f).sub('nic_vport_context')  # noqa: E731
     c = query()
     assert c['node_guid'] == eth.guid and c['mtu'] == 1500 and not c['roce_en']
-    assert c['permanent_address.mac_addr_47_32'] << 32 | c['permanent_address.mac_addr_31_0'] == eth.vport.mac
+    assert c['permanent_address.mac_addr_47_32'] << 32 | c[
+        'permanent_address.mac_addr_31_0'] == eth.vport.mac
 
     def modify(select: str, **fields: int) -> str:
-        return status(eth, 'MODIFY_NIC_VPORT_CONTEXT',
-                      {f'field_select.{select}': 1} | {f'nic_vport_context.{k}': v for k, v in fields.items()})
+        return status(eth, 'MODIFY_NIC_VPORT_CONTEXT', {f'field_select.{select}': 1} |
+                      {f'nic_vport_context.{k}': v for k, v in fields.items()})
     assert modify('mtu', mtu=9000, roce_en=1) == 'OK'
     assert (query()['mtu'], query()['roce_en']) == (9000, 0), 'only what is selected'
     assert modify('mtu', mtu=67) == 'BAD_PARAM' and modify('mtu', mtu=10219) == 'BAD_PARAM'
@@ -118,25 +131,35 @@ def test_nic_vport_context(eth) -> None:
 
 def test_address_lists(eth) -> None:
     macs = [0x0000_3333_0000_0000 | k for k in range(3)]
-    fields = {'field_select.addresses_list': 1, 'nic_vport_context.allowed_list_type': 1, 'nic_vport_context.allowed_list_size': 3}
+    fields = {
+        'field_select.addresses_list': 1, 'nic_vport_context.allowed_list_type': 1,
+        'nic_vport_context.allowed_list_size': 3}
     run(eth, 'MODIFY_NIC_VPORT_CONTEXT', fields, extra=b''.join(m.to_bytes(8, 'big') for m in macs))
     assert eth.vport.address_lists == {0: [], 1: macs, 2: []}
     out = run(eth, 'QUERY_NIC_VPORT_CONTEXT', {'allowed_list_type': 1}, out_len=0x110 + 24)
     assert out['nic_vport_context.allowed_list_size'] == 3
     assert [out[f'nic_vport_context.current_uc_mac_address[{k}]'] for k in range(3)] == macs
-    assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT', fields | {'nic_vport_context.allowed_list_size': 4}, extra=bytes(24)) == 'BAD_INP_LEN'
     assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT',
-                  fields | {'nic_vport_context.allowed_list_type': 0, 'nic_vport_context.allowed_list_size': 129},
-                  extra=bytes(8 * 129)) == 'BAD_PARAM'
-    assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT', fields | {'nic_vport_context.allowed_list_type': 7}, extra=bytes(24)) == 'BAD_PARAM'
+                  fields | {'nic_vport_context.allowed_list_size': 4},
+                  extra=bytes(24)) == 'BAD_INP_LEN'
+    assert status(
+        eth, 'MODIFY_NIC_VPORT_CONTEXT', fields |
+        {'nic_vport_context.allowed_list_type': 0, 'nic_vport_context.allowed_list_size': 129},
+        extra=bytes(8 * 129)) == 'BAD_PARAM'
+    assert status(eth, 'MODIFY_NIC_VPORT_CONTEXT',
+                  fields | {'nic_vport_context.allowed_list_type': 7},
+                  extra=bytes(24)) == 'BAD_PARAM'
     assert status(eth, 'QUERY_NIC_VPORT_CONTEXT', {'allowed_list_type': 3}) == 'BAD_PARAM'
     assert eth.vport.address_lists[1] == macs
 
 
 def test_roce_addresses(eth, ib) -> None:
-    entry = {'roce_address.source_l3_address': bytes(range(16)), 'roce_address.roce_version': 2, 'roce_address.source_mac_31_0': 5}
+    entry = {
+        'roce_address.source_l3_address': bytes(range(16)), 'roce_address.roce_version': 2,
+        'roce_address.source_mac_31_0': 5}
     run(eth, 'SET_ROCE_ADDRESS', entry | {'roce_address_index': 254})
-    assert prm.View('roce_addr_layout', eth.vport.roce_addresses[254])['source_l3_address'] == bytes(range(16))
+    assert prm.View('roce_addr_layout',
+                    eth.vport.roce_addresses[254])['source_l3_address'] == bytes(range(16))
     assert status(eth, 'SET_ROCE_ADDRESS', entry | {'roce_address_index': 255}) == 'BAD_INDEX'
     run(eth, 'SET_ROCE_ADDRESS', {'roce_address_index': 254})
     assert eth.vport.roce_addresses == {}
@@ -147,8 +170,9 @@ def test_port_state_and_its_event(eth) -> None:
     guest = Guest(eth)
     buffer = guest.alloc(4096)
     uar = run(eth, 'ALLOC_UAR')['uar']
-    run(eth, 'CREATE_EQ', {'eq_context_entry.log_eq_size': 2, 'eq_context_entry.uar_page': uar, 'event_bitmask[0]': 1 << 9},
-        extra=buffer.to_bytes(8, 'big'))
+    run(eth, 'CREATE_EQ', {
+        'eq_context_entry.log_eq_size': 2, 'eq_context_entry.uar_page': uar, 'event_bitmask[0]':
+        1 << 9}, extra=buffer.to_bytes(8, 'big'))
     assert run(eth, 'QUERY_VPORT_STATE')['state'] == 1
     register(eth, 'PAOS', write=True, local_port=1, admin_status=2, ase=1)
     assert run(eth, 'QUERY_VPORT_STATE')['state'] == 0 and register(eth, 'PAOS')['oper_status'] == 2
@@ -171,27 +195,31 @@ def test_vport_counters(eth) -> None:
 
 def register(card, name: str, write: bool = False, **fields) -> prm.View:
     """ACCESS_REG; the register as answered."""
-    layout = {'NODE_DESC': 'node_desc_reg', 'HOST_ENDIANNESS': 'host_endianness_reg'}.get(name, name.lower() + '_reg')
+    layout = {'NODE_DESC': 'node_desc_reg', 'HOST_ENDIANNESS': 'host_endianness_reg'}.get(
+        name,
+        name.lower() + '_reg')
     r = prm.new(layout)
     r.set(**fields)
-    out = run(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1, extra=bytes(r.buf),
-              out_len=16 + len(r.buf))
+    out = run(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1,
+              extra=bytes(r.buf), out_len=16 + len(r.buf))
     return prm.View(layout, out.buf, 16)
 
 
 def register_status(card, name: str, write: bool = True, **fields) -> str:
     r = prm.new(name.lower() + '_reg')
     r.set(**fields)
-    return status(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1, extra=bytes(r.buf),
-                  out_len=16 + len(r.buf))
+    return status(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]},
+                  op_mod=0 if write else 1, extra=bytes(r.buf), out_len=16 + len(r.buf))
 
 
 def test_registers(eth, ib) -> None:
-    assert register(eth, 'PTYS', local_port=1, proto_mask=4)['eth_proto_oper'] and register(ib, 'PTYS', proto_mask=1)['ib_proto_oper']
+    assert register(eth, 'PTYS', local_port=1, proto_mask=4)['eth_proto_oper'] and register(
+        ib, 'PTYS', proto_mask=1)['ib_proto_oper']
     assert register(eth, 'PMTU')['max_mtu'] == 10218 and register(ib, 'PMTU')['oper_mtu'] == 4096
     register(eth, 'PMTU', write=True, admin_mtu=9022)
     assert register(eth, 'PMTU')['oper_mtu'] == 9022
-    assert register_status(eth, 'PMTU', admin_mtu=10219) == 'BAD_PARAM' and register_status(ib, 'PMTU', admin_mtu=4097) == 'BAD_PARAM'
+    assert register_status(eth, 'PMTU', admin_mtu=10219) == 'BAD_PARAM' and register_status(
+        ib, 'PMTU', admin_mtu=4097) == 'BAD_PARAM'
     register(ib, 'NODE_DESC', write=True, node_description=b'other'.ljust(64, b'\0'))
     assert register(ib, 'NODE_DESC')['node_description'].rstrip(b'\0') == b'other'
     assert register(ib, 'PVLC')['vl_hw_cap'] == 4 and register(eth, 'PMLP')['width'] == 4
@@ -203,9 +231,12 @@ def test_registers(eth, ib) -> None:
 
 
 def test_register_refusals(eth) -> None:
-    assert status(eth, 'ACCESS_REG', {'register_id': 0xffff}, op_mod=1, extra=bytes(16)) == 'BAD_PARAM'
-    assert status(eth, 'ACCESS_REG', {'register_id': 0x5003}, op_mod=2, extra=bytes(16)) == 'BAD_PARAM'
-    assert status(eth, 'ACCESS_REG', {'register_id': 0x5003}, op_mod=1, extra=bytes(5000)) == 'BAD_INP_LEN'
+    assert status(eth, 'ACCESS_REG', {'register_id': 0xffff}, op_mod=1,
+                  extra=bytes(16)) == 'BAD_PARAM'
+    assert status(eth, 'ACCESS_REG', {'register_id': 0x5003}, op_mod=2,
+                  extra=bytes(16)) == 'BAD_PARAM'
+    assert status(eth, 'ACCESS_REG', {'register_id': 0x5003}, op_mod=1,
+                  extra=bytes(5000)) == 'BAD_INP_LEN'
     for name in ('PTYS', 'PMTU', 'PAOS'):
         assert register_status(eth, name, write=False, local_port=2) == 'BAD_PARAM'
     assert register_status(eth, 'PTYS', eth_proto_admin=1) == 'BAD_PARAM'
@@ -214,20 +245,27 @@ def test_register_refusals(eth) -> None:
 
 # ---- flow tables
 
-def table(card, *, kind: int = 0, level: int = 10, log_size: int = 4, miss: int | None = None) -> int:
-    fields = {'table_type': kind, 'flow_table_context.level': level, 'flow_table_context.log_size': log_size}
+
+def table(card, *, kind: int = 0, level: int = 10, log_size: int = 4,
+          miss: int | None = None) -> int:
+    fields = {
+        'table_type': kind, 'flow_table_context.level': level, 'flow_table_context.log_size':
+        log_size}
     if miss is not None:
-        fields |= {'flow_table_context.table_miss_action': 1, 'flow_table_context.table_miss_id': miss}
+        fields |= {
+            'flow_table_context.table_miss_action': 1, 'flow_table_context.table_miss_id': miss}
     return run(card, 'CREATE_FLOW_TABLE', fields)['table_id']
 
 
 def group(card, t: int, start: int, end: int) -> int:
-    return run(card, 'CREATE_FLOW_GROUP',
-               {'table_id': t, 'start_flow_index': start, 'end_flow_index': end, 'match_criteria_enable': 1})['group_id']
+    return run(card, 'CREATE_FLOW_GROUP', {
+        'table_id': t, 'start_flow_index': start, 'end_flow_index': end, 'match_criteria_enable': 1
+    })['group_id']
 
 
 def entry_fields(t: int, g: int, index: int, **context: int) -> dict[str, int]:
-    return {'table_id': t, 'flow_index': index, 'flow_context.group_id': g} | {f'flow_context.{k}': v for k, v in context.items()}
+    return {'table_id': t, 'flow_index': index, 'flow_context.group_id': g} | {
+        f'flow_context.{k}': v for k, v in context.items()}
 
 
 def destination(kind: int, number: int) -> bytes:
@@ -237,8 +275,9 @@ def destination(kind: int, number: int) -> bytes:
 def test_flow_objects_go_in_order(eth) -> None:
     low, high = table(eth, level=1), table(eth, level=2)
     g = group(eth, low, 0, 7)
-    run(eth, 'SET_FLOW_TABLE_ENTRY', entry_fields(low, g, 3, action=4, destination_list_size=1, flow_tag=9),
-        extra=destination(flow.TO_TABLE, high))
+    run(eth, 'SET_FLOW_TABLE_ENTRY',
+        entry_fields(low, g, 3, action=4, destination_list_size=1, flow_tag=9), extra=destination(
+            flow.TO_TABLE, high))
     e = eth.flow_tables.get(low).entries[3]
     assert (e.action, e.tag, e.destinations) == (4, 9, [(flow.TO_TABLE, high)])
     assert status(eth, 'DESTROY_FLOW_TABLE', {'table_id': high}) == 'BAD_RES_STATE'
@@ -260,17 +299,20 @@ def test_flow_entries(eth) -> None:
     number = eth.tirs.alloc(tir)
     to_tir = destination(flow.TO_TIR, number)
     put = lambda index, op_mod=0, extra=to_tir, **c: status(  # noqa: E731
-        eth, 'SET_FLOW_TABLE_ENTRY', entry_fields(t, g, index, **({'action': 4, 'destination_list_size': 1} | c)), extra=extra,
-        op_mod=op_mod)
+        eth, 'SET_FLOW_TABLE_ENTRY',
+        entry_fields(t, g, index, **
+                     ({'action': 4, 'destination_list_size': 1} | c)), extra=extra, op_mod=op_mod)
     assert put(3) == put(8) == 'BAD_PARAM', 'outside the group'
     assert put(4, extra=destination(flow.TO_TIR, number + 1)) == 'BAD_RES'
     assert put(4, extra=destination(0x55, number)) == 'BAD_PARAM'
     assert put(4, extra=b'') == 'BAD_INP_LEN' and put(4, destination_list_size=513) == 'BAD_PARAM'
-    assert put(4, group_id=g + 1) == 'BAD_RES' and put(4, op_mod=1) == 'BAD_RES' and put(4, op_mod=2) == 'BAD_PARAM'
+    assert put(4, group_id=g + 1) == 'BAD_RES' and put(4, op_mod=1) == 'BAD_RES' and put(
+        4, op_mod=2) == 'BAD_PARAM'
     assert tir.refs == 0 and eth.flow_tables.get(t).entries == {}
     assert put(4) == 'OK' and put(4) == 'BAD_RES_STATE' and tir.refs == 1
     counter = run(eth, 'ALLOC_FLOW_COUNTER')['flow_counter_id']
-    assert put(4, op_mod=1, action=8, flow_counter_list_size=1, extra=counter.to_bytes(4, 'big') + bytes(4)) == 'OK'
+    assert put(4, op_mod=1, action=8, flow_counter_list_size=1,
+               extra=counter.to_bytes(4, 'big') + bytes(4)) == 'OK'
     assert tir.refs == 0 and eth.flow_tables.get(t).entries[4].counters == [counter]
     assert status(eth, 'DEALLOC_FLOW_COUNTER', {'flow_counter_id': counter}) == 'BAD_RES_STATE'
     run(eth, 'DELETE_FLOW_TABLE_ENTRY', {'table_id': t, 'flow_index': 4})
@@ -278,16 +320,24 @@ def test_flow_entries(eth) -> None:
 
 
 def test_flow_tables_and_groups_refused(eth, ib) -> None:
-    assert status(ib, 'CREATE_FLOW_TABLE', {'table_type': 1}) == 'BAD_PARAM', 'InfiniBand ports send no frames'
-    for fields in ({'table_type': 3}, {'vport_number': 1}, {'flow_table_context.log_size': 21}, {'flow_table_context.sw_owner': 1}):
+    assert status(ib, 'CREATE_FLOW_TABLE',
+                  {'table_type': 1}) == 'BAD_PARAM', 'InfiniBand ports send no frames'
+    for fields in ({'table_type': 3}, {'vport_number': 1}, {'flow_table_context.log_size': 21}, {
+            'flow_table_context.sw_owner': 1}):
         assert status(eth, 'CREATE_FLOW_TABLE', fields) == 'BAD_PARAM'
-    assert status(eth, 'CREATE_FLOW_TABLE', {'flow_table_context.table_miss_action': 1, 'flow_table_context.table_miss_id': 5}) == 'BAD_RES'
+    assert status(
+        eth, 'CREATE_FLOW_TABLE',
+        {'flow_table_context.table_miss_action': 1, 'flow_table_context.table_miss_id': 5
+         }) == 'BAD_RES'
     t = table(eth)
     group(eth, t, 2, 5)
     for start, end in ((5, 4), (0, 16), (5, 5), (0, 2), (0, 15), (3, 4)):
-        assert status(eth, 'CREATE_FLOW_GROUP', {'table_id': t, 'start_flow_index': start, 'end_flow_index': end}) == 'BAD_PARAM'
+        assert status(
+            eth, 'CREATE_FLOW_GROUP',
+            {'table_id': t, 'start_flow_index': start, 'end_flow_index': end}) == 'BAD_PARAM'
     group(eth, t, 6, 15)
-    assert status(eth, 'CREATE_FLOW_GROUP', {'table_id': t, 'table_type': 1, 'end_flow_index': 1}) == 'BAD_RES'
+    assert status(eth, 'CREATE_FLOW_GROUP',
+                  {'table_id': t, 'table_type': 1, 'end_flow_index': 1}) == 'BAD_RES'
     assert status(eth, 'DESTROY_FLOW_TABLE', {'table_id': t + 1}) == 'BAD_RES'
 
 
@@ -313,10 +363,13 @@ def test_flow_counters(eth) -> None:
     first = run(eth, 'ALLOC_FLOW_COUNTER')['flow_counter_id']
     second = run(eth, 'ALLOC_FLOW_COUNTER')['flow_counter_id']
     eth.flow_counters.get(second).packets, eth.flow_counters.get(second).octets = 3, 180
-    out = run(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': first, 'num_of_counters': 2, 'clear': 1}, out_len=16 + 32)
-    assert (out['flow_statistics[0].packets'], out['flow_statistics[1].packets'], out['flow_statistics[1].octets']) == (0, 3, 180)
+    out = run(eth, 'QUERY_FLOW_COUNTER',
+              {'flow_counter_id': first, 'num_of_counters': 2, 'clear': 1}, out_len=16 + 32)
+    assert (out['flow_statistics[0].packets'], out['flow_statistics[1].packets'],
+            out['flow_statistics[1].octets']) == (0, 3, 180)
     assert eth.flow_counters.get(second).packets == 0
-    assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': first, 'num_of_counters': 2}, out_len=16 + 16) == 'BAD_OUTP_LEN'
+    assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': first, 'num_of_counters': 2},
+                  out_len=16 + 16) == 'BAD_OUTP_LEN'
     assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': 99}, out_len=32) == 'BAD_RES'
     assert status(eth, 'ALLOC_FLOW_COUNTER', {'flow_counter_bulk': 1}) == 'BAD_PARAM'
     assert len(encode('ALLOC_FLOW_COUNTER')) == 16

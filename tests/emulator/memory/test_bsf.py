@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Making keys with byte stream formats and PSVs: what is refused, whose they are, and formats of noise."""
+"""Making keys with byte stream formats and PSVs: what is refused, whose they are, and formats of
+noise."""
 import random
 import struct
 
@@ -47,20 +48,27 @@ def bind(g: Guest, raw: bytes, **entry) -> tuple[int, int]:
 REFUSED = (13, Syndrome.MW_BIND)
 
 
-@pytest.mark.parametrize(('fields', 'status'), [
-    ({'bsf_en': 1, 'bsf_octword_size': 0}, 'BAD_PARAM'), ({'bsf_en': 1, 'bsf_octword_size': 5}, 'BAD_PARAM'),
-    ({'bsf_en': 0, 'bsf_octword_size': 4}, 'BAD_PARAM'), ({'bsf_en': 1, 'bsf_octword_size': 4, 'access_mode_1_0': 0}, 'BAD_PARAM'),
-    ({'bsf_en': 1, 'bsf_octword_size': 4, 'crypto_en': 2}, 'BAD_PARAM'), ({'crypto_en': 1}, 'BAD_PARAM'),
-    ({'bsf_en': 1, 'bsf_octword_size': 4, 'crypto_en': 1}, 'OK'),
-    ({'bsf_en': 1, 'bsf_octword_size': 4}, 'OK'), ({'bsf_en': 1, 'bsf_octword_size': 8}, 'OK')])
+@pytest.mark.parametrize(('fields', 'status'),
+                         [({'bsf_en': 1, 'bsf_octword_size': 0}, 'BAD_PARAM'),
+                          ({'bsf_en': 1, 'bsf_octword_size': 5}, 'BAD_PARAM'),
+                          ({'bsf_en': 0, 'bsf_octword_size': 4}, 'BAD_PARAM'),
+                          ({'bsf_en': 1, 'bsf_octword_size': 4, 'access_mode_1_0': 0}, 'BAD_PARAM'),
+                          ({'bsf_en': 1, 'bsf_octword_size': 4, 'crypto_en': 2}, 'BAD_PARAM'),
+                          ({'crypto_en': 1}, 'BAD_PARAM'),
+                          ({'bsf_en': 1, 'bsf_octword_size': 4, 'crypto_en': 1}, 'OK'),
+                          ({'bsf_en': 1, 'bsf_octword_size': 4}, 'OK'),
+                          ({'bsf_en': 1, 'bsf_octword_size': 8}, 'OK')])
 def test_create(guest: Guest, fields: dict, status: str) -> None:
     """Room for one format or two, in a key that a UMR can give a list."""
-    entry = {'access_mode_1_0': 2, 'umr_en': 1, 'free': 1, 'pd': guest.pd, 'qpn': 0xffffff, **fields}
-    assert guest.fails('CREATE_MKEY', **{f'memory_key_mkey_entry.{k}': v for k, v in entry.items()}) == status
+    entry = {
+        'access_mode_1_0': 2, 'umr_en': 1, 'free': 1, 'pd': guest.pd, 'qpn': 0xffffff, **fields}
+    assert guest.fails('CREATE_MKEY',
+                       **{f'memory_key_mkey_entry.{k}': v for k, v in entry.items()}) == status
 
 
 def test_formats_take_memory(guest: Guest) -> None:
-    """They are paid for when the key is made, and given back with it; with none left, the key is refused."""
+    """They are paid for when the key is made, and given back with it; with none left, the key is
+    refused."""
     used = guest.card.memory.used
     key = indirect_key(guest)
     assert guest.card.memory.used == used + FORMATS_COST
@@ -69,7 +77,8 @@ def test_formats_take_memory(guest: Guest) -> None:
     for klms in (0, 4):
         guest.card.memory.limit = used + FORMATS_COST + 16 * klms - 1
         with pytest.raises(CommandError) as refused:
-            guest.create_mkey(bytes(16 * klms), klms, access_mode_1_0=2, pd=guest.pd, umr_en=1, qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
+            guest.create_mkey(bytes(16 * klms), klms, access_mode_1_0=2, pd=guest.pd, umr_en=1,
+                              qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
         assert refused.value.status == 'EXCEED_LIM' and guest.card.memory.used == used
 
 
@@ -82,16 +91,22 @@ GOOD = signature_bsf(wire=domain_dif(1))
 CRC = signature_bsf(memory=domain_crc(1, CRC32))
 
 
-@pytest.mark.parametrize(('what', 'raw'), [
-    ('size', altered(GOOD, 0, 0x40)), ('type', altered(GOOD, 0, 0x82)), ('two formats announced', altered(GOOD, 0, 0xc0)),
-    ('selector', altered(GOOD, 2, 5)), ('no block size', altered(GOOD, 2, 0)), ('transaction', altered(GOOD, 20, 1)),
-    ('inline not valid', altered(GOOD, 32, 0x40)), ('inline reserved', altered(GOOD, 42, 1)), ('guard kind', altered(GOOD, 40, 3)),
-    ('not repeated', altered(GOOD, 41, 0x08)), ('both escapes', altered(GOOD, 45, 0x43)), ('unknown check', altered(GOOD, 45, 0x80)),
-    ('CRC kind', altered(CRC, 12, 0x32)), ('CRC not repeated', altered(CRC, 12, 0x20)), ('CRC bits', altered(CRC, 12, 0x26)),
-    ('CRC and inline', altered(CRC, 50, 1)), ('same structure alone', signature_bsf(wire=domain_dif(1), same=True)),
-    ('not the same structure', signature_bsf(domain_crc(1, CRC32), domain_dif(2), same=True)),
-    ('crypto on a card whose guest made no key for it', crypto_bsf(1, order=4)), ('crypto reserved', altered(crypto_bsf(1), 2, 1)),
-    ('crypto standard', altered(crypto_bsf(1), 3, 1)), ('crypto block', altered(crypto_bsf(1), 8, 7))])
+@pytest.mark.parametrize(
+    ('what', 'raw'), [
+        ('size', altered(GOOD, 0, 0x40)), ('type', altered(GOOD, 0, 0x82)),
+        ('two formats announced', altered(GOOD, 0, 0xc0)), ('selector', altered(GOOD, 2, 5)),
+        ('no block size', altered(GOOD, 2, 0)), ('transaction', altered(GOOD, 20, 1)),
+        ('inline not valid', altered(GOOD, 32, 0x40)), ('inline reserved', altered(GOOD, 42, 1)),
+        ('guard kind', altered(GOOD, 40, 3)), ('not repeated', altered(GOOD, 41, 0x08)),
+        ('both escapes', altered(GOOD, 45, 0x43)), ('unknown check', altered(GOOD, 45, 0x80)),
+        ('CRC kind', altered(CRC, 12, 0x32)), ('CRC not repeated', altered(CRC, 12, 0x20)),
+        ('CRC bits', altered(CRC, 12, 0x26)), ('CRC and inline', altered(CRC, 50, 1)),
+        ('same structure alone', signature_bsf(wire=domain_dif(1), same=True)),
+        ('not the same structure', signature_bsf(domain_crc(1, CRC32), domain_dif(2), same=True)),
+        ('crypto on a card whose guest made no key for it', crypto_bsf(1, order=4)),
+        ('crypto reserved', altered(crypto_bsf(1), 2, 1)),
+        ('crypto standard', altered(crypto_bsf(1), 3, 1)),
+        ('crypto block', altered(crypto_bsf(1), 8, 7))])
 def test_format_refused(guest: Guest, what: str, raw: bytes) -> None:
     """A bind error, and the key has no formats."""
     assert bind(guest, GOOD) == bind(guest, CRC) == (0, 0)
@@ -108,8 +123,10 @@ def test_no_room(guest: Guest) -> None:
     assert bind(guest, b'', bsf_octowords=0) == REFUSED
 
 
-@pytest.mark.parametrize('raw', [signature_bsf(wire=domain_crc(1, CRC32C)), signature_bsf(wire=domain_crc(1, CRC64)),
-                                 signature_bsf(wire=domain_dif(1, block=4048))])
+@pytest.mark.parametrize('raw', [
+    signature_bsf(wire=domain_crc(1, CRC32C)),
+    signature_bsf(wire=domain_crc(1, CRC64)),
+    signature_bsf(wire=domain_dif(1, block=4048))])
 def test_older_card(raw: bytes) -> None:
     """ConnectX-5 has the basic signatures only."""
     g = Guest(profile='connectx5')
@@ -118,7 +135,8 @@ def test_older_card(raw: bytes) -> None:
     assert bind(Guest(), raw) == (0, 0)
 
 
-@pytest.mark.parametrize(('count', 'status'), [(0, 'BAD_PARAM'), (1, 'OK'), (4, 'OK'), (5, 'BAD_PARAM')])
+@pytest.mark.parametrize(('count', 'status'), [(0, 'BAD_PARAM'), (1, 'OK'), (4, 'OK'),
+                                               (5, 'BAD_PARAM')])
 def test_create_psv(guest: Guest, count: int, status: str) -> None:
     """One to four at a time; the protection domain lives as long as one of them."""
     assert guest.fails('CREATE_PSV', num_psv=count, pd=guest.pd) == status
@@ -180,7 +198,8 @@ def test_below_another_key(guest: Guest) -> None:
     """A key with formats cannot be a piece of another key's layout."""
     a, _ = connected(guest)
     base = guest.alloc(PAGE)
-    plain, key, upper = guest.mkey(base, PAGE), indirect_key(guest), indirect_key(guest, bsf_octowords=0)
+    plain, key, upper = guest.mkey(base, PAGE), indirect_key(guest), indirect_key(
+        guest, bsf_octowords=0)
     configure(a, key, [(base, 512, plain)], signature_bsf(wire=domain_dif(psv(a, 1 << 60))))
     configure(a, upper, [(0, 512, key)], on=False)
     assert [c['opcode'] for c in a.scq.poll()] == [0, 0, 0]
@@ -200,15 +219,18 @@ def test_atomic_is_refused(guest: Guest) -> None:
 
 
 def test_longest_access(guest: Guest) -> None:
-    """What one message moves through formats is bounded, whatever the key's length and however many pieces it has."""
+    """What one message moves through formats is bounded, whatever the key's length and however many
+    pieces it has."""
     a, b = connected(guest)
-    key = guest.create_mkey(struct.pack('>IIQ', 1 << 31, 0x300, 0).ljust(16, b'\0'), 1, access_mode_1_0=2, umr_en=1, pd=guest.pd, lr=1,
-                            len=1 << 31, qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
+    key = guest.create_mkey(
+        struct.pack('>IIQ', 1 << 31, 0x300, 0).ljust(16, b'\0'), 1, access_mode_1_0=2, umr_en=1,
+        pd=guest.pd, lr=1, len=1 << 31, qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
     mkey = guest.card.mkeys.find(key >> 8)
     mkey.bsf = bsf.parse(signature_bsf(wire=domain_crc(psv(a), CRC32)))
     mkey.decode()
-    far = guest.create_mkey(struct.pack('>IIQ', 1 << 31, 0x300, 0).ljust(16, b'\0'), 1, access_mode_1_0=2, pd=guest.pd, lr=1, rw=1,
-                            len=1 << 31, qpn=0xffffff)
+    far = guest.create_mkey(
+        struct.pack('>IIQ', 1 << 31, 0x300, 0).ljust(16, b'\0'), 1, access_mode_1_0=2, pd=guest.pd,
+        lr=1, rw=1, len=1 << 31, qpn=0xffffff)
     half = MAX_MESSAGE // 2
     a.post_send(Op.WRITE, raddr(0, far), sge(0, half, key), sge(0, half, key))
     assert a.scq.poll()[-1]['opcode'] == 0
@@ -224,7 +246,8 @@ def test_longest_access(guest: Guest) -> None:
 
 
 def test_noise(guest: Guest) -> None:
-    """Formats of random bytes, and good ones with random bytes in them: each is refused or works, and the card lives on."""
+    """Formats of random bytes, and good ones with random bytes in them: each is refused or works,
+    and the card lives on."""
     rnd = random.Random(7)
     base = guest.alloc(2 * PAGE)
     plain = guest.mkey(base, 2 * PAGE)
@@ -233,23 +256,29 @@ def test_noise(guest: Guest) -> None:
     key = indirect_key(guest, 8)
     numbers = [psv(a, rnd.getrandbits(64)) for _ in range(2)]
     one, two = numbers
-    good = [signature_bsf(domain_dif(one), domain_dif(two), same=True, copy=0x3c), signature_bsf(domain_crc(one, CRC32C)),
-            signature_bsf(wire=domain_crc(two, CRC64)), signature_bsf(domain_crc(one, CRC32), domain_dif(two, block=4096))]
+    good = [
+        signature_bsf(domain_dif(one), domain_dif(two), same=True, copy=0x3c),
+        signature_bsf(domain_crc(one, CRC32C)),
+        signature_bsf(wire=domain_crc(two, CRC64)),
+        signature_bsf(domain_crc(one, CRC32), domain_dif(two, block=4096))]
     configure(a, key, [(base, 16, plain)], good[0])
     used = guest.card.memory.used
     accepted = 0
     for _ in range(500):
-        raw = bytearray(rnd.choice(good)) if rnd.random() < 0.8 else bytearray(rnd.randbytes(rnd.choice([64, 128])))
+        raw = bytearray(rnd.choice(good)) if rnd.random() < 0.8 else bytearray(
+            rnd.randbytes(rnd.choice([64, 128])))
         for _ in range(rnd.randrange(3)):
             raw[rnd.randrange(len(raw))] = rnd.choice([rnd.randrange(256), 0, 0xff])
         revive(guest, a, b)
-        configure(a, key, [(base, rnd.choice([16, 520, 4096]), plain)], bytes(raw), rnd.randrange(2))
+        configure(a, key, [(base, rnd.choice([16, 520, 4096]), plain)], bytes(raw),
+                  rnd.randrange(2))
         if a.model.state == ERR:
             continue
         accepted += 1
         n = rnd.choice([1, 16, 512, 519, 520, 1040, 4104])
         if rnd.random() < 0.5:
-            a.post_send(Op.WRITE, raddr(base + PAGE, plain), sge(rnd.choice([0, 0, 520, 7]), n, key))
+            a.post_send(Op.WRITE, raddr(base + PAGE, plain), sge(rnd.choice([0, 0, 520, 7]), n,
+                                                                 key))
         else:
             a.post_send(Op.READ, raddr(base + PAGE, plain), sge(0, min(n, PAGE), key))
     assert 100 < accepted < 500

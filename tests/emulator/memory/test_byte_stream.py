@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Signatures behind memory keys: what is generated, checked, stripped and taken over, in both directions."""
+"""Signatures behind memory keys: what is generated, checked, stripped and taken over, in both
+directions."""
 import random
 import struct
 
@@ -43,7 +44,8 @@ def guest():
 
 
 class Pair:
-    """Two connected QPs; ``a`` has a key with formats over ``memory``, ``b`` plain memory ``far``."""
+    """Two connected QPs; ``a`` has a key with formats over ``memory``, ``b`` plain memory
+    ``far``."""
 
     def __init__(self, g: Guest, n: int = 4 * PAGE) -> None:
         self.g = g
@@ -95,7 +97,8 @@ def data_of(n: int) -> bytes:
 
 
 @pytest.mark.parametrize('op', [Op.WRITE, Op.SEND])
-@pytest.mark.parametrize(('kind', 'ones'), [(CRC32, True), (CRC32, False), (CRC32C, True), (CRC32C, False), (CRC64, True), (CRC64, False)])
+@pytest.mark.parametrize(('kind', 'ones'), [(CRC32, True), (CRC32, False), (CRC32C, True),
+                                            (CRC32C, False), (CRC64, True), (CRC64, False)])
 def test_crc_on_the_wire(guest: Guest, kind: int, ones: bool, op: int) -> None:
     """Generated on the way out after each block, checked and taken away on the way in."""
     p = Pair(guest)
@@ -113,7 +116,8 @@ def test_crc_on_the_wire(guest: Guest, kind: int, ones: bool, op: int) -> None:
 
 @pytest.mark.parametrize('block', [512, 520, 4096, 4160, 4048])
 def test_dif_in_memory(guest: Guest, block: int) -> None:
-    """Checked and stripped on the way out, generated on the way in, for each size of block; reference tags count up."""
+    """Checked and stripped on the way out, generated on the way in, for each size of block;
+    reference tags count up."""
     p = Pair(guest, 6 * PAGE)
     p.set(signature_bsf(memory=domain_dif(psv(p.a, DIF), block=block)), 2 * block + 16)
     data = data_of(2 * block)
@@ -128,13 +132,18 @@ def test_dif_in_memory(guest: Guest, block: int) -> None:
 
 @pytest.mark.parametrize(('seed', 'increment'), [(0, True), (1, False)])
 def test_dif_seed_and_tags(guest: Guest, seed: int, increment: bool) -> None:
-    """The guard's seed is zero or ones; the reference tag stays where it is not to count, and wraps where it is."""
+    """The guard's seed is zero or ones; the reference tag stays where it is not to count, and wraps
+    where it is."""
     p = Pair(guest)
     first = (0xffff if seed else 0) << 48 | 0x1234 << 32 | 0xffffffff
-    p.set(signature_bsf(wire=domain_dif(psv(p.a, first), app=0x1234, ref=0xffffffff, seed=seed, increment=increment)), 1024)
+    p.set(
+        signature_bsf(wire=domain_dif(psv(p.a, first), app=0x1234, ref=0xffffffff, seed=seed,
+                                      increment=increment)), 1024)
     data = data_of(1024)
     guest.write(p.memory, data)
-    wire = protect(data, 512, lambda part, k: dif_bytes(part, 0x1234, 0xffffffff + (k if increment else 0), 0xffff if seed else 0))
+    wire = protect(
+        data, 512, lambda part, k: dif_bytes(part, 0x1234, 0xffffffff +
+                                             (k if increment else 0), 0xffff if seed else 0))
     assert p.out(1040) == wire
 
 
@@ -145,13 +154,16 @@ def test_dif_checksum(guest: Guest) -> None:
     guest.write(p.memory, b'\x01\x02' * 256)
     wire = p.out(520)
     total = 0x0102 * 256
-    assert wire[512:] == ((total & 0xffff) + (total >> 16) ^ 0xffff).to_bytes(2, 'big') + bytes.fromhex('abcd00000007')
+    assert wire[512:] == ((total & 0xffff) +
+                          (total >> 16) ^ 0xffff).to_bytes(2, 'big') + bytes.fromhex('abcd00000007')
 
 
 def test_other_structure_on_either_side(guest: Guest) -> None:
     """512-byte blocks with CRC32C in memory, 4 KiB blocks with T10-DIF on the wire."""
     p = Pair(guest)
-    p.set(signature_bsf(domain_crc(psv(p.a, ONES32), CRC32C), domain_dif(psv(p.a, DIF), block=4096)), 8 * 516)
+    p.set(
+        signature_bsf(domain_crc(psv(p.a, ONES32), CRC32C), domain_dif(psv(p.a, DIF), block=4096)),
+        8 * 516)
     data = data_of(4096)
     memory = protect(data, 512, lambda part, k: crc_bytes(CRC32C, part))
     wire = protect(data, 4096, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567))
@@ -164,10 +176,13 @@ def test_other_structure_on_either_side(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize('op', [Op.SEND, Op.WRITE, Op.READ])
-@pytest.mark.parametrize(('bit', 'syndrome', 'expected', 'actual'), [
-    (0, 1 << 13, lambda g: (g ^ 0x100, 0), lambda g: (g, 0)), (2, 1 << 12, None, None), (7, 1 << 11, None, None)])
-def test_wrong_on_the_wire(guest: Guest, op: int, bit: int, syndrome: int, expected, actual) -> None:
-    """Guard, application tag and reference tag; data arrive, a CQE of the queue that took them tells of the first block that is wrong."""
+@pytest.mark.parametrize(('bit', 'syndrome', 'expected', 'actual'),
+                         [(0, 1 << 13, lambda g: (g ^ 0x100, 0), lambda g: (g, 0)),
+                          (2, 1 << 12, None, None), (7, 1 << 11, None, None)])
+def test_wrong_on_the_wire(guest: Guest, op: int, bit: int, syndrome: int, expected,
+                           actual) -> None:
+    """Guard, application tag and reference tag; data arrive, a CQE of the queue that took them
+    tells of the first block that is wrong."""
     p = Pair(guest)
     p.set(signature_bsf(wire=domain_dif(psv(p.a, DIF))), 1536)
     data = data_of(1536)
@@ -179,14 +194,18 @@ def test_wrong_on_the_wire(guest: Guest, op: int, bit: int, syndrome: int, expec
     p.into(bytes(wire), op)
     assert guest.read(p.memory, 1536) == data
     cqe, = signature_errors((p.a.scq if op == Op.READ else p.a.rcq).poll())
-    assert (cqe['syndrome'], cqe['sig_type'], cqe['domain'], cqe['mkey'], cqe['qpn']) == (syndrome, 0, 0, p.key, p.a.number)
+    assert (cqe['syndrome'], cqe['sig_type'], cqe['domain'], cqe['mkey'],
+            cqe['qpn']) == (syndrome, 0, 0, p.key, p.a.number)
     assert cqe['sig_err_offset'] == 520
-    assert cqe['expected_trans_sig'].to_bytes(4, 'big') + cqe['expected_ref_tag'].to_bytes(4, 'big') == wrong
-    assert cqe['actual_trans_sig'].to_bytes(4, 'big') + cqe['actual_ref_tag'].to_bytes(4, 'big') == right
+    assert cqe['expected_trans_sig'].to_bytes(4, 'big') + cqe['expected_ref_tag'].to_bytes(
+        4, 'big') == wrong
+    assert cqe['actual_trans_sig'].to_bytes(4, 'big') + cqe['actual_ref_tag'].to_bytes(
+        4, 'big') == right
 
 
 def test_wrong_in_memory(guest: Guest) -> None:
-    """The whole CRC of a block whose signature was not even asked for on the wire; the work request completes after the error."""
+    """The whole CRC of a block whose signature was not even asked for on the wire; the work request
+    completes after the error."""
     p = Pair(guest)
     p.set(signature_bsf(memory=domain_crc(psv(p.a, ONES32), CRC32)), 516)
     guest.write(p.memory, b'c' * 512 + bytes(4))
@@ -195,7 +214,8 @@ def test_wrong_in_memory(guest: Guest) -> None:
     assert (first['opcode'], second['opcode']) == (SIG_ERR, 0)
     cqe = prm.view('sig_error_cqe', first.buf)
     assert (cqe['syndrome'], cqe['domain'], cqe['sig_err_offset']) == (1 << 13, 1, 0)
-    assert (cqe['expected_trans_sig'], cqe['actual_trans_sig']) == (0, int.from_bytes(crc_bytes(CRC32, b'c' * 512), 'little'))
+    assert (cqe['expected_trans_sig'],
+            cqe['actual_trans_sig']) == (0, int.from_bytes(crc_bytes(CRC32, b'c' * 512), 'little'))
 
 
 def test_one_error_until_armed(guest: Guest) -> None:
@@ -211,21 +231,24 @@ def test_one_error_until_armed(guest: Guest) -> None:
     assert len(p.errors()) == 1
 
 
-@pytest.mark.parametrize(('check', 'bit', 'told'), [(GUARD, 0, 1), (GUARD, 2, 0), (APP, 2, 1), (APP | REF, 0, 0), (REF, 7, 1), (0x20, 2, 1),
+@pytest.mark.parametrize(('check', 'bit', 'told'), [(GUARD, 0, 1), (GUARD, 2, 0), (APP, 2, 1),
+                                                    (APP | REF, 0, 0), (REF, 7, 1), (0x20, 2, 1),
                                                     (0x20, 3, 0), (0, 0, 0)])
 def test_check_mask(guest: Guest, check: int, bit: int, told: int) -> None:
     """Only the bytes of the mask are compared."""
     p = Pair(guest)
     p.set(signature_bsf(memory=domain_dif(psv(p.a, DIF)), check=check), 520)
-    memory = bytearray(protect(data_of(512), 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567)))
+    memory = bytearray(
+        protect(data_of(512), 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567)))
     memory[512 + bit] ^= 0x80
     guest.write(p.memory, bytes(memory))
     p.out(512)
     assert len(p.errors()) == told
 
 
-@pytest.mark.parametrize(('escape', 'tags', 'told'), [(1, b'\xff\xff\0\0\0\1', 0), (2, b'\xff\xff\0\0\0\1', 1), (2, b'\xff' * 6, 0),
-                                                      (0, b'\xff' * 6, 1)])
+@pytest.mark.parametrize(('escape', 'tags', 'told'), [(1, b'\xff\xff\0\0\0\1', 0),
+                                                      (2, b'\xff\xff\0\0\0\1', 1),
+                                                      (2, b'\xff' * 6, 0), (0, b'\xff' * 6, 1)])
 def test_escape(guest: Guest, escape: int, tags: bytes, told: int) -> None:
     """Tags of all ones exempt a block, as the format says."""
     p = Pair(guest)
@@ -248,9 +271,11 @@ def test_mask_of_the_application_tag(guest: Guest) -> None:
     assert len(p.errors()) == 1
 
 
-@pytest.mark.parametrize(('copy', 'kept'), [(0, b''), (GUARD, b'\0\1'), (APP, b'\2\3'), (REF, b'\4\5\6\7'), (0xff, bytes(range(8)))])
+@pytest.mark.parametrize(('copy', 'kept'), [(0, b''), (GUARD, b'\0\1'), (APP, b'\2\3'),
+                                            (REF, b'\4\5\6\7'), (0xff, bytes(range(8)))])
 def test_copy_mask(guest: Guest, copy: int, kept: bytes) -> None:
-    """With the same structure on both sides, bytes of the mask go over as they are, wrong as they may be; the others are made anew."""
+    """With the same structure on both sides, bytes of the mask go over as they are, wrong as they
+    may be; the others are made anew."""
     p = Pair(guest)
     sides = domain_dif(psv(p.a, DIF)), domain_dif(psv(p.a, DIF))
     p.set(signature_bsf(*sides, check=0, same=True, copy=copy), 520)
@@ -314,39 +339,48 @@ def test_switched_off(guest: Guest) -> None:
 
 @pytest.mark.parametrize('kind', [0, CRC32])
 def test_first_block_starts_from_the_psv(guest: Guest, kind: int) -> None:
-    """As the driver does it, who gives the guard's seed to the PSV alone; later blocks start from the format's."""
+    """As the driver does it, who gives the guard's seed to the PSV alone; later blocks start from
+    the format's."""
     p = Pair(guest)
     number = psv(p.a, DIF)
-    p.set(signature_bsf(wire=domain_crc(number, CRC32, seed=0) if kind else domain_dif(number, seed=0)), 1024)
+    p.set(
+        signature_bsf(
+            wire=domain_crc(number, CRC32, seed=0) if kind else domain_dif(number, seed=0)), 1024)
     data = data_of(1024)
     guest.write(p.memory, data)
     if kind:
         set_psv(p.a, number, ONES32)
         wire = protect(data, 512, lambda part, k: crc_bytes(CRC32, part, ones=not k))
     else:
-        wire = protect(data, 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567 + k, 0 if k else 0xffff))
+        wire = protect(data, 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567 + k, 0
+                                                            if k else 0xffff))
     assert p.out(len(wire)) == wire
 
 
 def test_pieces_of_memory(guest: Guest) -> None:
     """Blocks and signatures lie across the pieces of a layout."""
     p = Pair(guest)
-    configure(p.a, p.key, [(p.memory, 500, p.plain), (p.memory + 1000, 14, p.plain), (p.memory + 2000, 526, p.plain)],
+    configure(p.a, p.key, [(p.memory, 500, p.plain), (p.memory + 1000, 14, p.plain),
+                           (p.memory + 2000, 526, p.plain)],
               signature_bsf(memory=domain_dif(psv(p.a, DIF))))
     data = data_of(1024)
     p.into(data)
-    memory = guest.read(p.memory, 500) + guest.read(p.memory + 1000, 14) + guest.read(p.memory + 2000, 526)
+    memory = guest.read(p.memory, 500) + guest.read(p.memory + 1000, 14) + guest.read(
+        p.memory + 2000, 526)
     assert memory == protect(data, 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567 + k))
     assert p.out(1024) == data
     assert not p.errors()
 
 
 def test_absent_page(guest: Guest) -> None:
-    """A page fault names the memory behind the access, signatures and all, in the key's own addresses."""
+    """A page fault names the memory behind the access, signatures and all, in the key's own
+    addresses."""
     p = Pair(guest)
-    leaf = guest.create_mkey(struct.pack('>2Q', p.memory | 3, 0), 1, command={'pg_access': 1}, access_mode_1_0=1, pd=guest.pd,
-                             start_addr=p.memory, len=2 * PAGE, log_page_size=12, qpn=0xffffff, lr=1, lw=1)
-    configure(p.a, p.key, [(p.memory, 2 * PAGE, leaf)], signature_bsf(memory=domain_dif(psv(p.a, DIF))))
+    leaf = guest.create_mkey(struct.pack('>2Q', p.memory | 3, 0), 1, command={'pg_access': 1},
+                             access_mode_1_0=1, pd=guest.pd, start_addr=p.memory, len=2 * PAGE,
+                             log_page_size=12, qpn=0xffffff, lr=1, lw=1)
+    configure(p.a, p.key, [(p.memory, 2 * PAGE, leaf)],
+              signature_bsf(memory=domain_dif(psv(p.a, DIF))))
     ok(p.a)
     assert resolve(guest.card, p.key, 0, 7 * 512, LOCAL_READ, guest.pd, p.a.number)[0][2] == 7 * 512
     with pytest.raises(PageFault) as absent:
@@ -366,13 +400,15 @@ def test_psv_says_where_to_begin(guest: Guest) -> None:
 
 
 def test_pipelining(guest: Guest) -> None:
-    """A QP that drains on signature errors stops after the work request that had one; its next waits until the driver lets it go on."""
+    """A QP that drains on signature errors stops after the work request that had one; its next
+    waits until the driver lets it go on."""
     p = Pair(guest)
     guest.cmd('2RST_QP', qpn=p.a.number)
     p.a.posted = 0
     p.a.to_init()
     p.a.modify('INIT2INIT_QP', 1 << 11, drain_sigerr=1)
-    p.a.modify('INIT2RTR_QP', remote_qpn=p.b.number, mtu=3, log_msg_max=30, **{'primary_address_path.rlid': 1})
+    p.a.modify('INIT2RTR_QP', remote_qpn=p.b.number, mtu=3, log_msg_max=30, **{
+        'primary_address_path.rlid': 1})
     p.a.modify('RTR2RTS_QP', retry_count=7, rnr_retry=7)
     p.b.model.recv_psn = 0
     p.set(signature_bsf(memory=domain_crc(psv(p.a, ONES32), CRC32)), 516)

@@ -54,16 +54,21 @@ def create(g: Guest, obj_type: int, layout: str, uid: int = 0, **fields) -> tupl
     return NAMES.get(out[0], 'OK'), int.from_bytes(out[8:12], 'big')
 
 
-def login(g: Guest, uid: int = 0, credential: bytes = CREDENTIAL, kek: bytes = KEK, **fields) -> tuple[str, int]:
+def login(g: Guest, uid: int = 0, credential: bytes = CREDENTIAL, kek: bytes = KEK,
+          **fields) -> tuple[str, int]:
     """Log in."""
-    return create(g, CRYPTO_LOGIN, 'crypto_login_obj', uid, credential=aes.wrap(kek, credential), **fields)
+    return create(g, CRYPTO_LOGIN, 'crypto_login_obj', uid, credential=aes.wrap(kek, credential),
+                  **fields)
 
 
-def dek(g: Guest, key: bytes = KEY, uid: int = 0, wrapped: bool = True, kek: bytes = KEK, **fields) -> tuple[str, int]:
+def dek(g: Guest, key: bytes = KEY, uid: int = 0, wrapped: bool = True, kek: bytes = KEK,
+        **fields) -> tuple[str, int]:
     """A new encryption key."""
     raw = aes.wrap(kek, key) if wrapped else key
-    return create(g, DEK, 'data_encryption_key', uid, **{'key': raw.ljust(128, b'\0'), 'key_purpose': 3, 'pd': g.pd,
-                                                         'key_size': int(len(key) >= 64), **fields})
+    return create(
+        g, DEK, 'data_encryption_key', uid, **{
+            'key': raw.ljust(128, b'\0'), 'key_purpose': 3, 'pd': g.pd, 'key_size':
+            int(len(key) >= 64), **fields})
 
 
 def query(g: Guest, obj_type: int, number: int, layout: str, uid: int = 0) -> tuple[int, prm.View]:
@@ -77,7 +82,8 @@ def query(g: Guest, obj_type: int, number: int, layout: str, uid: int = 0) -> tu
 def destroy(g: Guest, obj_type: int, number: int, uid: int = 0) -> int:
     """Status of destroying a general object."""
     head = prm.new('general_obj_in_cmd_hdr')
-    head.set(opcode=prm.OPCODES['DESTROY_GENERAL_OBJECT'], obj_type=obj_type, obj_id=number, uid=uid)
+    head.set(opcode=prm.OPCODES['DESTROY_GENERAL_OBJECT'], obj_type=obj_type, obj_id=number,
+             uid=uid)
     return g.card.execute(bytes(head.buf), 16)[0]
 
 
@@ -98,17 +104,23 @@ def test_details_of_the_tests(guest: Guest) -> None:
     credential, wrapped, wide = (struct.pack(f'!{n}Q', *details[name]) for name, n in (
         ('credential', 6), ('wrapped_key', 5), ('wrapped_256_bits_key', 9)))
     assert create(guest, CRYPTO_LOGIN, 'crypto_login_obj', credential=credential)[0] == 'OK'
-    numbers = [create(guest, DEK, 'data_encryption_key', key=raw.ljust(128, b'\0'), key_size=size, key_purpose=3, pd=guest.pd)[1]
-               for size, raw in enumerate((wrapped, wide))]
+    numbers = [
+        create(guest, DEK, 'data_encryption_key', key=raw.ljust(128, b'\0'), key_size=size,
+               key_purpose=3, pd=guest.pd)[1] for size, raw in enumerate((wrapped, wide))]
     keys = [guest.card.general_objects.find(n).key for n in numbers]
-    assert keys == [struct.pack('8I', *details['plaintext_key']), struct.pack('16I', *details['plaintext_256_bits_key'])]
+    assert keys == [
+        struct.pack('8I', *details['plaintext_key']),
+        struct.pack('16I', *details['plaintext_256_bits_key'])]
     for n in (512, 1024):
-        assert struct.pack(f'!{n // 8}Q', *details[f'encrypted_data_for_{n}_c']) == enc(b'c' * n, key=keys[0])
+        assert struct.pack(f'!{n // 8}Q', *details[f'encrypted_data_for_{n}_c']) == enc(
+            b'c' * n, key=keys[0])
 
 
-@pytest.mark.parametrize(('fields', 'status'), [
-    ({}, 'OK'), ({'credential': CREDENTIAL[:-1] + b'\0'}, 'BAD_PARAM'), ({'kek': bytes(16)}, 'BAD_PARAM'),
-    ({'credential_pointer': 1}, 'BAD_PARAM'), ({'session_import_kek_ptr': 1}, 'BAD_PARAM')])
+@pytest.mark.parametrize(
+    ('fields', 'status'), [({}, 'OK'), ({'credential': CREDENTIAL[:-1] + b'\0'}, 'BAD_PARAM'),
+                           ({'kek': bytes(16)}, 'BAD_PARAM'),
+                           ({'credential_pointer': 1}, 'BAD_PARAM'),
+                           ({'session_import_kek_ptr': 1}, 'BAD_PARAM')])
 def test_login(guest: Guest, fields: dict, status: str) -> None:
     """Only the credential that the card keeps, wrapped by the import KEK that it keeps."""
     how, number = login(guest, **fields)
@@ -136,18 +148,25 @@ def test_wrapped_keys(guest: Guest) -> None:
     status, number = dek(guest, opaque=0x1234)
     assert status == 'OK' and guest.card.general_objects.find(number).key == KEY
     code, view = query(guest, DEK, number, 'data_encryption_key')
-    assert (code, view['opaque'], view['state'], view['pd'], view['key']) == (0, 0x1234, 0, guest.pd, bytes(128))
+    assert (code, view['opaque'], view['state'], view['pd'], view['key']) == (0, 0x1234, 0,
+                                                                              guest.pd, bytes(128))
     assert destroy(guest, CRYPTO_LOGIN, session) == 0
     assert query(guest, DEK, number, 'data_encryption_key')[0] == CODES['BAD_RES_STATE']
     assert guest.card.general_objects.find(number).key == KEY
     assert destroy(guest, DEK, number) == 0
 
 
-@pytest.mark.parametrize(('kw', 'status'), [
-    ({'key': bytes(range(64))}, 'OK'), ({'key': bytes(range(40)), 'has_keytag': 1}, 'OK'), ({'kek': bytes(16)}, 'BAD_PARAM'),
-    ({'key': bytes(range(64)), 'key_size': 0}, 'BAD_PARAM'), ({'key_size': 2}, 'BAD_PARAM'), ({'key_purpose': 1}, 'BAD_PARAM'),
-    ({'sw_wrapped': 1}, 'BAD_PARAM'), ({'pd': 0x999}, 'BAD_RES'), ({'key': bytes(range(16)) * 2}, 'BAD_PARAM'),
-    ({'wrapped': False}, 'BAD_PARAM'), ({'has_keytag': 1}, 'BAD_PARAM')])
+@pytest.mark.parametrize(('kw', 'status'), [({'key': bytes(range(64))}, 'OK'),
+                                            ({'key': bytes(range(40)), 'has_keytag': 1}, 'OK'),
+                                            ({'kek': bytes(16)}, 'BAD_PARAM'),
+                                            ({'key': bytes(range(64)), 'key_size': 0}, 'BAD_PARAM'),
+                                            ({'key_size': 2}, 'BAD_PARAM'),
+                                            ({'key_purpose': 1}, 'BAD_PARAM'),
+                                            ({'sw_wrapped': 1}, 'BAD_PARAM'),
+                                            ({'pd': 0x999}, 'BAD_RES'),
+                                            ({'key': bytes(range(16)) * 2}, 'BAD_PARAM'),
+                                            ({'wrapped': False}, 'BAD_PARAM'),
+                                            ({'has_keytag': 1}, 'BAD_PARAM')])
 def test_key_checked(guest: Guest, kw: dict, status: str) -> None:
     """Size, purpose, domain, wrapping; the two halves of a key must differ."""
     login(guest)
@@ -156,13 +175,15 @@ def test_key_checked(guest: Guest, kw: dict, status: str) -> None:
 
 
 def test_keys_of_others(guest: Guest) -> None:
-    """A context has its own domain, its own session and its own keys; its domain lives as long as a key in it."""
+    """A context has its own domain, its own session and its own keys; its domain lives as long as a
+    key in it."""
     uid, other = guest.cmd('CREATE_UCTX')['uid'], guest.cmd('CREATE_UCTX')['uid']
     pd = guest.cmd('ALLOC_PD', uid=uid)['pd']
     login(guest, uid)
     assert dek(guest, uid=other, pd=pd)[0] == 'BAD_RES'
     number = dek(guest, uid=uid, pd=pd)[1]
-    assert query(guest, DEK, number, 'data_encryption_key', other)[0] == destroy(guest, DEK, number, other) == CODES['BAD_RES']
+    assert query(guest, DEK, number, 'data_encryption_key', other)[0] == destroy(
+        guest, DEK, number, other) == CODES['BAD_RES']
     assert guest.fails('DEALLOC_PD', pd=pd, uid=uid) == 'BAD_RES_STATE'
     assert destroy(guest, DEK, number, uid) == 0
     assert guest.fails('DEALLOC_PD', pd=pd, uid=uid) == 'OK'
@@ -206,7 +227,8 @@ def test_no_ciphers_installed(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> 
         return real(name, *args, **kw)
     login(guest)
     monkeypatch.setattr(aes.importlib, 'import_module', without)
-    assert create(guest, DEK, 'data_encryption_key', key=wrapped.ljust(128, b'\0'), key_purpose=3, pd=guest.pd)[0] == 'NO_RES'
+    assert create(guest, DEK, 'data_encryption_key', key=wrapped.ljust(128, b'\0'), key_purpose=3,
+                  pd=guest.pd)[0] == 'NO_RES'
 
 
 # ---- data
@@ -261,9 +283,11 @@ def enc(data: bytes, unit: int = 512, tweak: int = 0, key: bytes = KEY) -> bytes
 
 
 @pytest.mark.parametrize('order', [0, 1, 2, 3])
-@pytest.mark.parametrize(('unit', 'n'), [(512, 1536), (512, 48), (520, 1040), (4096, 4096 + 512), (4048, 4048), (4160, 8320)])
+@pytest.mark.parametrize(('unit', 'n'), [(512, 1536), (512, 48), (520, 1040), (4096, 4096 + 512),
+                                         (4048, 4048), (4160, 8320)])
 def test_without_signature(guest: Guest, order: int, unit: int, n: int) -> None:
-    """Encrypted on the way out by the even orders, on the way in by the odd ones; each unit has its own tweak."""
+    """Encrypted on the way out by the even orders, on the way in by the odd ones; each unit has its
+    own tweak."""
     t = Traffic(guest)
     tweak = (1 << 128) - 2
     t.set(n, crypto_bsf(t.dek, order, unit, tweak.to_bytes(16, 'big')))
@@ -320,8 +344,12 @@ def test_with_signatures(guest: Guest) -> None:
 def test_signature_of_what_is_encrypted_is_checked(guest: Guest) -> None:
     """A wrong byte on the encrypted wire spoils the block, which its guard tells."""
     t = Traffic(guest, both=True)
-    t.set(512, signature_bsf(wire=domain_dif(psv(t.a, 0xffffabcd01234567)), size=3) + crypto_bsf(t.dek, 0, 520, size=3))
-    wire = bytearray(enc(protect(data_of(512), 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567)), 520))
+    t.set(
+        512,
+        signature_bsf(wire=domain_dif(psv(t.a, 0xffffabcd01234567)), size=3) +
+        crypto_bsf(t.dek, 0, 520, size=3))
+    wire = bytearray(
+        enc(protect(data_of(512), 512, lambda part, k: dif_bytes(part, 0xabcd, 0x01234567)), 520))
     wire[3] ^= 1
     assert t.into(bytes(wire), 512) != data_of(512)
     assert [c['opcode'] for c in t.a.scq.poll()] == [SIG_ERR, 0]
@@ -346,7 +374,8 @@ def test_length_for_the_unit(guest: Guest, unit: int, n: int) -> None:
 
 
 def test_not_configured(guest: Guest) -> None:
-    """A key that was made for encryption does nothing without; neither when its encryption key is gone."""
+    """A key that was made for encryption does nothing without; neither when its encryption key is
+    gone."""
     t = Traffic(guest)
     configure(t.a, t.key, [(t.memory, 512, t.plain)], on=False)
     t.out(data_of(512), 512)
@@ -390,14 +419,17 @@ def test_key_of_another_domain(guest: Guest) -> None:
     assert t.out(data_of(512), 512) == bytes(512)
     assert t.failed() == Syndrome.LOCAL_PROT
     t = Traffic(Guest())
-    t.set(512, crypto_bsf(next(o.number for o in t.g.card.general_objects if o.obj_type == CRYPTO_LOGIN)))
+    t.set(
+        512,
+        crypto_bsf(next(o.number for o in t.g.card.general_objects if o.obj_type == CRYPTO_LOGIN)))
     t.out(data_of(512), 512)
     assert t.failed() == Syndrome.LOCAL_PROT
 
 
 def test_card_of_single_blocks() -> None:
     """It has the tweak with the least byte first, and does one unit at a time."""
-    g = Guest(cap_overrides=('general.aes_xts_multi_block_be_tweak=0', 'general.aes_xts_single_block_le_tweak=1'))
+    g = Guest(cap_overrides=('general.aes_xts_multi_block_be_tweak=0',
+                             'general.aes_xts_single_block_le_tweak=1'))
     t = Traffic(g)
     t.set(1024, crypto_bsf(t.dek, tweak=(5).to_bytes(16, 'little')))
     assert t.out(data_of(512), 512) == enc(data_of(512), tweak=5)
@@ -412,7 +444,8 @@ def test_noise(guest: Guest) -> None:
     t = Traffic(guest, both=True)
     for _ in range(400):
         body = rnd.randbytes(256)
-        head = struct.pack('>HHHHII', prm.OPCODES['CREATE_GENERAL_OBJECT'], 0, 0, rnd.choice([DEK, CRYPTO_LOGIN]), 0, 0)
+        head = struct.pack('>HHHHII', prm.OPCODES['CREATE_GENERAL_OBJECT'], 0, 0,
+                           rnd.choice([DEK, CRYPTO_LOGIN]), 0, 0)
         assert guest.card.execute(head + body[:rnd.choice([0, 100, 256])], 16)[0]
     accepted = 0
     for _ in range(250):
@@ -423,6 +456,7 @@ def test_noise(guest: Guest) -> None:
         configure(t.a, t.key, [(t.memory, 4096, t.plain)], bytes(raw))
         accepted += t.a.model.state == RTS
         t.a.scq.poll()
-        t.a.post_send(Op.WRITE, raddr(t.far, t.far_key), sge(rnd.choice([0, 0, 512, 1]), rnd.choice([1, 16, 512, 1040]), t.key))
+        t.a.post_send(Op.WRITE, raddr(t.far, t.far_key),
+                      sge(rnd.choice([0, 0, 512, 1]), rnd.choice([1, 16, 512, 1040]), t.key))
     assert accepted > 50
     assert len(guest.card.general_objects) == 2

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Interleaved keys in every direction: as source and sink of each operation, local and remote, and below signatures."""
+"""Interleaved keys in every direction: as source and sink of each operation, local and remote, and
+below signatures."""
 import struct
 from collections.abc import Callable
 
@@ -31,23 +32,29 @@ class Side:
         self.g, self.base = g, g.alloc(PAGE)
         self.plain = g.mkey(self.base, PAGE)
         g.write(self.base, bytes([fill]) * PAGE)
-        self.key = g.create_mkey(b'', 0, access_mode_1_0=2, pd=g.pd, umr_en=1, free=1, lr=1, qpn=0xffffff, translations_octword_size=4,
-                                 bsf_en=int(bool(bsf)), bsf_octword_size=len(bsf) // 16)
+        self.key = g.create_mkey(b'', 0, access_mode_1_0=2, pd=g.pd, umr_en=1, free=1,
+                                 lr=1, qpn=0xffffff, translations_octword_size=4, bsf_en=int(
+                                     bool(bsf)), bsf_octword_size=len(bsf) // 16)
         entries = struct.pack('>IIIHH', FIRST + SECOND, STRIDED, rounds, 0, 2)
         entries += struct.pack('>HHIQ', STEP_1, FIRST, self.plain, self.base)
         entries += struct.pack('>HHIQ', STEP_2, SECOND, self.plain, self.base + AREA_2)
         control = prm.new('wqe_umr_ctrl')
         control.buf[0] = UMR_INLINE
         rights = sum(1 << b for b in (17, 18, 19, 20, 21))
-        control.set(xlt_octowords=4, xlt_offset=len(bsf) // 16, mkey_mask=1 | 1 << 12 | 1 << 13 | 1 << 29 | rights)
+        control.set(xlt_octowords=4, xlt_offset=len(bsf) // 16,
+                    mkey_mask=1 | 1 << 12 | 1 << 13 | 1 << 29 | rights)
         context = prm.new('mkc')
-        context.set(len=rounds * (FIRST + SECOND), qpn=0xffffff, lr=1, lw=1, rr=1, rw=1, a=1, bsf_en=int(bool(bsf)))
-        q.post_send(Op.UMR, bytes(control.buf), bytes(context.buf), entries.ljust(64, b'\0'), bsf, imm=self.key)
+        context.set(len=rounds * (FIRST + SECOND), qpn=0xffffff, lr=1, lw=1, rr=1, rw=1, a=1,
+                    bsf_en=int(bool(bsf)))
+        q.post_send(Op.UMR, bytes(control.buf), bytes(context.buf), entries.ljust(64, b'\0'), bsf,
+                    imm=self.key)
         assert q.scq.poll()[0]['opcode'] == 0
 
     def pieces(self) -> list[tuple[int, int]]:
         """(address, bytes) in the order of the key."""
-        return [piece for k in range(ROUNDS) for piece in ((self.base + k * STEP_1, FIRST), (self.base + AREA_2 + k * STEP_2, SECOND))]
+        return [
+            piece for k in range(ROUNDS) for piece in ((self.base + k * STEP_1, FIRST),
+                                                       (self.base + AREA_2 + k * STEP_2, SECOND))]
 
     def put(self, data: bytes) -> None:
         """Write what the key shall show."""
@@ -120,7 +127,8 @@ def test_both_ways(guest: Guest, operation: Callable[[Traffic], None]) -> None:
     assert {t.near.rest(), t.far.rest()} == set(between)
 
 
-@pytest.mark.parametrize(('at', 'n'), [(0, 1), (7, 2), (8, 5), (12, 2), (13, 13), (25, 14), (38, 1)])
+@pytest.mark.parametrize(('at', 'n'), [(0, 1), (7, 2), (8, 5), (12, 2), (13, 13), (25, 14),
+                                       (38, 1)])
 def test_parts(guest: Guest, at: int, n: int) -> None:
     """From any byte to any byte."""
     t = Traffic(guest)
@@ -137,7 +145,8 @@ def test_atomics(guest: Guest) -> None:
     t.a.post_send(Op.FA, raddr(8, t.far.key), atomic(1), sge(6, 8, t.near.key))
     t.done()
     assert t.near.get()[6:14] == bytes(range(8, 16))
-    assert t.far.get()[8:16] == (int.from_bytes(bytes(range(8, 16)), 'little') + 1).to_bytes(8, 'little')
+    assert t.far.get()[8:16] == (int.from_bytes(bytes(range(8, 16)), 'little') + 1).to_bytes(
+        8, 'little')
 
 
 def test_beyond(guest: Guest) -> None:
@@ -163,6 +172,7 @@ def test_below_a_signature(guest: Guest) -> None:
     data = bytes(k & 0xff for k in range(512))
     guest.write(far, data)
     b.post_send(Op.WRITE, raddr(0, side.key), sge(far, 512, far_key))
-    stream = b''.join(guest.read(side.base + k * STEP_1, FIRST) + guest.read(side.base + AREA_2 + k * STEP_2, SECOND)
-                      for k in range(rounds))
+    stream = b''.join(
+        guest.read(side.base + k * STEP_1, FIRST) +
+        guest.read(side.base + AREA_2 + k * STEP_2, SECOND) for k in range(rounds))
     assert stream[:516] == data + crc_bytes(CRC32, data) and not any(stream[516:])

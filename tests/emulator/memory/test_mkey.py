@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Memory keys of the emulated card: what CREATE_MKEY refuses, what an address means, and where a range ends."""
+"""Memory keys of the emulated card: what CREATE_MKEY refuses, what an address means, and where a
+range ends."""
 import struct
 
 import pytest
@@ -34,16 +35,21 @@ def guest():
     assert g.card.internal_errors == 0
 
 
-def runs(g: Guest, key: int, addr: int, n: int, right: int = REMOTE_READ, pd: int | None = None, qpn: int = 1) -> list[tuple[int, int]]:
+def runs(g: Guest, key: int, addr: int, n: int, right: int = REMOTE_READ, pd: int | None = None,
+         qpn: int = 1) -> list[tuple[int, int]]:
     """(bus address, length) of a translation into guest memory."""
     out = resolve(g.card, key, addr, n, right, g.pd if pd is None else pd, qpn)
     assert all(memory is g.card.dma for memory, _, _ in out)
     return [(a, k) for _, a, k in out]
 
 
-@pytest.mark.parametrize(('addr', 'n', 'ok'), [
-    (0x10010, 0x3000, True), (0x10010, 1, True), (0x1300f, 1, True), (0x10010, 0x3001, False), (0x1000f, 1, False), (0x1000f, 2, False),
-    (0x13010, 1, False), (TOP - 1, 1, False), (TOP - 1, 0x20000, False), (0x10010, TOP - 0x10010, False), (0, 0x20000, False)])
+@pytest.mark.parametrize(('addr', 'n', 'ok'), [(0x10010, 0x3000, True), (0x10010, 1, True),
+                                               (0x1300f, 1, True), (0x10010, 0x3001, False),
+                                               (0x1000f, 1, False), (0x1000f, 2, False),
+                                               (0x13010, 1, False), (TOP - 1, 1, False),
+                                               (TOP - 1, 0x20000, False),
+                                               (0x10010, TOP - 0x10010, False),
+                                               (0, 0x20000, False)])
 def test_bounds(guest: Guest, addr: int, n: int, ok: bool) -> None:
     """Inside to the last byte; one byte before, one after, and both wraps are outside."""
     base = guest.alloc(4 * PAGE)
@@ -72,8 +78,10 @@ def test_pages_in_any_order(guest: Guest) -> None:
     base = guest.alloc(8 * PAGE)
     pages = [base + k * PAGE for k in (3, 4, 1, 6)]
     key = guest.mkey(base, 4 * PAGE, va=0x40000, pages=pages)
-    assert runs(guest, key, 0x40ff0, 0x2020) == [(base + 3 * PAGE + 0xff0, 0x1010), (base + PAGE, 0x1000), (base + 6 * PAGE, 0x10)]
-    big = guest.mkey(base + 0x123, 0x10000, va=0x7000123, log_page=16, pages=[base & ~0xffff, (base & ~0xffff) + 0x10000])
+    assert runs(guest, key, 0x40ff0, 0x2020) == [(base + 3 * PAGE + 0xff0, 0x1010),
+                                                 (base + PAGE, 0x1000), (base + 6 * PAGE, 0x10)]
+    big = guest.mkey(base + 0x123, 0x10000, va=0x7000123, log_page=16, pages=[
+        base & ~0xffff, (base & ~0xffff) + 0x10000])
     assert runs(guest, big, 0x7000124, 4) == [((base & ~0xffff) + 0x124, 4)]
 
 
@@ -81,7 +89,8 @@ def test_pages_in_any_order(guest: Guest) -> None:
 def test_each_right_alone(guest: Guest, right: int) -> None:
     """A right that is not given is refused, one that is given is enough."""
     base = guest.alloc(PAGE)
-    names = {LOCAL_READ: 'lr', LOCAL_WRITE: 'lw', REMOTE_READ: 'rr', REMOTE_WRITE: 'rw', ATOMIC: 'a'}
+    names = {
+        LOCAL_READ: 'lr', LOCAL_WRITE: 'lw', REMOTE_READ: 'rr', REMOTE_WRITE: 'rw', ATOMIC: 'a'}
     key = guest.mkey(base, PAGE, **{names[right]: 1})
     for r in names:
         if r == right:
@@ -96,7 +105,8 @@ def test_who_may_use_a_key(guest: Guest) -> None:
     base = guest.alloc(PAGE)
     key = guest.mkey(base, PAGE)
     other = guest.cmd('ALLOC_PD')['pd']
-    for args, why in (((key ^ 1, guest.pd), 'byte'), ((key, other), 'domain'), ((key + 0x100, guest.pd), 'no such')):
+    for args, why in (((key ^ 1, guest.pd), 'byte'), ((key, other), 'domain'),
+                      ((key + 0x100, guest.pd), 'no such')):
         with pytest.raises(AccessError, match=why):
             runs(guest, args[0], base, 8, pd=args[1])
     bound = guest.mkey(base, PAGE, lr=1, rr=1, qpn=0x55)
@@ -116,8 +126,8 @@ def test_present_bits(guest: Guest) -> None:
     """With pg_access the low bits of an MTT grant reading and writing, page by page."""
     base = guest.alloc(4 * PAGE)
     tail = struct.pack('>4Q', base | 3, (base + PAGE) | 1, (base + 2 * PAGE) | 2, base + 3 * PAGE)
-    key = guest.create_mkey(tail, 2, command={'pg_access': 1}, access_mode_1_0=1, pd=guest.pd, start_addr=0, len=4 * PAGE, log_page_size=12,
-                            qpn=ANY, lr=1, lw=1)
+    key = guest.create_mkey(tail, 2, command={'pg_access': 1}, access_mode_1_0=1, pd=guest.pd,
+                            start_addr=0, len=4 * PAGE, log_page_size=12, qpn=ANY, lr=1, lw=1)
     granted = {(page, right) for page in range(4) for right in (LOCAL_READ, LOCAL_WRITE)
                if not _refused(guest, key, page * PAGE, right)}
     assert granted == {(0, LOCAL_READ), (0, LOCAL_WRITE), (1, LOCAL_READ), (2, LOCAL_WRITE)}
@@ -133,9 +143,11 @@ def _refused(g: Guest, key: int, addr: int, right: int) -> bool:
 
 def _klm(g: Guest, entries: list[tuple[int, int, int]], mode: int = KLM, **entry) -> int:
     tail = b''.join(struct.pack('>IIQ', *e) for e in entries)
-    return g.create_mkey(tail, len(entries), **{
-        'access_mode_1_0': mode & 3, 'access_mode_4_2': mode >> 2, 'pd': g.pd, 'start_addr': 0x1000, 'qpn': ANY, 'lr': 1, 'lw': 1, 'rr': 1,
-        'rw': 1, 'len': sum(e[0] for e in entries), **entry})
+    return g.create_mkey(
+        tail, len(entries), **{
+            'access_mode_1_0': mode & 3, 'access_mode_4_2': mode >> 2, 'pd': g.pd, 'start_addr':
+            0x1000, 'qpn': ANY, 'lr': 1, 'lw': 1, 'rr': 1, 'rw': 1, 'len': sum(
+                e[0] for e in entries), **entry})
 
 
 def test_klm(guest: Guest) -> None:
@@ -144,7 +156,8 @@ def test_klm(guest: Guest) -> None:
     key = guest.mkey(base, PAGE)
     k = _klm(guest, [(10, key, base + 100), (20, key, base + 7), (5, NULL_KEY, 0), (1, key, base)])
     out = resolve(guest.card, k, 0x1000 + 5, 31, REMOTE_READ, guest.pd, 1)
-    assert [(a, n) for m, a, n in out if m is guest.card.dma] == [(base + 105, 5), (base + 7, 20), (base, 1)]
+    assert [(a, n) for m, a, n in out if m is guest.card.dma] == [(base + 105, 5), (base + 7, 20),
+                                                                  (base, 1)]
     assert b''.join(m.read(a, n) for m, a, n in out)[25:30] == bytes(5)
     for addr, n in ((0xfff, 1), (0x1000, 37), (0x1000 + 36, 1)):
         with pytest.raises(AccessError):
@@ -152,12 +165,14 @@ def test_klm(guest: Guest) -> None:
 
 
 def test_klm_checks_its_pieces(guest: Guest) -> None:
-    """A piece outside its key, without the right, of another domain, or nested too deep is refused."""
+    """A piece outside its key, without the right, of another domain, or nested too deep is
+    refused."""
     base = guest.alloc(PAGE)
     key, read_only = guest.mkey(base, PAGE), guest.mkey(base, PAGE, lr=1)
     foreign = guest.mkey(base, PAGE, pd=guest.cmd('ALLOC_PD')['pd'])
     assert runs(guest, _klm(guest, [(8, read_only, base)]), 0x1000, 8) == [(base, 8)]
-    for entry, right in (((8, read_only, base), REMOTE_WRITE), ((8, foreign, base), REMOTE_READ), ((8, key, base + PAGE - 7), REMOTE_READ),
+    for entry, right in (((8, read_only, base), REMOTE_WRITE), ((8, foreign, base), REMOTE_READ),
+                         ((8, key, base + PAGE - 7), REMOTE_READ),
                          ((8, key, base - 1), REMOTE_READ), ((8, 0x123400, base), REMOTE_READ)):
         with pytest.raises(AccessError):
             runs(guest, _klm(guest, [entry]), 0x1000, 8, right)
@@ -186,7 +201,8 @@ def test_ksm(guest: Guest) -> None:
     """Pieces of one size; the start may lie in the middle of the first."""
     base = guest.alloc(4 * PAGE)
     key = guest.mkey(base, 4 * PAGE)
-    k = _klm(guest, [(0, key, base + PAGE), (0, key, base)], KSM, start_addr=0x5800, len=0x1800, log_page_size=12)
+    k = _klm(guest, [(0, key, base + PAGE), (0, key, base)], KSM, start_addr=0x5800, len=0x1800,
+             log_page_size=12)
     assert runs(guest, k, 0x5800, 0x1800) == [(base + PAGE + 0x800, 0x800), (base, 0x1000)]
     with pytest.raises(AccessError):
         runs(guest, k, 0x6fff, 2)
@@ -198,17 +214,22 @@ def test_interleaved(guest: Guest) -> None:
     key = guest.mkey(base, PAGE)
     block = struct.pack('>IIIHH', 6, STRIDED, 3, 0, 2)
     block += struct.pack('>HHIQ', 16, 4, key, base) + struct.pack('>HHIQ', 8, 2, key, base + 0x800)
-    k = guest.create_mkey(block.ljust(64, b'\0'), 4, access_mode_1_0=2, pd=guest.pd, start_addr=0, len=18, qpn=ANY, lr=1, rr=1)
-    assert runs(guest, k, 0, 18) == [(base, 4), (base + 0x800, 2), (base + 16, 4), (base + 0x808, 2), (base + 32, 4), (base + 0x810, 2)]
+    k = guest.create_mkey(block.ljust(64, b'\0'), 4, access_mode_1_0=2, pd=guest.pd, start_addr=0,
+                          len=18, qpn=ANY, lr=1, rr=1)
+    assert runs(guest, k, 0, 18) == [(base, 4), (base + 0x800, 2), (base + 16, 4),
+                                     (base + 0x808, 2), (base + 32, 4), (base + 0x810, 2)]
     assert runs(guest, k, 5, 3) == [(base + 0x801, 1), (base + 16, 2)]
 
 
 def test_memic_and_icm(guest: Guest) -> None:
-    """Keys over MEMIC and SW ICM reach those memories, hold them, and end where they were told to."""
+    """Keys over MEMIC and SW ICM reach those memories, hold them, and end where they were told
+    to."""
     low = guest.card.caps.page('device_memory')['memic_bar_start_addr']
-    start = guest.cmd('ALLOC_MEMIC', range_start_addr=low, range_size=1 << 16, memic_size=4096)['memic_start_addr']
-    key = guest.create_mkey(b'', 0, access_mode_1_0=MEMIC & 3, access_mode_4_2=MEMIC >> 2, pd=guest.pd, start_addr=start, len=4096, qpn=ANY,
-                            lr=1, lw=1, rr=1, rw=1, a=1)
+    start = guest.cmd('ALLOC_MEMIC', range_start_addr=low, range_size=1 << 16,
+                      memic_size=4096)['memic_start_addr']
+    key = guest.create_mkey(b'', 0, access_mode_1_0=MEMIC & 3, access_mode_4_2=MEMIC >> 2,
+                            pd=guest.pd, start_addr=start, len=4096, qpn=ANY, lr=1, lw=1, rr=1,
+                            rw=1, a=1)
     src = guest.alloc(PAGE)
     guest.write(src, b'memic!')
     lkey = guest.mkey(src, PAGE)
@@ -222,7 +243,8 @@ def test_memic_and_icm(guest: Guest) -> None:
     guest.cmd('DESTROY_MKEY', mkey_index=key >> 8)
     guest.cmd('DEALLOC_MEMIC', memic_start_addr=start, memic_size=4096)
     with pytest.raises(CommandError) as e:
-        guest.create_mkey(b'', 0, access_mode_1_0=SW_ICM & 3, access_mode_4_2=SW_ICM >> 2, pd=guest.pd, start_addr=0x100000, len=4096)
+        guest.create_mkey(b'', 0, access_mode_1_0=SW_ICM & 3, access_mode_4_2=SW_ICM >> 2,
+                          pd=guest.pd, start_addr=0x100000, len=4096)
     assert e.value.status == 'BAD_PARAM'
 
 
@@ -230,11 +252,15 @@ def test_umem(guest: Guest) -> None:
     """A key over a umem: the umem is held, its MTTs' write enable counts, its end is the end."""
     base = guest.alloc(2 * PAGE)
     mtts = struct.pack('>2Q', base | 3, (base + PAGE) | 1)
-    umem = guest.cmd('CREATE_UMEM', mtts, **{'umem.num_of_mtt': 2, 'umem.page_offset': 0x100})['umem_id']
-    entry = {'access_mode_1_0': 1, 'pd': guest.pd, 'start_addr': 0x9000, 'qpn': ANY, 'lr': 1, 'lw': 1, 'log_page_size': 12}
+    umem = guest.cmd('CREATE_UMEM', mtts, **{'umem.num_of_mtt': 2, 'umem.page_offset':
+                                             0x100})['umem_id']
+    entry = {
+        'access_mode_1_0': 1, 'pd': guest.pd, 'start_addr': 0x9000, 'qpn': ANY, 'lr': 1, 'lw': 1,
+        'log_page_size': 12}
     where = {'mkey_umem_valid': 1, 'mkey_umem_id': umem, 'mkey_umem_offset': 0x10}
     key = guest.create_mkey(b'', 0, command=where, len=2 * PAGE - 0x110, **entry)
-    assert runs(guest, key, 0x9000, 2 * PAGE - 0x110, LOCAL_READ) == [(base + 0x110, 2 * PAGE - 0x110)]
+    assert runs(guest, key, 0x9000, 2 * PAGE - 0x110,
+                LOCAL_READ) == [(base + 0x110, 2 * PAGE - 0x110)]
     with pytest.raises(AccessError):
         runs(guest, key, 0x9000, 2 * PAGE - 0x110, LOCAL_WRITE)
     with pytest.raises(CommandError) as e:
@@ -245,9 +271,11 @@ def test_umem(guest: Guest) -> None:
     guest.cmd('DESTROY_UMEM', umem_id=umem)
 
 
-@pytest.mark.parametrize(('entry', 'uid', 'status'), [
-    ({'pd': 0x7777}, 0, 'BAD_RES'), ({'access_mode_4_2': 1, 'access_mode_1_0': 3}, 0, 'BAD_PARAM'), ({'log_page_size': 11}, 0, 'BAD_PARAM'),
-    ({'log_page_size': 60}, 0, 'BAD_PARAM'), ({'bsf_en': 1}, 0, 'BAD_PARAM')])
+@pytest.mark.parametrize(('entry', 'uid', 'status'),
+                         [({'pd': 0x7777}, 0, 'BAD_RES'),
+                          ({'access_mode_4_2': 1, 'access_mode_1_0': 3}, 0, 'BAD_PARAM'),
+                          ({'log_page_size': 11}, 0, 'BAD_PARAM'),
+                          ({'log_page_size': 60}, 0, 'BAD_PARAM'), ({'bsf_en': 1}, 0, 'BAD_PARAM')])
 def test_refused(guest: Guest, entry: dict, uid: int, status: str) -> None:
     """Bad contexts, each with its status; no key is left."""
     before = guest.card.memory.used
@@ -261,12 +289,14 @@ def test_refused(guest: Guest, entry: dict, uid: int, status: str) -> None:
 def test_short_translation_list(guest: Guest) -> None:
     """Fewer entries than announced."""
     with pytest.raises(CommandError) as e:
-        guest.create_mkey(struct.pack('>2Q', 0x1000, 0x2000), 2, access_mode_1_0=1, pd=guest.pd, len=0x2000, log_page_size=12)
+        guest.create_mkey(struct.pack('>2Q', 0x1000, 0x2000), 2, access_mode_1_0=1, pd=guest.pd,
+                          len=0x2000, log_page_size=12)
     assert e.value.status == 'BAD_INP_LEN'
 
 
 def test_physical_key_is_the_kernels(guest: Guest) -> None:
-    """No user context gets a key to all memory; the reserved key serves only queues that the kernel made so."""
+    """No user context gets a key to all memory; the reserved key serves only queues that the kernel
+    made so."""
     uid = guest.cmd('CREATE_UCTX')['uid']
     pd = guest.cmd('ALLOC_PD', uid=uid)['pd']
     with pytest.raises(CommandError) as e:
@@ -302,5 +332,7 @@ def test_query(guest: Guest) -> None:
     key = guest.mkey(base, 2 * PAGE, va=0x123000)
     out = guest.cmd('QUERY_MKEY', mkey_index=key >> 8, pg_access=1)
     m = out.sub('memory_key_mkey_entry')
-    assert (m['start_addr'], m['len'], m['mkey_7_0'], m['pd']) == (0x123000, 2 * PAGE, 0x5a, guest.pd)
-    assert out['bsf0_klm0_pas_mtt0_1'] == struct.pack('>2Q', base | 3, base + PAGE | 3), 'pages of a key made without pg_access are present'
+    assert (m['start_addr'], m['len'], m['mkey_7_0'], m['pd']) == (0x123000, 2 * PAGE, 0x5a,
+                                                                   guest.pd)
+    assert out['bsf0_klm0_pas_mtt0_1'] == struct.pack(
+        '>2Q', base | 3, base + PAGE | 3), 'pages of a key made without pg_access are present'

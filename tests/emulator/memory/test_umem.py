@@ -26,8 +26,10 @@ def mtts(*values: int) -> bytes:
 
 def create(card, pages, *, log_page=12, offset=0, bits=3, uid=None) -> int:
     """CREATE_UMEM over pages; its id."""
-    return run(card, 'CREATE_UMEM', {'umem.log_page_size': log_page - 12, 'umem.page_offset': offset, 'umem.num_of_mtt': len(pages)},
-               extra=mtts(*(p | bits for p in pages)), uid=card.user if uid is None else uid)['umem_id']
+    return run(card, 'CREATE_UMEM', {
+        'umem.log_page_size': log_page - 12, 'umem.page_offset': offset, 'umem.num_of_mtt':
+        len(pages)}, extra=mtts(*(p | bits for p in pages)),
+               uid=card.user if uid is None else uid)['umem_id']
 
 
 def test_memory_by_offset(card) -> None:
@@ -36,12 +38,14 @@ def test_memory_by_offset(card) -> None:
     u = card.umems.get(create(card, [base + 0x3000, base, base + 0x2000], offset=0xff0))
     assert u.size == 3 * 4096 - 0xff0
     u.write(0, bytes(range(64)))
-    assert card.guest.read(base + 0x3ff0, 16) == bytes(range(16)) and card.guest.read(base, 48) == bytes(range(16, 64))
+    assert card.guest.read(base + 0x3ff0, 16) == bytes(range(16)) and card.guest.read(
+        base, 48) == bytes(range(16, 64))
     assert u.read(0, 64) == bytes(range(64)) and u.read(u.size, 0) == b''
     assert u.pieces(0, 0x20) == [(base + 0x3ff0, 0x10), (base, 0x10)]
     assert u.address(16, 4) == base
-    assert u.layout() == {'size': u.size, 'page_size': 4096, 'page_offset': 0xff0, 'uid': card.user, 'refs': 0,
-                          'mtts': [base + 0x3000 | 3, base | 3, base + 0x2000 | 3]}
+    assert u.layout() == {
+        'size': u.size, 'page_size': 4096, 'page_offset': 0xff0, 'uid': card.user, 'refs': 0,
+        'mtts': [base + 0x3000 | 3, base | 3, base + 0x2000 | 3]}
 
 
 def test_contiguous_pages_are_one_run(card) -> None:
@@ -51,7 +55,8 @@ def test_contiguous_pages_are_one_run(card) -> None:
     assert u.address(0xffc, 8) == base + 0xffc
 
 
-@pytest.mark.parametrize(('offset', 'n'), [(8192, 1), (8191, 2), (0, 8193), (-1, 1), (0, -1), ((1 << 64) - 4, 8), (1 << 64, 0)])
+@pytest.mark.parametrize(('offset', 'n'), [(8192, 1), (8191, 2), (0, 8193), (-1, 1), (0, -1),
+                                           ((1 << 64) - 4, 8), (1 << 64, 0)])
 def test_bounds(card, offset, n) -> None:
     u = card.umems.get(create(card, [GUEST_BASE, GUEST_BASE + 4096]))
     with pytest.raises(UmemError):
@@ -63,8 +68,9 @@ def test_bounds(card, offset, n) -> None:
 
 def test_access_bits(card) -> None:
     base = card.guest.alloc(3 * 4096)
-    u = card.umems.get(run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 3}, extra=mtts(base | 1, base + 4096 | 2, base + 8192),
-                           uid=card.user)['umem_id'])
+    u = card.umems.get(
+        run(card, 'CREATE_UMEM', {'umem.num_of_mtt': 3},
+            extra=mtts(base | 1, base + 4096 | 2, base + 8192), uid=card.user)['umem_id'])
     assert u.read(0, 4) == bytes(4)
     for offset in (0, 4094, 8192):
         with pytest.raises(UmemError):
@@ -73,7 +79,8 @@ def test_access_bits(card) -> None:
     for offset in (4094, 4096, 8192):
         with pytest.raises(UmemError):
             u.read(offset, 4)
-    assert card.guest.read(base + 4094, 2) == b'\0\0', 'the part before the refused page is not written'
+    assert card.guest.read(base + 4094,
+                           2) == b'\0\0', 'the part before the refused page is not written'
     with pytest.raises(UmemError):
         u.address(0, 4, write=True)
 
@@ -92,7 +99,8 @@ def test_large_pages(card) -> None:
 
 
 @pytest.mark.parametrize(('fields', 'extra', 'want'), [
-    ({'umem.num_of_mtt': 0}, mtts(GUEST_BASE), 'BAD_PARAM'), ({'umem.num_of_mtt': 2}, mtts(GUEST_BASE), 'BAD_INP_LEN'),
+    ({'umem.num_of_mtt': 0}, mtts(GUEST_BASE), 'BAD_PARAM'),
+    ({'umem.num_of_mtt': 2}, mtts(GUEST_BASE), 'BAD_INP_LEN'),
     ({'umem.num_of_mtt': (1 << 64) - 1}, mtts(GUEST_BASE), 'BAD_INP_LEN'),
     ({'umem.num_of_mtt': 1, 'umem.page_offset': 4096}, mtts(GUEST_BASE), 'BAD_PARAM'),
     ({'umem.num_of_mtt': 1, 'umem.page_offset': 0xffffffff}, mtts(GUEST_BASE), 'BAD_PARAM'),
@@ -121,7 +129,8 @@ def test_destroy(card) -> None:
 def test_memory_for_mtts_is_bounded(card) -> None:
     card.memory.limit = 8 * 100
     create(card, [GUEST_BASE] * 90)
-    assert status(card, 'CREATE_UMEM', {'umem.num_of_mtt': 11}, extra=mtts(*[GUEST_BASE] * 11), uid=card.user) == 'EXCEED_LIM'
+    assert status(card, 'CREATE_UMEM', {'umem.num_of_mtt': 11}, extra=mtts(*[GUEST_BASE] * 11),
+                  uid=card.user) == 'EXCEED_LIM'
     assert card.memory.used == 8 * 90
     create(card, [GUEST_BASE] * 10)
 
@@ -136,11 +145,13 @@ def icm_object(start: int, log_units: int) -> bytes:
 
 
 def create_icm(card, start: int, log_units: int = 0) -> int:
-    return run(card, 'CREATE_GENERAL_OBJECT', {'obj_type': 8}, extra=icm_object(start, log_units), uid=card.user)['obj_id']
+    return run(card, 'CREATE_GENERAL_OBJECT', {'obj_type': 8}, extra=icm_object(start, log_units),
+               uid=card.user)['obj_id']
 
 
 def icm_status(card, start: int, log_units: int = 0, **fields) -> str:
-    return status(card, 'CREATE_GENERAL_OBJECT', {'obj_type': 8} | fields, extra=icm_object(start, log_units), uid=card.user)
+    return status(card, 'CREATE_GENERAL_OBJECT', {'obj_type': 8} | fields, extra=icm_object(
+        start, log_units), uid=card.user)
 
 
 def test_the_four_kinds(card) -> None:
@@ -151,10 +162,12 @@ def test_the_four_kinds(card) -> None:
         obj = card.general_objects.get(create_icm(card, start + size // 2, 3))
         assert (obj.range_name, obj.start, obj.size) == (kind, start + size // 2, 8 * 4096)
     spans = sorted(ranges.values())
-    assert all(a + n <= b for (a, n), (b, _) in zip(spans, spans[1:], strict=False)), 'ranges do not overlap'
+    assert all(a + n <= b
+               for (a, n), (b, _) in zip(spans, spans[1:], strict=False)), 'ranges do not overlap'
     # Each kind's range is what the capability page says.
     page = card.caps.page('device_memory')
-    assert ranges['encap'] == (page['indirect_encap_sw_icm_start_address'], 1 << page['log_indirect_encap_sw_icm_size'])
+    assert ranges['encap'] == (page['indirect_encap_sw_icm_start_address'],
+                               1 << page['log_indirect_encap_sw_icm_size'])
 
 
 def test_connectx5_has_no_patterns() -> None:
@@ -188,9 +201,11 @@ def test_icm_contents(card) -> None:
     obj_id = create_icm(card, start, 2)
     assert card.icm.read(start, 32) == bytes(32)
     card.icm.write(start + 4090, b'over a page')
-    assert card.icm.read(start + 4090, 11) == b'over a page' and card.icm.read(start + 16380, 4) == bytes(4)
+    assert card.icm.read(start + 4090, 11) == b'over a page' and card.icm.read(start + 16380,
+                                                                               4) == bytes(4)
     assert card.memory.used == 8192
-    for address, n in ((start - 1, 1), (start + 16384, 1), (start + 16380, 8), (start, -1), ((1 << 64) - 1, 2)):
+    for address, n in ((start - 1, 1), (start + 16384, 1), (start + 16380, 8), (start, -1),
+                       ((1 << 64) - 1, 2)):
         with pytest.raises(IndexError):
             card.icm.read(address, n)
     with pytest.raises(IndexError):
@@ -216,24 +231,29 @@ def test_icm_memory_is_bounded(card) -> None:
 def test_query_and_destroy_icm(card) -> None:
     start, _ = card.icm.ranges()['header_modify']
     obj_id = create_icm(card, start + 0x4000, 2)
-    out = run(card, 'QUERY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id}, uid=card.user, out_len=16 + 64)
+    out = run(card, 'QUERY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id}, uid=card.user,
+              out_len=16 + 64)
     view = prm.View('sw_icm', out.buf, 16)
     assert (view['sw_icm_start_addr'], view['log_sw_icm_size']) == (start + 0x4000, 14)
-    assert status(card, 'QUERY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id}, uid=card.user) == 'BAD_OUTP_LEN'
+    assert status(card, 'QUERY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id},
+                  uid=card.user) == 'BAD_OUTP_LEN'
     other = run(card, 'CREATE_UCTX')['uid']
     for fields, uid, want in (({'obj_type': 8, 'obj_id': obj_id}, other, 'BAD_RES'),
                               ({'obj_type': 9, 'obj_id': obj_id}, card.user, 'BAD_PARAM'),
                               ({'obj_type': 8, 'obj_id': obj_id + 1}, card.user, 'BAD_RES')):
         assert status(card, 'DESTROY_GENERAL_OBJECT', fields, uid=uid) == want
     card.general_objects.get(obj_id).hold()
-    assert status(card, 'DESTROY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id}, uid=card.user) == 'BAD_RES_STATE'
+    assert status(card, 'DESTROY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id},
+                  uid=card.user) == 'BAD_RES_STATE'
     card.general_objects.get(obj_id).drop()
     run(card, 'DESTROY_GENERAL_OBJECT', {'obj_type': 8, 'obj_id': obj_id}, uid=card.user)
     assert card.objects() == {'uctx': [card.user, other]}
 
 
 def test_profiles_cover_every_range(card) -> None:
-    """Each range lies inside the 48-bit ICM space and is a power of two at least the granularity."""
+    """Each range lies inside the 48-bit ICM space and is a power of two at least the
+    granularity."""
     for profile in caps.PROFILES:
         for start, size in Card(profile).icm.ranges().values():
-            assert size & (size - 1) == 0 and size >= 4096 and start % size == 0 and start + size < 1 << 48
+            assert size & (size -
+                           1) == 0 and size >= 4096 and start % size == 0 and start + size < 1 << 48

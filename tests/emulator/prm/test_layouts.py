@@ -16,8 +16,10 @@ def loaded() -> None:
 
 def test_sizes_are_those_of_the_prm() -> None:
     """Sizes in bytes that the programmer's reference manual states."""
-    for name, size in {'cmd_hca_cap': 0x100, 'eqc': 0x40, 'cqc': 0x40, 'qpc': 0xe8, 'mkc': 0x40, 'create_eq_in': 0x110,
-                       'create_cq_in': 0x110, 'create_mkey_in': 0x110, 'query_hca_cap_out': 0x1010, 'fte_match_param': 0x200}.items():
+    for name, size in {
+            'cmd_hca_cap': 0x100, 'eqc': 0x40, 'cqc': 0x40, 'qpc': 0xe8, 'mkc': 0x40,
+            'create_eq_in': 0x110, 'create_cq_in': 0x110, 'create_mkey_in': 0x110,
+            'query_hca_cap_out': 0x1010, 'fte_match_param': 0x200}.items():
         assert prm.layout_bits(name) == 8 * size, name
 
 
@@ -45,7 +47,8 @@ def test_every_registered_command_has_a_layout() -> None:
     for name in dispatch.names():
         assert name in prm.OPCODES, name
         layout = prm.command_layouts(name)[0]
-        assert prm.has(layout) and (layout != 'general_obj_in_cmd_hdr') != name.endswith('GENERAL_OBJECT'), name
+        assert prm.has(layout) and (
+            layout != 'general_obj_in_cmd_hdr') != name.endswith('GENERAL_OBJECT'), name
 
 
 def test_fields_do_not_touch_their_neighbours() -> None:
@@ -53,8 +56,9 @@ def test_fields_do_not_touch_their_neighbours() -> None:
     rng = random.Random(1)
     for layout in ('qpc', 'cqc', 'mkc', 'flow_context'):
         v = prm.View(layout, bytearray(rng.randbytes(prm.Layout(layout).size)))
-        plain = [f for f,
-                 (_, bits, sub, count) in prm.fields(layout).items() if sub is None and count is None and not f.startswith('reserved')]
+        plain = [
+            f for f, (_, bits, sub, count) in prm.fields(layout).items()
+            if sub is None and count is None and not f.startswith('reserved')]
         values = {f: rng.getrandbits(prm.fields(layout)[f][1]) for f in plain}
         for f, value in values.items():
             v[f] = value
@@ -100,7 +104,8 @@ def test_errors() -> None:
 
 
 def test_declare() -> None:
-    prm.declare('test_layout', [('a', 4), ('b', 12), ('@', 64), ('c', 8, 3), ('nested', 'mtt')], size=256)
+    prm.declare('test_layout', [('a', 4), ('b', 12), ('@', 64), ('c', 8, 3), ('nested', 'mtt')],
+                size=256)
     v = prm.new('test_layout')
     assert v.size == 32
     v['a'], v['b'], v['c[1]'], v['nested.wr_en'] = 0xf, 0x123, 7, 1
@@ -111,7 +116,7 @@ def test_declare() -> None:
         prm.declare('test_layout', [('a', 64), ('@', 32)])
 
 
-HEADER = '''
+HEADER = """
 enum { MLX5_CMD_OP_QUERY_HCA_CAP = 0x100, MLX5_CMD_OP_NEXT, MLX5_BIT = BIT(3), MLX5_SHIFT = (1ULL << 40), };
 #define MLX5_LONG (2 + \\
 	3)
@@ -123,7 +128,7 @@ struct mlx5_ifc_cmd_hca_cap_bits { /* comment */
 	struct mlx5_ifc_inner_bits many[MLX5_LONG];
 	u8 pas[][0x40];
 };
-'''
+"""
 
 
 @pytest.fixture
@@ -144,7 +149,8 @@ def test_parser(own_header) -> None:
     assert prm.OPCODES == {'QUERY_HCA_CAP': 0x100, 'NEXT': 0x101}
     assert prm.ENUM['MLX5_BIT'] == 8 and prm.ENUM['MLX5_SHIFT'] == 1 << 40
     f = prm.fields('cmd_hca_cap')
-    assert f['either'][:2] == (0x20, 0x20) and f['q'][:2] == (0x48, 0x18) and f['r'][:2] == (0x40, 0x20)
+    assert f['either'][:2] == (0x20, 0x20) and f['q'][:2] == (0x48, 0x18) and f['r'][:2] == (0x40,
+                                                                                             0x20)
     assert f['many'] == (0x60, 0x10, 'inner', 5) and f['pas'] == (0x60 + 5 * 0x10, 0x40, None, 0)
     v = prm.new('cmd_hca_cap')
     v['either.one.y'], v['many[4].x'] = 0x123, 5
@@ -161,7 +167,8 @@ def test_cache_is_used_and_survives_damage(own_header) -> None:
     layouts.SOURCE = None
     prm.load(str(directory))
     assert prm.OPCODES['FROM_CACHE'] == 0x999, 'the cache was not read'
-    for bad in ('', '{', '[]', 'null', good[:len(good) // 2], '{"stamp": 1}', json.dumps(dict(json.loads(good), types=[]))):
+    for bad in ('', '{', '[]', 'null', good[:len(good) // 2], '{"stamp": 1}',
+                json.dumps(dict(json.loads(good), types=[]))):
         cache.write_text(bad)
         layouts.SOURCE = None
         prm.load(str(directory))

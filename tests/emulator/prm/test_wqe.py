@@ -12,11 +12,11 @@ CASES = [
     (wqe.DATA, 'wqe_data', ('byte_count', 'lkey', 'addr')),
     (wqe.RADDR, 'wqe_raddr', ('raddr', 'rkey')),
     (wqe.ATOMIC, 'wqe_atomic', ('swap_add', 'compare')),
-    (wqe.MASKED_ATOMIC, 'wqe_masked_atomic', ('swap_add', 'compare', 'swap_add_mask', 'compare_mask')),
-    (wqe.XRC, 'wqe_xrc', ('xrc_srqn',)),
-    (wqe.SRQ_NEXT, 'wqe_srq_next', ('next_wqe_index',)),
-    (wqe.SET_PSV, 'wqe_set_psv', ('psv_index', 'syndrome', 'transient_signature')),
-]
+    (wqe.MASKED_ATOMIC, 'wqe_masked_atomic', ('swap_add', 'compare', 'swap_add_mask',
+                                              'compare_mask')),
+    (wqe.XRC, 'wqe_xrc', ('xrc_srqn', )),
+    (wqe.SRQ_NEXT, 'wqe_srq_next', ('next_wqe_index', )),
+    (wqe.SET_PSV, 'wqe_set_psv', ('psv_index', 'syndrome', 'transient_signature')), ]
 
 
 @pytest.mark.parametrize(('fast', 'layout', 'fields'), CASES, ids=[c[1] for c in CASES])
@@ -41,10 +41,11 @@ def test_control_segment() -> None:
 def test_address_vector() -> None:
     """Both halves of 48 bytes."""
     v = prm.new('wqe_av')
-    v.set(q_key=1, ext=1, dqp_dct=2, sl=3, mlid=4, rlid=5, rmac=b'abcdef', tclass=6, hop_limit=7, grh=1, src_addr_index=8, flow_label=9,
-          rgid=bytes(range(16)))
+    v.set(q_key=1, ext=1, dqp_dct=2, sl=3, mlid=4, rlid=5, rmac=b'abcdef', tclass=6, hop_limit=7,
+          grh=1, src_addr_index=8, flow_label=9, rgid=bytes(range(16)))
     assert wqe.AV_BASE.unpack_from(v.buf) == (1, 0, wqe.EXTENDED_AV | 2, 3, 4, 5)
-    assert wqe.AV_GRH_PART.unpack_from(v.buf, 16) == (b'abcdef', 6, 7, wqe.AV_GRH | 8 << 20 | 9, bytes(range(16)))
+    assert wqe.AV_GRH_PART.unpack_from(
+        v.buf, 16) == (b'abcdef', 6, 7, wqe.AV_GRH | 8 << 20 | 9, bytes(range(16)))
     assert wqe.AV_BASE.size + wqe.AV_GRH_PART.size == v.size == 48
 
 
@@ -53,8 +54,9 @@ def test_umr_control() -> None:
     v = prm.new('wqe_umr_ctrl')
     v.set(inline=1, check_qpn=1, xlt_octowords=2, xlt_offset=3, mkey_mask=4, xlt_offset_47_16=5)
     assert wqe.UMR_CTRL.unpack(v.buf) == (wqe.UMR_INLINE | wqe.UMR_CHECK_QPN, 2, 3, 4, 5)
-    for field, bit in (('check_free', wqe.UMR_CHECK_FREE), ('check_not_free', wqe.UMR_CHECK_NOT_FREE),
-                       ('translation_offset_en', wqe.UMR_OFFSET)):
+    for field, bit in (('check_free', wqe.UMR_CHECK_FREE),
+                       ('check_not_free', wqe.UMR_CHECK_NOT_FREE), ('translation_offset_en',
+                                                                    wqe.UMR_OFFSET)):
         v = prm.new('wqe_umr_ctrl')
         v[field] = 1
         assert wqe.UMR_CTRL.unpack(v.buf)[0] == bit
@@ -62,9 +64,13 @@ def test_umr_control() -> None:
 
 def test_cqe() -> None:
     """All that the card writes."""
-    v = prm.view('cqe64', wqe.CQE.pack(1, 2, 1 << 28 | 3 << 24 | 4, 5, 6, 7, 8, 9, 10, 11, 12 << 24 | 13, 14) + b'\0\x31')
-    names = ('ml_path', 'slid', 'g', 'sl', 'rqpn', 'srqn_uidx', 'imm_inval_pkey', 'app', 'app_op', 'app_info', 'byte_cnt', 'timestamp',
-             'send_wqe_opcode', 'qpn', 'wqe_counter', 'opcode', 'owner')
+    v = prm.view(
+        'cqe64',
+        wqe.CQE.pack(1, 2, 1 << 28 | 3 << 24 | 4, 5, 6, 7, 8, 9, 10, 11, 12 << 24 | 13, 14) +
+        b'\0\x31')
+    names = ('ml_path', 'slid', 'g', 'sl', 'rqpn', 'srqn_uidx', 'imm_inval_pkey', 'app', 'app_op',
+             'app_info', 'byte_cnt', 'timestamp', 'send_wqe_opcode', 'qpn', 'wqe_counter', 'opcode',
+             'owner')
     assert tuple(v[n] for n in names) == (1, 2, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 3, 1)
     assert v.size == 64
 
@@ -72,6 +78,7 @@ def test_cqe() -> None:
 def test_error_cqe() -> None:
     """Syndromes and what failed."""
     v = prm.view('error_cqe', wqe.ERROR_CQE.pack(1, 2, 3, 4 << 24 | 5, 6) + b'\0\xd1')
-    names = ('srqn_uidx', 'vendor_error_syndrome', 'syndrome', 'send_wqe_opcode', 'qpn', 'wqe_counter', 'opcode', 'owner')
+    names = ('srqn_uidx', 'vendor_error_syndrome', 'syndrome', 'send_wqe_opcode', 'qpn',
+             'wqe_counter', 'opcode', 'owner')
     assert tuple(v[n] for n in names) == (1, 2, 3, 4, 5, 6, 13, 1)
     assert v.size == 64

@@ -67,14 +67,16 @@ def test_event_once_armed(guest: Guest) -> None:
     nops(q, 3)
     assert guest.events() == [comp(cq)]
     cq.arm()
-    assert guest.events() == [comp(cq)], 'completions that came since the last look are told of at once'
+    assert guest.events() == [
+        comp(cq)], 'completions that came since the last look are told of at once'
     cq.poll()
     cq.arm()
     assert guest.events() == []
 
 
 def test_solicited_only(guest: Guest) -> None:
-    """A CQ armed for solicited completions ignores others, and wakes for a solicited one and for an error."""
+    """A CQ armed for solicited completions ignores others, and wakes for a solicited one and for an
+    error."""
     cq = GuestCq(guest)
     a, b = GuestQp(guest, rcq=GuestCq(guest)), GuestQp(guest, scq=GuestCq(guest), rcq=cq)
     a.connect(b.number, rnr_retry=0)
@@ -98,8 +100,10 @@ def test_moderation_by_count_and_time(guest: Guest) -> None:
     """An event after so many completions, or after the period."""
     cq = GuestCq(guest)
     q = nop_qp(guest, cq)
-    guest.cmd('MODIFY_CQ', cqn=cq.number, **{'modify_field_select_resize_field_select.modify_field_select.modify_field_select': 3,
-                                             'cq_context.cq_period': 2000, 'cq_context.cq_max_count': 3})
+    guest.cmd(
+        'MODIFY_CQ', cqn=cq.number, **{
+            'modify_field_select_resize_field_select.modify_field_select.modify_field_select': 3,
+            'cq_context.cq_period': 2000, 'cq_context.cq_max_count': 3})
     cq.arm()
     nops(q, 2)
     assert guest.events() == []
@@ -121,8 +125,10 @@ def test_moderation_by_count_and_time(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(('mode', 'events'), [(0, [0, 0, 1, 0, 0]), (1, [0, 0, 0, 0, 1])])
-def test_what_the_period_counts_from(guest: Guest, monkeypatch: pytest.MonkeyPatch, mode: int, events: list[int]) -> None:
-    """From the first completion, or from each: then completions that keep coming keep the event back."""
+def test_what_the_period_counts_from(guest: Guest, monkeypatch: pytest.MonkeyPatch, mode: int,
+                                     events: list[int]) -> None:
+    """From the first completion, or from each: then completions that keep coming keep the event
+    back."""
     start = guest.card.now()
     now = [start]
     monkeypatch.setattr(guest.card, 'now', lambda: now[0])
@@ -193,7 +199,8 @@ def test_doorbell_record_is_looked_at_in_time(guest: Guest) -> None:
 
 @pytest.mark.parametrize('log_size', [1, 4])
 def test_resize(guest: Guest, log_size: int) -> None:
-    """The last CQE of the old ring says where to go on; the next is in the new ring, one index further."""
+    """The last CQE of the old ring says where to go on; the next is in the new ring, one index
+    further."""
     cq = GuestCq(guest, 3)
     q = nop_qp(guest, cq)
     nops(q, 3)
@@ -201,7 +208,8 @@ def test_resize(guest: Guest, log_size: int) -> None:
     new = guest.alloc(PAGE)
     for k in range(1 << log_size):
         guest.write(new + k * 64 + 63, b'\xf1')
-    guest.cmd('MODIFY_CQ', struct.pack('>Q', new), op_mod=1, cqn=cq.number, **{'cq_context.log_cq_size': log_size})
+    guest.cmd('MODIFY_CQ', struct.pack('>Q', new), op_mod=1, cqn=cq.number, **{
+        'cq_context.log_cq_size': log_size})
     assert [c['opcode'] for c in cq.poll()] == [5]
     cq.buf, cq.log_size = new, log_size
     nops(q, 1)
@@ -233,14 +241,17 @@ def test_in_use(guest: Guest) -> None:
 
 
 def test_umem_backed(guest: Guest) -> None:
-    """Ring and doorbell record in a umem, at offsets; the umem is held; a range that ends outside is refused."""
+    """Ring and doorbell record in a umem, at offsets; the umem is held; a range that ends outside
+    is refused."""
     base = guest.alloc(2 * PAGE)
     mtts = struct.pack('>2Q', base | 3, (base + PAGE) | 3)
-    umem = guest.cmd('CREATE_UMEM', mtts, **{'umem.num_of_mtt': 2, 'umem.page_offset': 64})['umem_id']
+    umem = guest.cmd('CREATE_UMEM', mtts, **{'umem.num_of_mtt': 2, 'umem.page_offset':
+                                             64})['umem_id']
     cq = GuestCq(guest)
-    fields = {'cq_context.log_cq_size': 6, 'cq_context.c_eqn_or_apu_element': guest.eqn, 'cq_context.uar_page': guest.uar,
-              'cq_context.dbr_umem_valid': 1, 'cq_context.dbr_umem_id': umem, 'cq_context.dbr_addr': 8,
-              'cq_umem_valid': 1, 'cq_umem_id': umem}
+    fields = {
+        'cq_context.log_cq_size': 6, 'cq_context.c_eqn_or_apu_element': guest.eqn,
+        'cq_context.uar_page': guest.uar, 'cq_context.dbr_umem_valid': 1, 'cq_context.dbr_umem_id':
+        umem, 'cq_context.dbr_addr': 8, 'cq_umem_valid': 1, 'cq_umem_id': umem}
     cq.number = guest.cmd('CREATE_CQ', cq_umem_offset=128, **fields)['cqn']
     cq.buf, cq.dbr = base + 192, base + 72
     for k in range(64):
@@ -252,15 +263,20 @@ def test_umem_backed(guest: Guest) -> None:
     assert guest.fails('DESTROY_UMEM', umem_id=umem) == 'BAD_RES_STATE'
     for offset in (2 * PAGE - 64 * 64, (1 << 64) - 64, 65):
         assert guest.fails('CREATE_CQ', cq_umem_offset=offset, **fields) == 'BAD_PARAM'
-    assert guest.fails('CREATE_CQ', cq_umem_offset=128, **{**fields, 'cq_context.dbr_addr': 2 * PAGE - 64}) == 'BAD_PARAM'
+    assert guest.fails('CREATE_CQ', cq_umem_offset=128,
+                       **{**fields, 'cq_context.dbr_addr': 2 * PAGE - 64}) == 'BAD_PARAM'
     guest.cmd('DESTROY_QP', qpn=q.number)
     guest.cmd('DESTROY_CQ', cqn=cq.number)
     guest.cmd('DESTROY_UMEM', umem_id=umem)
 
 
-@pytest.mark.parametrize(('field', 'value', 'status'), [
-    ('c_eqn_or_apu_element', 99, 'BAD_RES'), ('uar_page', 0x5ff, 'BAD_RES'), ('cqe_sz', 3, 'BAD_PARAM'), ('log_cq_size', 31, 'BAD_PARAM'),
-    ('dbr_addr', 4, 'BAD_PARAM'), ('apu_cq', 1, 'BAD_PARAM'), ('log_cq_size', 7, 'BAD_INP_LEN')])
+@pytest.mark.parametrize(('field', 'value', 'status'), [('c_eqn_or_apu_element', 99, 'BAD_RES'),
+                                                        ('uar_page', 0x5ff, 'BAD_RES'),
+                                                        ('cqe_sz', 3, 'BAD_PARAM'),
+                                                        ('log_cq_size', 31, 'BAD_PARAM'),
+                                                        ('dbr_addr', 4, 'BAD_PARAM'),
+                                                        ('apu_cq', 1, 'BAD_PARAM'),
+                                                        ('log_cq_size', 7, 'BAD_INP_LEN')])
 def test_refused(guest: Guest, field: str, value: int, status: str) -> None:
     """Bad contexts, each with its status; nothing is left."""
     before = guest.card.memory.used
@@ -272,8 +288,10 @@ def test_refused(guest: Guest, field: str, value: int, status: str) -> None:
 
 def test_ring_that_is_not_mapped(guest: Guest) -> None:
     """A CQE that cannot be written is an access error of the CQ, not of the card."""
-    number = guest.cmd('CREATE_CQ', struct.pack('>Q', 0x10000000000), **{
-        'cq_context.log_cq_size': 6, 'cq_context.c_eqn_or_apu_element': guest.eqn, 'cq_context.uar_page': guest.uar})['cqn']
+    number = guest.cmd(
+        'CREATE_CQ', struct.pack('>Q', 0x10000000000), **{
+            'cq_context.log_cq_size': 6, 'cq_context.c_eqn_or_apu_element': guest.eqn,
+            'cq_context.uar_page': guest.uar})['cqn']
     cq = GuestCq(guest)
     cq.number = number
     nops(nop_qp(guest, cq), 2)
@@ -304,7 +322,8 @@ def test_doorbell_of_another_uar(guest: Guest) -> None:
 
 
 def test_blueflame_copy_that_asks_for_a_completion(guest: Guest) -> None:
-    """A NOP without CQ_UPDATE in memory, with it in the BlueFlame copy: whether the copy arrives is what the driver tests."""
+    """A NOP without CQ_UPDATE in memory, with it in the BlueFlame copy: whether the copy arrives is
+    what the driver tests."""
     a, _ = connected(guest)
     for late in (b'\0\0\0\0', b'\0\0\0\x08'):
         index = a.post_send(Op.NOP, flags=0)

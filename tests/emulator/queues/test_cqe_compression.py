@@ -1,7 +1,18 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""CQE compression: sessions as the driver takes them apart, what ends one, and what a CQ may ask for."""
+"""CQE compression: sessions as the driver takes them apart, what ends one, and what a CQ may ask
+for."""
 import pytest
-from emulator.driver.guest import PAGE, CommandError, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
+from emulator.driver.guest import (
+    PAGE,
+    CommandError,
+    Guest,
+    GuestCq,
+    GuestQp,
+    GuestRmp,
+    connected,
+    inline,
+    sge,
+)
 from mlx5emu import prm
 from mlx5emu.prm.wqe import ETH_CQE, Op
 from mlx5emu.queues.cqe_compression import CHECKSUM, CHECKSUM_STRIDE_INDEX, HASH, MAX_SESSION, mini
@@ -47,7 +58,8 @@ class CompressedCq(GuestCq):
             self.sessions.append(n)
             # As the driver does, since the card writes title and arrays only.
             for k in range(n):
-                at = self.buf + ((self.consumer + k) & ((1 << self.log_size) - 1)) * self.stride + self.stride - 1
+                at = self.buf + ((self.consumer + k) &
+                                 ((1 << self.log_size) - 1)) * self.stride + self.stride - 1
                 self.g.write(at, bytes([EMPTY & 0xf0 | (self.consumer + k) >> self.log_size & 1]))
             self.consumer += n
         if free:
@@ -89,7 +101,8 @@ def receives(b: GuestQp, n: int) -> None:
 @pytest.mark.parametrize('form', [HASH, CHECKSUM, CHECKSUM_STRIDE_INDEX])
 @pytest.mark.parametrize('n', [2, 8, 9, 16, 25])
 def test_burst(guest: Guest, form: int, n: int) -> None:
-    """Sends and receives of one doorbell are one session on each side, whatever the number of arrays."""
+    """Sends and receives of one doorbell are one session on each side, whatever the number of
+    arrays."""
     scq, rcq = CompressedCq(guest, form), CompressedCq(guest, form)
     a, b = connected(guest, scq=scq, rcq=rcq)
     receives(b, n)
@@ -98,7 +111,8 @@ def test_burst(guest: Guest, form: int, n: int) -> None:
     assert scq.sessions == rcq.sessions == [n]
     assert [(c['wqe_counter'], c['send_wqe_opcode'], c['qpn'], c['byte_cnt']) for c in sent] == [
         (i, Op.SEND, a.number, 16 + k) for k, i in enumerate(wqe_indices(n))]
-    assert [(c['opcode'], c['wqe_counter'], c['byte_cnt'], c['qpn']) for c in received] == [(2, k, 16 + k, b.number) for k in range(n)]
+    assert [(c['opcode'], c['wqe_counter'], c['byte_cnt'], c['qpn']) for c in received] == [
+        (2, k, 16 + k, b.number) for k in range(n)]
 
 
 def wqe_indices(n: int, size: int = 16) -> list[int]:
@@ -131,14 +145,17 @@ def test_nobody_asked(guest: Guest) -> None:
 
 
 def test_immediates_break_a_session(guest: Guest) -> None:
-    """What the arrays cannot tell must be the same; a solicited completion is written by itself, and in its place."""
+    """What the arrays cannot tell must be the same; a solicited completion is written by itself,
+    and in its place."""
     rcq = CompressedCq(guest)
     a, b = connected(guest, rcq=rcq)
     receives(b, 12)
     for k, (imm, solicited) in enumerate([(7, 0), (7, 0), (8, 0), (8, 0), (8, 2), (8, 0), (8, 0)]):
         a.post_send(Op.SEND_IMM, inline(b'x' * 16), flags=8 | solicited, imm=imm, ring=k == 6)
     got = rcq.poll()
-    assert [c['imm_inval_pkey'] for c in got] == [7, 7, 8, 8, 8, 8, 8] and [c['wqe_counter'] for c in got] == list(range(7))
+    assert [c['imm_inval_pkey']
+            for c in got] == [7, 7, 8, 8, 8, 8, 8] and [c['wqe_counter']
+                                                        for c in got] == list(range(7))
     assert rcq.sessions == [2, 2, 1, 2]
 
 
@@ -167,7 +184,8 @@ def test_two_queues(guest: Guest) -> None:
 
 
 def test_shared_queue_out_of_order(guest: Guest) -> None:
-    """Receive completions of a session are of one WQE after the other: where a shared queue's are not, it ends."""
+    """Receive completions of a session are of one WQE after the other: where a shared queue's are
+    not, it ends."""
     rmp, rcq = GuestRmp(guest), CompressedCq(guest)
     for at, following in ((0, 1), (1, 4), (4, 5), (5, 2)):
         guest.write(rmp.buf + at * rmp.stride + 2, following.to_bytes(2, 'big'))
@@ -201,17 +219,20 @@ def test_longest_session(guest: Guest) -> None:
     for k in range(100):
         a.post_send(Op.SEND, inline(bytes(16)), ring=k == 99)
     assert len(scq.poll()) == 100
-    assert scq.sessions == [MAX_SESSION, 100 - MAX_SESSION] and guest.card.caps.get('cqe_compression_max_num') == MAX_SESSION
+    assert scq.sessions == [MAX_SESSION, 100 - MAX_SESSION
+                            ] and guest.card.caps.get('cqe_compression_max_num') == MAX_SESSION
 
 
 def test_full(guest: Guest) -> None:
-    """A session does not write over what was not read: the CQ is in error, as without compression."""
+    """A session does not write over what was not read: the CQ is in error, as without
+    compression."""
     scq = CompressedCq(guest, log_size=3)
     a, b = connected(guest, scq=scq, rcq=GuestCq(guest))
     receives(b, 12)
     burst(a, 5)
     burst(a, 5)
-    assert [c['wqe_counter'] for c in scq.poll()] == wqe_indices(5) + [5 + i for i in wqe_indices(3)]
+    assert [
+        c['wqe_counter'] for c in scq.poll()] == wqe_indices(5) + [5 + i for i in wqe_indices(3)]
     assert guest.card.cqs.find(scq.number).status
     assert prm.EVENTS['CQ_ERROR'] in [e[0] for e in guest.events()]
 
@@ -237,16 +258,18 @@ def test_one_event(guest: Guest) -> None:
 
 
 def test_frames() -> None:
-    """Mini CQEs of frames have hash, or checksum and counter; their place in the CQE is that of the driver's structure."""
+    """Mini CQEs of frames have hash, or checksum and counter; their place in the CQE is that of the
+    driver's structure."""
     body = ETH_CQE.pack(0, 0x11223344, 0, 0xabcd, 0, 0, 0, 0, 0, 60, 0, 0, 7)
     assert mini(body, 2, HASH) == bytes.fromhex('112233440000003c')
     assert mini(body, 2, CHECKSUM) == bytes.fromhex('abcd00000000003c')
     assert mini(body, 2, CHECKSUM_STRIDE_INDEX) == bytes.fromhex('abcd00070000003c')
 
 
-@pytest.mark.parametrize(('context', 'good'), [
-    ({'mini_cqe_res_format': 2}, False), ({'cqe_compression_layout': 1}, False), ({'mini_cqe_res_format': 3}, True),
-    ({'cqe_sz': 1}, True), ({'cqe_sz': 2}, True)])
+@pytest.mark.parametrize(('context', 'good'), [({'mini_cqe_res_format': 2}, False),
+                                               ({'cqe_compression_layout': 1}, False),
+                                               ({'mini_cqe_res_format': 3}, True),
+                                               ({'cqe_sz': 1}, True), ({'cqe_sz': 2}, True)])
 def test_asked_for(guest: Guest, context: dict, good: bool) -> None:
     """Formats that there are."""
     used = guest.card.memory.used

@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Streams of DC initiators: errors that stop one stream, the limit that stops the QP, and the reset of a stream."""
+"""Streams of DC initiators: errors that stop one stream, the limit that stops the QP, and the reset
+of a stream."""
 import time
 
 import pytest
-from emulator.driver.guest import DCI, RC, CommandError, Guest, GuestCq, GuestQp, GuestRmp, av, raddr, sge
+from emulator.driver.guest import (
+    DCI,
+    RC,
+    CommandError,
+    Guest,
+    GuestCq,
+    GuestQp,
+    GuestRmp,
+    av,
+    raddr,
+    sge,
+)
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
 from mlx5emu.queues.qp import ERR, RTS
 
@@ -19,20 +31,25 @@ def guest():
 
 
 class Streams:
-    """A DCI with eight streams at most and two that may be in error, and a target for its writes."""
+    """A DCI with eight streams at most and two that may be in error, and a target for its
+    writes."""
 
     def __init__(self, g: Guest, channels: int = 3, errored: int = 1) -> None:
         self.g = g
-        self.qp = GuestQp(g, DCI, log_num_dci_stream_channels=channels, log_num_dci_errored_streams=errored)
+        self.qp = GuestQp(g, DCI, log_num_dci_stream_channels=channels,
+                          log_num_dci_errored_streams=errored)
         self.qp.connect(0)
         self.cq, self.rmp = GuestCq(g), GuestRmp(g)
-        self.dctn = g.cmd('CREATE_DCT', **{f'dct_context_entry.{k}': v for k, v in {
-            'pd': g.pd, 'cqn': self.cq.number, 'srqn_xrqn': self.rmp.number, 'dc_access_key': KEY, 'rwe': 1, 'mtu': 5,
-            'min_rnr_nak': 1}.items()})['dctn']
+        self.dctn = g.cmd(
+            'CREATE_DCT', **{
+                f'dct_context_entry.{k}': v for k, v in {
+                    'pd': g.pd, 'cqn': self.cq.number, 'srqn_xrqn': self.rmp.number,
+                    'dc_access_key': KEY, 'rwe': 1, 'mtu': 5, 'min_rnr_nak': 1}.items()})['dctn']
         self.memory = g.alloc(4096)
         self.key = g.mkey(self.memory, 4096)
 
-    def write(self, stream: int, key: int | None = None, ring: bool = True, op: int = Op.WRITE) -> int:
+    def write(self, stream: int, key: int | None = None, ring: bool = True,
+              op: int = Op.WRITE) -> int:
         """Post a write on a stream, by default a good one."""
         vector = bytearray(av(self.dctn))
         vector[0:8] = KEY.to_bytes(8, 'big')
@@ -52,8 +69,10 @@ class Streams:
 
     def reset(self, stream: int, **header: int) -> str:
         """Reset a stream; the name of the status."""
-        return self.g.fails('RTS2RTS_QP', stream.to_bytes(4, 'big').ljust(192, b'\0'),
-                            **{'qpn': self.qp.number, 'qpc_ext': 1, 'opt_param_mask_95_32': 1, **header})
+        return self.g.fails(
+            'RTS2RTS_QP',
+            stream.to_bytes(4, 'big').ljust(192, b'\0'), **{
+                'qpn': self.qp.number, 'qpc_ext': 1, 'opt_param_mask_95_32': 1, **header})
 
 
 def test_an_error_stops_its_stream_only(guest: Guest) -> None:
@@ -77,7 +96,8 @@ def test_the_limit_of_streams_in_error(guest: Guest) -> None:
     assert s.qp.model.state == RTS
     s.write(2, 0x666)
     s.write(3)
-    assert s.syndromes() == [Syndrome.LOCAL_PROT, Syndrome.FLUSH, Syndrome.LOCAL_PROT, Syndrome.FLUSH]
+    assert s.syndromes() == [
+        Syndrome.LOCAL_PROT, Syndrome.FLUSH, Syndrome.LOCAL_PROT, Syndrome.FLUSH]
     assert s.qp.model.state == ERR
     assert s.reset(1) == 'BAD_RES_STATE', 'not in a QP in error'
     guest.cmd('2RST_QP', qpn=s.qp.number)
@@ -113,16 +133,19 @@ def test_errors_of_the_peer_are_the_streams(guest: Guest) -> None:
     guest.run(500)
     assert s.syndromes() == [Syndrome.RETRY_EXCEEDED, 0] and s.qp.model.state == RTS
     s.write(4, op=0x3f)
-    assert s.syndromes() == [Syndrome.LOCAL_QP_OP] and s.qp.model.state == ERR, 'a WQE that is none stops the queue'
+    assert s.syndromes() == [Syndrome.LOCAL_QP_OP
+                             ] and s.qp.model.state == ERR, 'a WQE that is none stops the queue'
 
 
 def test_reset_refused(guest: Guest) -> None:
-    """A stream that is well, a QP without streams, no extension in the command, a command that ends before it."""
+    """A stream that is well, a QP without streams, no extension in the command, a command that ends
+    before it."""
     s = Streams(guest)
     s.write(7, 0x666)
     assert s.reset(8) == 'BAD_RES_STATE'
     assert s.reset(7, qpc_ext=0) == 'BAD_PARAM'
-    assert guest.fails('RTS2RTS_QP', qpn=s.qp.number, qpc_ext=1, opt_param_mask_95_32=1) == 'BAD_INP_LEN'
+    assert guest.fails('RTS2RTS_QP', qpn=s.qp.number, qpc_ext=1,
+                       opt_param_mask_95_32=1) == 'BAD_INP_LEN'
     assert s.reset(7, qpn=Streams(guest, 0, 0).qp.number) == 'BAD_PARAM'
     rc = GuestQp(guest, RC)
     rc.connect(rc.number)
@@ -130,9 +153,12 @@ def test_reset_refused(guest: Guest) -> None:
     assert s.reset(7) == 'OK' and s.reset(7) == 'BAD_RES_STATE'
 
 
-@pytest.mark.parametrize(('profile', 'st', 'channels', 'errored'), [
-    ('connectx6dx', DCI, 7, 0), ('connectx6dx', DCI, 3, 7), ('connectx6dx', RC, 1, 0), ('connectx5', DCI, 1, 0)])
+@pytest.mark.parametrize(('profile', 'st', 'channels', 'errored'), [('connectx6dx', DCI, 7, 0),
+                                                                    ('connectx6dx', DCI, 3, 7),
+                                                                    ('connectx6dx', RC, 1, 0),
+                                                                    ('connectx5', DCI, 1, 0)])
 def test_streams_that_cannot_be(profile: str, st: int, channels: int, errored: int) -> None:
     """More than the card has, another transport, a card without them."""
     with pytest.raises(CommandError, match='BAD_PARAM'):
-        GuestQp(Guest(profile=profile), st, log_num_dci_stream_channels=channels, log_num_dci_errored_streams=errored)
+        GuestQp(Guest(profile=profile), st, log_num_dci_stream_channels=channels,
+                log_num_dci_errored_streams=errored)

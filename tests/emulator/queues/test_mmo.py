@@ -37,16 +37,21 @@ class Copier:
         self.q.modify('INIT2RTR_QP', mtu=3, log_msg_max=30)
         self.q.modify('RTR2RTS_QP')
         self.result, self.source, self.sink = (g.alloc(2 * PAGE) for _ in range(3))
-        self.result_key, self.source_key, self.sink_key = (g.mkey(a, 2 * PAGE) for a in (self.result, self.source, self.sink))
+        self.result_key, self.source_key, self.sink_key = (g.mkey(
+            a, 2 * PAGE) for a in (self.result, self.source, self.sink))
         g.write(self.source, bytes(range(256)) * 32)
 
-    def copy(self, n: int, room: int | None = None, *, kind: int = 1, control: int = 0, source_key: int | None = None,
-             sink_key: int | None = None, result_key: int | None = None, more: bytes = b'') -> prm.View:
+    def copy(self, n: int, room: int | None = None, *, kind: int = 1, control: int = 0,
+             source_key: int | None = None, sink_key: int | None = None,
+             result_key: int | None = None, more: bytes = b'') -> prm.View:
         """Post a copy; its CQE."""
         q = self.q
-        body = [struct.pack('>IIQ', control, self.result_key if result_key is None else result_key, self.result),
-                sge(self.source, n, self.source_key if source_key is None else source_key),
-                sge(self.sink, n if room is None else room, self.sink_key if sink_key is None else sink_key), more]
+        body = [
+            struct.pack('>IIQ', control, self.result_key if result_key is None else result_key,
+                        self.result),
+            sge(self.source, n, self.source_key if source_key is None else source_key),
+            sge(self.sink, n if room is None else room,
+                self.sink_key if sink_key is None else sink_key), more]
         at = q.buf + q.rq_bytes + q.posted * 64
         q.post_send(Op.MMO, *body, ring=False)
         self.g.write(at, bytes([kind]))
@@ -73,10 +78,14 @@ def test_longest(guest: Guest) -> None:
         assert guest.read(c.sink, PAGE) == bytes(PAGE)
 
 
-@pytest.mark.parametrize(('kw', 'syndrome'), [
-    ({'room': 99}, Syndrome.LOCAL_LENGTH), ({'kind': 2}, Syndrome.LOCAL_QP_OP), ({'kind': 0}, Syndrome.LOCAL_QP_OP),
-    ({'control': 1}, Syndrome.LOCAL_QP_OP), ({'more': bytes(16)}, Syndrome.LOCAL_QP_OP), ({'source_key': 0x99900}, Syndrome.LOCAL_PROT),
-    ({'sink_key': 0x99900}, Syndrome.LOCAL_PROT), ({'result_key': 0x99900}, Syndrome.LOCAL_PROT)])
+@pytest.mark.parametrize(('kw', 'syndrome'), [({'room': 99}, Syndrome.LOCAL_LENGTH),
+                                              ({'kind': 2}, Syndrome.LOCAL_QP_OP),
+                                              ({'kind': 0}, Syndrome.LOCAL_QP_OP),
+                                              ({'control': 1}, Syndrome.LOCAL_QP_OP),
+                                              ({'more': bytes(16)}, Syndrome.LOCAL_QP_OP),
+                                              ({'source_key': 0x99900}, Syndrome.LOCAL_PROT),
+                                              ({'sink_key': 0x99900}, Syndrome.LOCAL_PROT),
+                                              ({'result_key': 0x99900}, Syndrome.LOCAL_PROT)])
 def test_refused(guest: Guest, kw: dict, syndrome: int) -> None:
     """An error, and nothing is written."""
     c = Copier(guest)
@@ -89,10 +98,12 @@ def test_rights(guest: Guest) -> None:
     other = guest.cmd('ALLOC_PD')['pd']
     for kw in ({'lw': 1}, {'lr': 1, 'lw': 1, 'pd': other}):
         c = Copier(guest)
-        assert c.copy(16, source_key=guest.mkey(c.source, PAGE, **kw))['syndrome'] == Syndrome.LOCAL_PROT
+        assert c.copy(16, source_key=guest.mkey(c.source, PAGE,
+                                                **kw))['syndrome'] == Syndrome.LOCAL_PROT
     for kw in ({'lr': 1, 'rr': 1}, {'lr': 1, 'lw': 1, 'pd': other}):
         c = Copier(guest)
-        assert c.copy(16, sink_key=guest.mkey(c.sink, PAGE, **kw))['syndrome'] == Syndrome.LOCAL_PROT
+        assert c.copy(16, sink_key=guest.mkey(c.sink, PAGE,
+                                              **kw))['syndrome'] == Syndrome.LOCAL_PROT
 
 
 def test_not_enabled(guest: Guest) -> None:
@@ -104,7 +115,8 @@ def test_not_enabled(guest: Guest) -> None:
     assert not c.q.model.mmo
 
 
-@pytest.mark.parametrize(('st', 'kw'), [(UC, {}), (RC, {'ext': 0}), (RC, {'command': 'RTS2RTS_QP'})])
+@pytest.mark.parametrize(('st', 'kw'), [(UC, {}), (RC, {'ext': 0}),
+                                        (RC, {'command': 'RTS2RTS_QP'})])
 def test_asked_for_wrongly(guest: Guest, st: int, kw: dict) -> None:
     """Reliable transports, in INIT, with the extended context."""
     q = GuestQp(guest, st)

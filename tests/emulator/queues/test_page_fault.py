@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""On-demand paging on the emulated card: faults as events of both schemes, resumes, and bounds; no VM."""
+"""On-demand paging on the emulated card: faults as events of both schemes, resumes, and bounds; no
+VM."""
 import struct
 
 import pytest
-from emulator.driver.guest import PAGE, XRC, CommandError, Guest, GuestQp, GuestRmp, atomic, av, connected, raddr, sge
+from emulator.driver.guest import (
+    PAGE,
+    XRC,
+    CommandError,
+    Guest,
+    GuestQp,
+    GuestRmp,
+    atomic,
+    av,
+    connected,
+    raddr,
+    sge,
+)
 from mlx5emu import prm
 from mlx5emu.firmware.caps import PAGE_SIZE
 from mlx5emu.memory.mkey import INDIRECT_LOOKS, KSM, NULL_KEY
@@ -18,7 +31,8 @@ SEND_EVENT, SHARED_EVENT, RECEIVE_EVENT, FETCH_EVENT = 1, 0, 2, 3
 class PagedGuest(Guest):
     """A guest with an EQ of its own for page faults, as the driver has."""
 
-    def __init__(self, memory_scheme: bool = False, serve: bool = True, log_eq_size: int = 6, **options) -> None:
+    def __init__(self, memory_scheme: bool = False, serve: bool = True, log_eq_size: int = 6,
+                 **options) -> None:
         super().__init__(profile='connectx7' if memory_scheme else 'connectx6dx', **options)
         if memory_scheme:
             self.card.caps.page('odp')['mem_page_fault'] = 1
@@ -35,7 +49,8 @@ class PagedGuest(Guest):
         if e[1] != prm.EVENTS['PAGE_FAULT'] or e[63] & 1 != self.fault_consumer // size & 1:
             return None
         self.fault_consumer += 1
-        self.card.doorbell(0x40, self.uar, (self.fault_eqn << 24 | self.fault_consumer).to_bytes(4, 'big'))
+        self.card.doorbell(0x40, self.uar, (self.fault_eqn << 24 | self.fault_consumer).to_bytes(
+            4, 'big'))
         return e[3], e[32:60]
 
     def wqe_fault(self) -> tuple[int, int, int, int]:
@@ -60,9 +75,12 @@ class PagedGuest(Guest):
     def paged(self, entries: list[int], va: int = 0x40000000, **entry) -> int:
         """A key over pages, present by the low bits of each entry."""
         entries = entries + [0] * (len(entries) & 1)
-        return self.create_mkey(struct.pack(f'>{len(entries)}Q', *entries), len(entries) // 2, command={'pg_access': 1}, **{
-            'access_mode_1_0': 1, 'pd': self.pd, 'start_addr': va, 'len': PAGE * len(entries), 'log_page_size': 12, 'qpn': ANY,
-            'mkey_7_0': 0x33, 'lr': 1, 'lw': 1, 'rr': 1, 'rw': 1, 'a': 1, 'umr_en': 1, **entry})
+        return self.create_mkey(
+            struct.pack(f'>{len(entries)}Q', *entries),
+            len(entries) // 2, command={'pg_access': 1}, **{
+                'access_mode_1_0': 1, 'pd': self.pd, 'start_addr': va, 'len': PAGE * len(entries),
+                'log_page_size': 12, 'qpn': ANY, 'mkey_7_0': 0x33, 'lr': 1, 'lw': 1, 'rr': 1, 'rw':
+                1, 'a': 1, 'umr_en': 1, **entry})
 
     def bring(self, key: int, page: int, entry: int) -> None:
         """What the driver's UMR does to one translation entry."""
@@ -89,15 +107,19 @@ def memory():
 
 
 def test_capabilities() -> None:
-    """What the driver has to ask for is off until SET_HCA_CAP; only ConnectX-7 has the memory scheme."""
+    """What the driver has to ask for is off until SET_HCA_CAP; only ConnectX-7 has the memory
+    scheme."""
     for profile, has in (('connectx5', 0), ('connectx6dx', 0), ('connectx7', 1)):
         caps = Guest(profile=profile).card.caps
         assert caps.get('pg') == 1
-        assert caps.maximal['odp']['mem_page_fault'] == has and caps.page('odp')['mem_page_fault'] == 0
+        assert caps.maximal['odp']['mem_page_fault'] == has and caps.page(
+            'odp')['mem_page_fault'] == 0
         assert caps.maximal['odp']['memory_page_fault_scheme_cap.page_prefetch'] == has
         scheme = 'transport_page_fault_scheme_cap.'
-        assert caps.page('odp')[scheme + 'rc_odp_caps.send'] == 1 and caps.page('odp')[scheme + 'rc_odp_caps.atomic'] == 1
-        assert caps.page('odp')[scheme + 'ud_odp_caps.send'] == 1 and caps.maximal['odp'][scheme + 'ud_odp_caps.srq_receive'] == 0
+        assert caps.page('odp')[scheme + 'rc_odp_caps.send'] == 1 and caps.page('odp')[
+            scheme + 'rc_odp_caps.atomic'] == 1
+        assert caps.page('odp')[scheme + 'ud_odp_caps.send'] == 1 and caps.maximal['odp'][
+            scheme + 'ud_odp_caps.srq_receive'] == 0
         assert caps.page('odp')[scheme + 'xrc_odp_caps.write'] == 0
         wanted = prm.View('odp_cap', bytearray(PAGE_SIZE))
         wanted[scheme + 'xrc_odp_caps.write'] = 1
@@ -106,7 +128,8 @@ def test_capabilities() -> None:
 
 
 def test_send_waits_for_its_page(guest: PagedGuest) -> None:
-    """The event names the WQE; nothing completes until the resume, then the data are those of the page brought in."""
+    """The event names the WQE; nothing completes until the resume, then the data are those of the
+    page brought in."""
     base, into = guest.alloc(2 * PAGE), guest.alloc(PAGE)
     key, sink = guest.paged([base | 3, 0]), guest.mkey(into, PAGE)
     guest.write(base, b'x' * PAGE + b'y' * PAGE)
@@ -120,13 +143,15 @@ def test_send_waits_for_its_page(guest: PagedGuest) -> None:
     assert guest.fault() is None, 'one event a fault, however often the doorbell rings'
     guest.bring(key, 1, base + PAGE | 1)
     assert guest.resume(SEND_EVENT, a.number, 1) == 'OK'
-    assert [c['opcode'] for c in a.scq.poll()] == [0] and [c['byte_cnt'] for c in b.rcq.poll()] == [100]
+    assert [c['opcode'] for c in a.scq.poll()] == [0] and [c['byte_cnt']
+                                                           for c in b.rcq.poll()] == [100]
     assert guest.read(into, 100) == b'x' * 50 + b'y' * 50
     assert len(guest.card.datapath.page_faults) == 0 and a.model.sq.faults == 0
 
 
 def test_resume_without_the_page_faults_again(guest: PagedGuest) -> None:
-    """A driver that raced with an invalidation resumes early: there is another fault with another token."""
+    """A driver that raced with an invalidation resumes early: there is another fault with another
+    token."""
     base = guest.alloc(PAGE)
     key = guest.paged([0, 0])
     a, b = connected(guest)
@@ -211,7 +236,8 @@ def test_remote_access(guest: PagedGuest, op: int, kind: int) -> None:
     a.post_send(op, *segments)
     subtype, data = guest.fault()
     committed, key, packet, length, va, where = struct.unpack('>II2xHIQI', data)
-    assert (subtype, committed, key, packet, length, va, where) == (page_fault.RDMA, 0, remote, 8, 8, VA + 8, kind << 24 | 1)
+    assert (subtype, committed, key, packet, length, va, where) == (page_fault.RDMA, 0, remote, 8,
+                                                                    8, VA + 8, kind << 24 | 1)
     guest.bring(remote, 0, far | 3)
     assert guest.resume(kind, 1, 1) == 'OK'
     assert a.scq.poll()[0]['opcode'] == 0
@@ -262,7 +288,8 @@ def test_datagram(guest: PagedGuest) -> None:
 
 
 def test_resume_refused(guest: PagedGuest) -> None:
-    """Unknown tokens, other queues and types, and users' commands; the fault is still there afterwards."""
+    """Unknown tokens, other queues and types, and users' commands; the fault is still there
+    afterwards."""
     a, _ = connected(guest)
     base = guest.alloc(PAGE)
     key = guest.paged([0, 0])
@@ -299,7 +326,8 @@ def test_queue_that_went_away(guest: PagedGuest) -> None:
     guest.cmd('2RST_QP', qpn=a.number)
     guest.cmd('DESTROY_QP', qpn=a.number)
     assert guest.resume(kind, number, token) == 'OK'
-    assert a.scq.poll() == [] and guest.fault() is None and len(guest.card.datapath.page_faults) == 0
+    assert a.scq.poll() == [] and guest.fault() is None and len(
+        guest.card.datapath.page_faults) == 0
 
 
 def test_faults_of_one_wqe_end(guest: PagedGuest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,9 +355,11 @@ def test_outstanding_faults_are_bounded(guest: PagedGuest, monkeypatch: pytest.M
     guest.cmd('2RST_QP', qpn=senders[0].number)
     guest.run(60)
     third = guest.wqe_fault()
-    assert third[1] in (senders[2].number, senders[3].number) and len(guest.card.datapath.page_faults) == 2
+    assert third[1] in (senders[2].number, senders[3].number) and len(
+        guest.card.datapath.page_faults) == 2
     guest.bring(key, 0, base | 3)
-    assert guest.resume(*faults[1][:2], faults[1][3]) == 'OK' and guest.resume(*third[:2], third[3]) == 'OK'
+    assert guest.resume(*faults[1][:2], faults[1][3]) == 'OK' and guest.resume(
+        *third[:2], third[3]) == 'OK'
     guest.run(60)
     assert [len(q.scq.poll()) for q in senders] == [0, 1, 1, 1]
 
@@ -350,28 +380,33 @@ def test_full_event_queue() -> None:
 
 
 def test_implicit_key(guest: PagedGuest) -> None:
-    """The null key as a part of a KSM key is an absent page, and reads as nothing anywhere else; the event names the whole key."""
+    """The null key as a part of a KSM key is an absent page, and reads as nothing anywhere else;
+    the event names the whole key."""
     base, far = guest.alloc(PAGE), guest.alloc(PAGE)
     child = guest.paged([far | 3, 0], va=1 << 30)
     tail = struct.pack('>IIQIIQ', 1 << 30, NULL_KEY, 0, 1 << 30, NULL_KEY, 0)
-    whole = guest.create_mkey(tail, 2, access_mode_1_0=KSM, pd=guest.pd, length64=1, log_page_size=30, qpn=ANY, mkey_7_0=9, lr=1, lw=1,
-                              rr=1, rw=1, umr_en=1)
+    whole = guest.create_mkey(tail, 2, access_mode_1_0=KSM, pd=guest.pd, length64=1,
+                              log_page_size=30, qpn=ANY, mkey_7_0=9, lr=1, lw=1, rr=1, rw=1,
+                              umr_en=1)
     guest.write(base, b'implicit')
     a, _ = connected(guest)
     a.post_send(Op.WRITE, raddr((1 << 30) + 5, whole), sge(base, 8, guest.mkey(base, PAGE)))
     subtype, data = guest.fault()
     assert subtype == page_fault.RDMA and struct.unpack_from('>4xI', data)[0] == whole
-    guest.card.mkeys.find(whole >> 8).entries[2:4] = type(guest.card.mkeys.find(whole >> 8).entries)('Q', [1 << 62 | child, 1 << 30])
+    guest.card.mkeys.find(whole >> 8).entries[2:4] = type(
+        guest.card.mkeys.find(whole >> 8).entries)('Q', [1 << 62 | child, 1 << 30])
     assert guest.resume(6, 1, 1) == 'OK'
     assert a.scq.poll()[0]['opcode'] == 0 and guest.read(far + 5, 8) == b'implicit'
 
 
 def test_memory_scheme(memory: PagedGuest) -> None:
-    """The event names the key whose page is absent, from the first absent page to the end of the access."""
+    """The event names the key whose page is absent, from the first absent page to the end of the
+    access."""
     base, into = memory.alloc(3 * PAGE), memory.alloc(PAGE)
     key = memory.paged([base | 3, 0, 0, base + 2 * PAGE | 3])
     a, b = connected(memory)
-    a.post_send(Op.WRITE, raddr(VA + PAGE // 2, key), sge(into, 2 * PAGE, memory.mkey(into, 2 * PAGE)))
+    a.post_send(Op.WRITE, raddr(VA + PAGE // 2, key),
+                sge(into, 2 * PAGE, memory.mkey(into, 2 * PAGE)))
     subtype, data = memory.fault()
     flags, after, before, high, low, pages, mkey, va = struct.unpack('>BxHHHIIIQ', data)
     assert (subtype, flags, after, before, high, low) == (page_fault.MEMORY, 0x80, 0, 0, 0, 1)
@@ -396,11 +431,13 @@ def _implicit(memory: PagedGuest) -> tuple[int, int]:
     """An implicit key of one part, which is the driver's own null key: (key, null key)."""
     null = memory.paged([0] * 8, va=0, len=0, length64=1, log_page_size=61)
     tail = struct.pack('>IIQIIQ', 1 << 30, null, 0, 1 << 30, null, 1 << 30)
-    return memory.create_mkey(tail, 2, access_mode_1_0=KSM, pd=memory.pd, length64=1, log_page_size=30, qpn=ANY, mkey_7_0=9, lr=1), null
+    return memory.create_mkey(tail, 2, access_mode_1_0=KSM, pd=memory.pd, length64=1,
+                              log_page_size=30, qpn=ANY, mkey_7_0=9, lr=1), null
 
 
 def test_memory_scheme_implicit(memory: PagedGuest) -> None:
-    """The driver's null key of one enormous absent page tells the address; errors are final after a number of looks."""
+    """The driver's null key of one enormous absent page tells the address; errors are final after a
+    number of looks."""
     whole, null = _implicit(memory)
     a, _ = connected(memory)
     a.post_send(Op.SEND, sge((1 << 30) + 0x5678, 8, whole))
@@ -434,7 +471,8 @@ def test_xrc_sender_is_paged(guest: PagedGuest) -> None:
     q.connect(target.number)
     target.to_init()
     target.to_rtr(q.number)
-    q.post_send(Op.WRITE, (0).to_bytes(16, 'big'), raddr(base, guest.mkey(base, PAGE)), sge(VA, 8, guest.paged([0, 0])))
+    q.post_send(Op.WRITE, (0).to_bytes(16, 'big'), raddr(base, guest.mkey(base, PAGE)),
+                sge(VA, 8, guest.paged([0, 0])))
     assert guest.wqe_fault()[:2] == (SEND_EVENT, q.number)
 
 

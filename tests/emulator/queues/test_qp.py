@@ -3,7 +3,19 @@
 import struct
 
 import pytest
-from emulator.driver.guest import PAGE, RC, REG_UMR, UD, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
+from emulator.driver.guest import (
+    PAGE,
+    RC,
+    REG_UMR,
+    UD,
+    Guest,
+    GuestCq,
+    GuestQp,
+    GuestRmp,
+    connected,
+    inline,
+    sge,
+)
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.queues.qp import ERR, INIT, RST, RTR, RTS, TRANSITIONS
@@ -22,16 +34,19 @@ def state(g: Guest, q: GuestQp) -> int:
     return g.cmd('QUERY_QP', qpn=q.number)['qpc.state']
 
 
-REACH = {RST: (), INIT: ('RST2INIT_QP',), RTR: ('RST2INIT_QP', 'INIT2RTR_QP'), RTS: ('RST2INIT_QP', 'INIT2RTR_QP', 'RTR2RTS_QP'),
-         ERR: ('RST2INIT_QP', '2ERR_QP')}
-LEGAL = {(RST, 'RST2INIT_QP'): INIT, (INIT, 'INIT2INIT_QP'): INIT, (INIT, 'INIT2RTR_QP'): RTR, (RTR, 'RTR2RTS_QP'): RTS,
-         (RTS, 'RTS2RTS_QP'): RTS, **{(s, '2ERR_QP'): ERR for s in REACH}, **{(s, '2RST_QP'): RST for s in REACH}}
+REACH = {
+    RST: (), INIT: ('RST2INIT_QP', ), RTR: ('RST2INIT_QP', 'INIT2RTR_QP'), RTS:
+    ('RST2INIT_QP', 'INIT2RTR_QP', 'RTR2RTS_QP'), ERR: ('RST2INIT_QP', '2ERR_QP')}
+LEGAL = {(RST, 'RST2INIT_QP'): INIT, (INIT, 'INIT2INIT_QP'): INIT, (INIT, 'INIT2RTR_QP'): RTR,
+         (RTR, 'RTR2RTS_QP'): RTS, (RTS, 'RTS2RTS_QP'): RTS, **{(s, '2ERR_QP'): ERR for s in REACH},
+         **{(s, '2RST_QP'): RST for s in REACH}}
 
 
 @pytest.mark.parametrize('name', [*TRANSITIONS, '2ERR_QP', '2RST_QP'])
 @pytest.mark.parametrize('start', REACH)
 def test_transitions(guest: Guest, start: int, name: str) -> None:
-    """Every command in every state: what is legal gets there, what is not is BAD_RES_STATE and changes nothing."""
+    """Every command in every state: what is legal gets there, what is not is BAD_RES_STATE and
+    changes nothing."""
     q = GuestQp(guest)
     for step in REACH[start]:
         guest.cmd(step, qpn=q.number, **({'qpc.mtu': 3} if step == 'INIT2RTR_QP' else {}))
@@ -44,18 +59,24 @@ def test_transitions(guest: Guest, start: int, name: str) -> None:
 def test_fields(guest: Guest) -> None:
     """Each step takes its own fields and those that the mask selects, and no others."""
     q = GuestQp(guest)
-    q.modify('RST2INIT_QP', rre=1, remote_qpn=0x77, q_key=5, **{'primary_address_path.pkey_index': 3})
-    q.modify('INIT2RTR_QP', mtu=3, remote_qpn=0x88, next_rcv_psn=0x123456, rwe=1, q_key=9, log_msg_max=30,
-             **{'primary_address_path.rlid': 4, 'primary_address_path.pkey_index': 7})
-    q.modify('RTR2RTS_QP', mask=1 << 3, next_send_psn=0x654321, rwe=1, rae=1, retry_count=7, rnr_retry=6,
-             **{'primary_address_path.ack_timeout': 14})
+    q.modify('RST2INIT_QP', rre=1, remote_qpn=0x77, q_key=5, **{
+        'primary_address_path.pkey_index': 3})
+    q.modify('INIT2RTR_QP', mtu=3, remote_qpn=0x88, next_rcv_psn=0x123456, rwe=1, q_key=9,
+             log_msg_max=30, **{
+                 'primary_address_path.rlid': 4, 'primary_address_path.pkey_index': 7})
+    q.modify('RTR2RTS_QP', mask=1 << 3, next_send_psn=0x654321, rwe=1, rae=1, retry_count=7,
+             rnr_retry=6, **{'primary_address_path.ack_timeout': 14})
     q.modify('RTS2RTS_QP', mask=1 << 6 | 1 << 1, rre=0, min_rnr_nak=12, retry_count=1)
     c = guest.cmd('QUERY_QP', qpn=q.number).sub('qpc')
-    got = {f: c[f] for f in ('rre', 'rwe', 'rae', 'q_key', 'mtu', 'remote_qpn', 'next_rcv_psn', 'next_send_psn', 'retry_count', 'rnr_retry',
-                             'min_rnr_nak', 'st', 'pd', 'cqn_snd')}
-    assert got == {'rre': 0, 'rwe': 1, 'rae': 0, 'q_key': 5, 'mtu': 3, 'remote_qpn': 0x88, 'next_rcv_psn': 0x123456,
-                   'next_send_psn': 0x654321, 'retry_count': 7, 'rnr_retry': 6, 'min_rnr_nak': 12, 'st': RC, 'pd': guest.pd,
-                   'cqn_snd': q.scq.number}
+    got = {
+        f: c[f]
+        for f in ('rre', 'rwe', 'rae', 'q_key', 'mtu', 'remote_qpn', 'next_rcv_psn',
+                  'next_send_psn', 'retry_count', 'rnr_retry', 'min_rnr_nak', 'st', 'pd', 'cqn_snd')
+    }
+    assert got == {
+        'rre': 0, 'rwe': 1, 'rae': 0, 'q_key': 5, 'mtu': 3, 'remote_qpn': 0x88, 'next_rcv_psn':
+        0x123456, 'next_send_psn': 0x654321, 'retry_count': 7, 'rnr_retry': 6, 'min_rnr_nak': 12,
+        'st': RC, 'pd': guest.pd, 'cqn_snd': q.scq.number}
     p = c.sub('primary_address_path')
     assert (p['rlid'], p['pkey_index'], p['ack_timeout']) == (4, 3, 14)
 
@@ -77,16 +98,19 @@ def test_psn_advances_by_packets(guest: Guest) -> None:
 
 
 def test_error_state_flushes(guest: Guest) -> None:
-    """2ERR completes what is posted to both queues, in order, with flush errors; later posts are flushed too."""
+    """2ERR completes what is posted to both queues, in order, with flush errors; later posts are
+    flushed too."""
     a, b = connected(guest, rcq=GuestCq(guest))
     for _ in range(3):
         a.post_recv((0, 0, 0x100))
     a.post_send(Op.SEND, inline(b'x' * 100), flags=0)       # the peer has no receive WQE: stays at the head
     a.post_send(Op.NOP, flags=0)
     guest.cmd('2ERR_QP', qpn=a.number)
-    assert [(c['opcode'], c['syndrome'], c['wqe_counter'], c['send_wqe_opcode']) for c in a.scq.poll()] == [
-        (13, Syndrome.FLUSH, 0, Op.SEND), (13, Syndrome.FLUSH, 2, Op.NOP)]
-    assert [(c['opcode'], c['syndrome'], c['wqe_counter']) for c in a.rcq.poll()] == [(14, Syndrome.FLUSH, k) for k in range(3)]
+    assert [(c['opcode'], c['syndrome'], c['wqe_counter'], c['send_wqe_opcode'])
+            for c in a.scq.poll()] == [(13, Syndrome.FLUSH, 0, Op.SEND),
+                                       (13, Syndrome.FLUSH, 2, Op.NOP)]
+    assert [(c['opcode'], c['syndrome'], c['wqe_counter']) for c in a.rcq.poll()] == [
+        (14, Syndrome.FLUSH, k) for k in range(3)]
     a.post_send(Op.NOP, flags=0)
     assert [c['syndrome'] for c in a.scq.poll()] == [Syndrome.FLUSH]
     a.post_recv((0, 0, 0x100))
@@ -135,7 +159,8 @@ def test_modify_while_waiting(guest: Guest) -> None:
     a.modify('RTS2RTS_QP', mask=1 << 6, min_rnr_nak=2)
     b.post_recv((guest.alloc(PAGE), 0, 0x100))
     guest.run(50)
-    assert [c['opcode'] for c in a.scq.poll()] == [13], 'the buffer is too short, which the peer found out'
+    assert [c['opcode'] for c in a.scq.poll()] == [
+        13], 'the buffer is too short, which the peer found out'
 
 
 def test_doorbell_before_rts(guest: Guest) -> None:
@@ -147,16 +172,22 @@ def test_doorbell_before_rts(guest: Guest) -> None:
     assert q.scq.poll() == []
 
 
-@pytest.mark.parametrize(('field', 'value', 'status'), [
-    ('st', 0xb, 'BAD_PARAM'), ('pd', 0x999, 'BAD_RES'), ('cqn_snd', 0x999, 'BAD_RES'), ('cqn_rcv', 0x999, 'BAD_RES'),
-    ('uar_page', 0x5ff, 'BAD_RES'), ('dbr_addr', 12, 'BAD_PARAM'), ('rq_type', 2, 'BAD_PARAM'),
-    ('log_sq_size', 7, 'BAD_INP_LEN'), ('page_offset', 48, 'BAD_INP_LEN')])
+@pytest.mark.parametrize(('field', 'value', 'status'), [('st', 0xb, 'BAD_PARAM'),
+                                                        ('pd', 0x999, 'BAD_RES'),
+                                                        ('cqn_snd', 0x999, 'BAD_RES'),
+                                                        ('cqn_rcv', 0x999, 'BAD_RES'),
+                                                        ('uar_page', 0x5ff, 'BAD_RES'),
+                                                        ('dbr_addr', 12, 'BAD_PARAM'),
+                                                        ('rq_type', 2, 'BAD_PARAM'),
+                                                        ('log_sq_size', 7, 'BAD_INP_LEN'),
+                                                        ('page_offset', 48, 'BAD_INP_LEN')])
 def test_refused(guest: Guest, field: str, value: int, status: str) -> None:
     """Bad contexts, each with its status; nothing is left."""
     cq = GuestCq(guest)
     before = guest.card.memory.used
-    good = {'pd': guest.pd, 'cqn_snd': cq.number, 'cqn_rcv': cq.number, 'uar_page': guest.uar, 'log_rq_size': 3, 'log_sq_size': 4,
-            'log_rq_stride': 2}
+    good = {
+        'pd': guest.pd, 'cqn_snd': cq.number, 'cqn_rcv': cq.number, 'uar_page': guest.uar,
+        'log_rq_size': 3, 'log_sq_size': 4, 'log_rq_stride': 2}
     fields = {f'qpc.{k}': v for k, v in {**good, field: value}.items()}
     assert guest.fails('CREATE_QP', struct.pack('>Q', guest.alloc(PAGE)), **fields) == status
     assert not len(guest.card.qps) and guest.card.memory.used == before
@@ -167,7 +198,8 @@ def test_objects_in_use(guest: Guest) -> None:
     """PD, CQ and SRQ are held until the QP goes."""
     srq, pd = GuestRmp(guest), guest.cmd('ALLOC_PD')['pd']
     q = GuestQp(guest, srqn=srq.number, pd=pd)
-    held = [('DEALLOC_PD', 'pd', pd), ('DESTROY_CQ', 'cqn', q.scq.number), ('DESTROY_RMP', 'rmpn', srq.number)]
+    held = [('DEALLOC_PD', 'pd', pd), ('DESTROY_CQ', 'cqn', q.scq.number),
+            ('DESTROY_RMP', 'rmpn', srq.number)]
     for name, field, number in held:
         assert guest.fails(name, **{field: number}) == 'BAD_RES_STATE'
     guest.cmd('DESTROY_QP', qpn=q.number)
@@ -178,10 +210,13 @@ def test_objects_in_use(guest: Guest) -> None:
 def test_umem_backed(guest: Guest) -> None:
     """Rings and doorbell record in a umem; it is held."""
     base = guest.alloc(2 * PAGE)
-    umem = guest.cmd('CREATE_UMEM', struct.pack('>2Q', base | 3, (base + PAGE) | 3), **{'umem.num_of_mtt': 2})['umem_id']
+    umem = guest.cmd('CREATE_UMEM', struct.pack('>2Q', base | 3, (base + PAGE) | 3), **{
+        'umem.num_of_mtt': 2})['umem_id']
     q = GuestQp(guest, REG_UMR, log_sq=5)
-    fields = {'pd': guest.pd, 'st': UD, 'rq_type': 3, 'cqn_snd': q.scq.number, 'cqn_rcv': q.scq.number, 'uar_page': guest.uar,
-              'log_sq_size': 5, 'dbr_umem_valid': 1, 'dbr_umem_id': umem, 'dbr_addr': 2 * PAGE - 64, 'no_sq': 0}
+    fields = {
+        'pd': guest.pd, 'st': UD, 'rq_type': 3, 'cqn_snd': q.scq.number, 'cqn_rcv': q.scq.number,
+        'uar_page': guest.uar, 'log_sq_size': 5, 'dbr_umem_valid': 1, 'dbr_umem_id': umem,
+        'dbr_addr': 2 * PAGE - 64, 'no_sq': 0}
     fields = {f'qpc.{k}': v for k, v in fields.items()}
     extra = {'wq_umem_valid': 1, 'wq_umem_id': umem, 'wq_umem_offset': PAGE - 1024}
     q.number = guest.cmd('CREATE_QP', **fields, **extra)['qpn']
@@ -191,7 +226,8 @@ def test_umem_backed(guest: Guest) -> None:
         assert q.post_send(Op.NOP) == k
         assert len(q.scq.poll()) == 1
     assert guest.fails('DESTROY_UMEM', umem_id=umem) == 'BAD_RES_STATE'
-    assert guest.fails('CREATE_QP', **fields, **{**extra, 'wq_umem_offset': 2 * PAGE - 1024}) == 'BAD_PARAM'
+    assert guest.fails('CREATE_QP', **fields, **{**extra, 'wq_umem_offset':
+                                                 2 * PAGE - 1024}) == 'BAD_PARAM'
     guest.cmd('DESTROY_QP', qpn=q.number)
     guest.cmd('DESTROY_UMEM', umem_id=umem)
 
@@ -202,7 +238,8 @@ def test_foreign_uid(guest: Guest) -> None:
     q = GuestQp(guest)
     for name in ('QUERY_QP', 'DESTROY_QP', '2ERR_QP', 'RST2INIT_QP'):
         assert guest.fails(name, uid=uid, qpn=q.number) == 'BAD_RES'
-    assert guest.fails('CREATE_QP', uid=uid, **{'qpc.pd': guest.pd, 'qpc.cqn_snd': q.scq.number}) == 'BAD_RES'
+    assert guest.fails('CREATE_QP', uid=uid, **{'qpc.pd': guest.pd, 'qpc.cqn_snd':
+                                                q.scq.number}) == 'BAD_RES'
 
 
 def test_srq_events(guest: Guest) -> None:
@@ -213,7 +250,8 @@ def test_srq_events(guest: Guest) -> None:
     key = guest.mkey(buf, PAGE)
     for _ in range(6):
         srq.post((buf, 64, key))
-    guest.cmd('MODIFY_RMP', rmp_state=1, rmpn=srq.number, **{'bitmask.lwm': 1, 'ctx.state': 1, 'ctx.wq.lwm': 4})
+    guest.cmd('MODIFY_RMP', rmp_state=1, rmpn=srq.number, **{
+        'bitmask.lwm': 1, 'ctx.state': 1, 'ctx.wq.lwm': 4})
     for _ in range(2):
         a.post_send(Op.SEND, inline(b'1'))
     assert guest.events() == []
@@ -224,11 +262,13 @@ def test_srq_events(guest: Guest) -> None:
     assert guest.cmd('QUERY_RMP', rmpn=srq.number)['rmp_context.wq.lwm'] == 0
     guest.cmd('2ERR_QP', qpn=b.number)
     assert guest.events() == [(prm.EVENTS['SRQ_LAST_WQE'], b.number)]
-    assert guest.fails('MODIFY_RMP', rmp_state=1, rmpn=srq.number, **{'bitmask.lwm': 1, 'ctx.state': 1, 'ctx.wq.lwm': 17}) == 'BAD_PARAM'
+    assert guest.fails('MODIFY_RMP', rmp_state=1, rmpn=srq.number, **{
+        'bitmask.lwm': 1, 'ctx.state': 1, 'ctx.wq.lwm': 17}) == 'BAD_PARAM'
 
 
 def test_srq_follows_its_links(guest: Guest) -> None:
-    """WQEs are taken in the order of the list, which the driver re-links as it frees them; CQEs name the WQE's index."""
+    """WQEs are taken in the order of the list, which the driver re-links as it frees them; CQEs
+    name the WQE's index."""
     srq = GuestRmp(guest, log_size=2)
     a, b = connected(guest, srqn=srq.number)
     buf = guest.alloc(PAGE)

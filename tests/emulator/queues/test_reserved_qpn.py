@@ -22,7 +22,8 @@ def guest():
 
 def reserve(g: Guest, log_range: int = 6, uid: int = 0) -> int:
     """First number of a new range."""
-    return g.cmd('CREATE_GENERAL_OBJECT', bytes(16), uid=uid, obj_type=RESERVED_QPN, **{RANGE: log_range})['obj_id']
+    return g.cmd('CREATE_GENERAL_OBJECT', bytes(16), uid=uid, obj_type=RESERVED_QPN, **{
+        RANGE: log_range})['obj_id']
 
 
 def test_reserved_numbers_are_nobodys(guest: Guest) -> None:
@@ -41,7 +42,8 @@ def test_reserved_numbers_are_nobodys(guest: Guest) -> None:
 
 
 def test_a_range_round_used_numbers(guest: Guest) -> None:
-    """Numbers in use split the space; a range goes where it fits, and past the end from the beginning."""
+    """Numbers in use split the space; a range goes where it fits, and past the end from the
+    beginning."""
     space = guest.card.queue_numbers
     space._next = 128 - space.first + 5
     assert GuestQp(guest).number == 133
@@ -54,23 +56,30 @@ def test_a_range_round_used_numbers(guest: Guest) -> None:
 
 
 def test_reserved_numbers_refused(guest: Guest) -> None:
-    """Sizes that the card does not give, more than it keeps, another user's range, numbers inside a range."""
+    """Sizes that the card does not give, more than it keeps, another user's range, numbers inside a
+    range."""
     for log_range in (5, 11, 31):
-        assert guest.fails('CREATE_GENERAL_OBJECT', bytes(16), obj_type=RESERVED_QPN, **{RANGE: log_range}) == 'BAD_PARAM'
-    assert guest.fails('CREATE_GENERAL_OBJECT', bytes(15), obj_type=RESERVED_QPN, **{RANGE: 6}) == 'BAD_INP_LEN'
+        assert guest.fails('CREATE_GENERAL_OBJECT', bytes(16), obj_type=RESERVED_QPN, **{
+            RANGE: log_range}) == 'BAD_PARAM'
+    assert guest.fails('CREATE_GENERAL_OBJECT', bytes(15), obj_type=RESERVED_QPN,
+                       **{RANGE: 6}) == 'BAD_INP_LEN'
     mine, other = guest.cmd('CREATE_UCTX')['uid'], guest.cmd('CREATE_UCTX')['uid']
     first = reserve(guest, uid=mine)
     for number, uid in ((first, other), (first + 1, mine)):
-        assert guest.fails('DESTROY_GENERAL_OBJECT', uid=uid, obj_type=RESERVED_QPN, obj_id=number) == 'BAD_RES'
+        assert guest.fails('DESTROY_GENERAL_OBJECT', uid=uid, obj_type=RESERVED_QPN,
+                           obj_id=number) == 'BAD_RES'
     qp = GuestQp(guest)
-    assert guest.fails('DESTROY_GENERAL_OBJECT', obj_type=RESERVED_QPN, obj_id=qp.number) == 'BAD_RES'
+    assert guest.fails('DESTROY_GENERAL_OBJECT', obj_type=RESERVED_QPN,
+                       obj_id=qp.number) == 'BAD_RES'
     ranges = [reserve(guest, 10) for _ in range(31)]
-    assert guest.fails('CREATE_GENERAL_OBJECT', bytes(16), obj_type=RESERVED_QPN, **{RANGE: 10}) == 'EXCEED_LIM'
+    assert guest.fails('CREATE_GENERAL_OBJECT', bytes(16), obj_type=RESERVED_QPN,
+                       **{RANGE: 10}) == 'EXCEED_LIM'
     for number in ranges:
         guest.cmd('DESTROY_GENERAL_OBJECT', obj_type=RESERVED_QPN, obj_id=number)
     assert set(guest.card.queue_numbers.used) == {*range(first, first + 64), qp.number}
     commands.run(guest.card, 'DESTROY_UCTX', {'uid': mine})
-    assert set(guest.card.queue_numbers.used) == {qp.number}, 'what a context leaves behind goes with it'
+    assert set(guest.card.queue_numbers.used) == {
+        qp.number}, 'what a context leaves behind goes with it'
     guest.card.reset()
     assert not guest.card.queue_numbers.used
 
@@ -89,10 +98,13 @@ def test_mapping_is_kept(guest: Guest) -> None:
     qp = GuestQp(guest)
     body = mapping(qp.number, sl_or_eth_prio=3)
     number = guest.cmd('CREATE_GENERAL_OBJECT', body, obj_type=AV_QP_MAPPING)['obj_id']
-    out = guest.cmd('QUERY_GENERAL_OBJECT', obj_type=AV_QP_MAPPING, obj_id=number, out_len=16 + MAPPING_BYTES)
+    out = guest.cmd('QUERY_GENERAL_OBJECT', obj_type=AV_QP_MAPPING, obj_id=number,
+                    out_len=16 + MAPPING_BYTES)
     assert bytes(out.buf[16:]) == body
-    assert guest.fails('QUERY_GENERAL_OBJECT', obj_type=AV_QP_MAPPING, obj_id=number, out_len=16) == 'BAD_OUTP_LEN'
-    assert guest.fails('QUERY_GENERAL_OBJECT', obj_type=RESERVED_QPN, obj_id=number, out_len=32) == 'BAD_RES'
+    assert guest.fails('QUERY_GENERAL_OBJECT', obj_type=AV_QP_MAPPING, obj_id=number,
+                       out_len=16) == 'BAD_OUTP_LEN'
+    assert guest.fails('QUERY_GENERAL_OBJECT', obj_type=RESERVED_QPN, obj_id=number,
+                       out_len=32) == 'BAD_RES'
     guest.cmd('DESTROY_QP', qpn=qp.number)
     guest.cmd('DESTROY_GENERAL_OBJECT', obj_type=AV_QP_MAPPING, obj_id=number)
     assert len(guest.card.general_objects) == 0
@@ -101,11 +113,14 @@ def test_mapping_is_kept(guest: Guest) -> None:
 def test_mapping_refused(guest: Guest) -> None:
     """No such QP, no such source address; ConnectX-5 has no such object."""
     qp = GuestQp(guest)
-    for body, want in ((mapping(qp.number + 1), 'BAD_RES'), (mapping(qp.number, src_addr_index=9), 'BAD_INDEX'),
-                       (mapping(qp.number, modify_field_select=1), 'BAD_PARAM'), (mapping(qp.number)[:-4], 'BAD_INP_LEN')):
+    for body, want in ((mapping(qp.number + 1), 'BAD_RES'), (mapping(
+            qp.number, src_addr_index=9), 'BAD_INDEX'), (mapping(
+                qp.number, modify_field_select=1), 'BAD_PARAM'), (mapping(
+                    qp.number)[:-4], 'BAD_INP_LEN')):
         assert guest.fails('CREATE_GENERAL_OBJECT', body, obj_type=AV_QP_MAPPING) == want
     old = Guest(profile='connectx5')
-    assert old.fails('CREATE_GENERAL_OBJECT', mapping(GuestQp(old).number), obj_type=AV_QP_MAPPING) == 'BAD_PARAM'
+    assert old.fails('CREATE_GENERAL_OBJECT', mapping(GuestQp(old).number),
+                     obj_type=AV_QP_MAPPING) == 'BAD_PARAM'
 
 
 # ---- send queues without a doorbell record
@@ -117,11 +132,14 @@ def recordless(g: Guest) -> tuple[GuestQp, GuestQp]:
 
 def ring(qp: GuestQp, index: int, ds: int = 1, data: bytes = b'') -> None:
     """The doorbell of the WQE at an index."""
-    qp.g.card.doorbell(0x600, qp.g.uar, data or (index << 8).to_bytes(4, 'big') + (qp.number << 8 | ds).to_bytes(4, 'big'))
+    qp.g.card.doorbell(
+        0x600, qp.g.uar, data or
+        (index << 8).to_bytes(4, 'big') + (qp.number << 8 | ds).to_bytes(4, 'big'))
 
 
 def test_doorbell_tells_how_far(guest: Guest) -> None:
-    """WQEs up to the doorbell's are taken, whatever the record says; the other doorbell is not for this queue."""
+    """WQEs up to the doorbell's are taken, whatever the record says; the other doorbell is not for
+    this queue."""
     a, _ = recordless(guest)
     indices = [a.post_send(Op.NOP, ring=False) for _ in range(3)]
     guest.write(a.dbr + 4, bytes.fromhex('00007777'))
@@ -138,7 +156,8 @@ def test_doorbell_tells_how_far(guest: Guest) -> None:
 
 
 def test_doorbell_that_cannot_be(guest: Guest) -> None:
-    """Beyond the ring: the queue stops. Of another queue, another UAR, or short: nothing happens."""
+    """Beyond the ring: the queue stops. Of another queue, another UAR, or short: nothing
+    happens."""
     a, b = recordless(guest)
     plain, _ = connected(guest)
     before = guest.card.datapath.stray_doorbells

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Quality of service and link aggregation of the emulated card: scheduling elements, packet pacing, port affinity."""
+"""Quality of service and link aggregation of the emulated card: scheduling elements, packet pacing,
+port affinity."""
 import pytest
 from emulator.driver.commands import run
 from emulator.driver.guest import UD, Guest, GuestCq, GuestQp, connected, raddr, sge
@@ -41,28 +42,31 @@ def guest():
 def create(g: Guest, element_type: int = TSAR, parent: int = 0, *, uid: int = 0, **context) -> int:
     """CREATE_SCHEDULING_ELEMENT; the number."""
     fields = {'element_type': element_type, 'parent_element_id': parent, **context}
-    return g.cmd('CREATE_SCHEDULING_ELEMENT', uid=uid, scheduling_hierarchy=NIC,
-                 **{f'scheduling_context.{k}': v for k, v in fields.items()})['scheduling_element_id']
+    return g.cmd('CREATE_SCHEDULING_ELEMENT', uid=uid, scheduling_hierarchy=NIC, **{
+        f'scheduling_context.{k}': v for k, v in fields.items()})['scheduling_element_id']
 
 
 def status(g: Guest, *args, **kw) -> str:
     """How CREATE_SCHEDULING_ELEMENT ends."""
     fields = dict(zip(('element_type', 'parent_element_id'), args, strict=False))
     options = {k: kw.pop(k) for k in ('uid',) if k in kw}
-    return g.fails('CREATE_SCHEDULING_ELEMENT', scheduling_hierarchy=kw.pop('hierarchy', NIC), **options,
-                   **{f'scheduling_context.{k}': v for k, v in {**fields, **kw}.items()})
+    return g.fails('CREATE_SCHEDULING_ELEMENT', scheduling_hierarchy=kw.pop('hierarchy', NIC),
+                   **options, **{f'scheduling_context.{k}': v for k, v in {**fields, **kw}.items()})
 
 
-def set_groups(qp: GuestQp, requester: int, responder: int = 0, *, command: str = 'RTS2RTS_QP', uid: int = 0, ext: int = 1) -> str:
+def set_groups(qp: GuestQp, requester: int, responder: int = 0, *, command: str = 'RTS2RTS_QP',
+               uid: int = 0, ext: int = 1) -> str:
     """Modify the queue groups of a QP; the status."""
     more = prm.new('qpc_ext')
     more.set(qos_queue_group_id_requester=requester, qos_queue_group_id_responder=responder)
-    return qp.g.fails(command, bytes(more.buf), uid=uid, qpn=qp.number, qpc_ext=ext, opt_param_mask_95_32=2)
+    return qp.g.fails(command, bytes(more.buf), uid=uid, qpn=qp.number, qpc_ext=ext,
+                      opt_param_mask_95_32=2)
 
 
 def destroy(g: Guest, number: int, **kw) -> str:
     """Status of DESTROY_SCHEDULING_ELEMENT."""
-    return g.fails('DESTROY_SCHEDULING_ELEMENT', scheduling_hierarchy=kw.pop('hierarchy', NIC), scheduling_element_id=number, **kw)
+    return g.fails('DESTROY_SCHEDULING_ELEMENT', scheduling_hierarchy=kw.pop('hierarchy', NIC),
+                   scheduling_element_id=number, **kw)
 
 
 # ---- scheduling elements
@@ -72,17 +76,22 @@ def test_tree(guest: Guest) -> None:
     root = create(guest)
     node = create(guest, TSAR, root, bw_share=10)
     leaf = create(guest, QUEUE_GROUP, node, max_average_bw=7)
-    out = guest.cmd('QUERY_SCHEDULING_ELEMENT', scheduling_hierarchy=NIC, scheduling_element_id=leaf)
-    assert (out['scheduling_context.max_average_bw'], out['scheduling_context.parent_element_id']) == (7, node)
+    out = guest.cmd('QUERY_SCHEDULING_ELEMENT', scheduling_hierarchy=NIC,
+                    scheduling_element_id=leaf)
+    assert (out['scheduling_context.max_average_bw'],
+            out['scheduling_context.parent_element_id']) == (7, node)
     assert destroy(guest, root) == 'BAD_RES_STATE' and destroy(guest, node) == 'BAD_RES_STATE'
     assert [destroy(guest, n) for n in (leaf, node, root)] == ['OK'] * 3
     assert not len(guest.card.general_objects) and destroy(guest, root) == 'BAD_RES'
 
 
-@pytest.mark.parametrize(('fields', 'expected'), [
-    ({'hierarchy': ESWITCH}, 'BAD_PARAM'), ({'element_type': 1}, 'BAD_PARAM'), ({'element_type': 9}, 'BAD_PARAM'),
-    ({'element_type': QUEUE_GROUP}, 'BAD_PARAM'), ({'element_attributes': 2 << 16}, 'BAD_PARAM'), ({'bw_share': 101}, 'BAD_PARAM'),
-    ({'parent_element_id': 0x77}, 'BAD_RES')])
+@pytest.mark.parametrize(('fields', 'expected'), [({'hierarchy': ESWITCH}, 'BAD_PARAM'),
+                                                  ({'element_type': 1}, 'BAD_PARAM'),
+                                                  ({'element_type': 9}, 'BAD_PARAM'),
+                                                  ({'element_type': QUEUE_GROUP}, 'BAD_PARAM'),
+                                                  ({'element_attributes': 2 << 16}, 'BAD_PARAM'),
+                                                  ({'bw_share': 101}, 'BAD_PARAM'),
+                                                  ({'parent_element_id': 0x77}, 'BAD_RES')])
 def test_refused_element(guest: Guest, fields: dict, expected: str) -> None:
     """Each wrong field has its status, and nothing is left."""
     assert status(guest, **fields) == expected
@@ -116,22 +125,27 @@ def test_foreign_element(guest: Guest) -> None:
 
 
 def test_general_object(guest: Guest) -> None:
-    """The same element as a general object, as libmlx5 makes it: queried and modified; the context says what can be changed."""
+    """The same element as a general object, as libmlx5 makes it: queried and modified; the context
+    says what can be changed."""
     element = prm.new('sched_elem')
     element['scheduling_hierarchy'] = NIC
-    number = guest.cmd('CREATE_GENERAL_OBJECT', bytes(element.buf), op_mod=0, obj_type=SCHED)['obj_id']
+    number = guest.cmd('CREATE_GENERAL_OBJECT', bytes(element.buf), op_mod=0,
+                       obj_type=SCHED)['obj_id']
     new = prm.new('sched_elem')
     new['scheduling_hierarchy'] = NIC
     context = prm.new('scheduling_context')
     context.set(bw_share=3, max_average_bw=4, element_type=QUEUE_GROUP)
     new.set(sched_context=bytes(context.buf), modify_field_select=3)
     guest.cmd('MODIFY_GENERAL_OBJECT', bytes(new.buf), obj_type=SCHED, obj_id=number)
-    out = guest.cmd('QUERY_GENERAL_OBJECT', obj_type=SCHED, obj_id=number, out_len=16 + len(new.buf))
+    out = guest.cmd('QUERY_GENERAL_OBJECT', obj_type=SCHED, obj_id=number,
+                    out_len=16 + len(new.buf))
     shown = prm.View('scheduling_context', prm.View('sched_elem', out.buf, 16)['sched_context'])
     assert (shown['bw_share'], shown['max_average_bw'], shown['element_type']) == (3, 4, TSAR)
     new['modify_field_select'] = 4
-    assert guest.fails('MODIFY_GENERAL_OBJECT', bytes(new.buf), obj_type=SCHED, obj_id=number) == 'BAD_PARAM'
-    assert guest.fails('MODIFY_GENERAL_OBJECT', bytes(new.buf[:-4]), obj_type=SCHED, obj_id=number) == 'BAD_INP_LEN'
+    assert guest.fails('MODIFY_GENERAL_OBJECT', bytes(new.buf), obj_type=SCHED,
+                       obj_id=number) == 'BAD_PARAM'
+    assert guest.fails('MODIFY_GENERAL_OBJECT', bytes(new.buf[:-4]), obj_type=SCHED,
+                       obj_id=number) == 'BAD_INP_LEN'
     guest.cmd('DESTROY_GENERAL_OBJECT', obj_type=SCHED, obj_id=number)
 
 
@@ -145,7 +159,8 @@ def write_many(guest: Guest, qp: GuestQp, count: int, size: int) -> None:
 
 
 def test_rate_of_a_group_holds() -> None:
-    """Ten megabits a second, of the group or of a TSAR above it: a message of 12,500 bytes each ten milliseconds."""
+    """Ten megabits a second, of the group or of a TSAR above it: a message of 12,500 bytes each ten
+    milliseconds."""
     guest = Guest()
     root = create(guest, max_average_bw=10)
     leaf = create(guest, QUEUE_GROUP, root, max_average_bw=1000)
@@ -160,7 +175,8 @@ def test_rate_of_a_group_holds() -> None:
         clock.run(100_000 if n == 1 else 1)
         assert len(a.scq.poll()) == 1, n
     # Without a limit the rest goes as soon as the queue is looked at again.
-    guest.cmd('MODIFY_SCHEDULING_ELEMENT', scheduling_hierarchy=NIC, scheduling_element_id=root, modify_bitmask=2)
+    guest.cmd('MODIFY_SCHEDULING_ELEMENT', scheduling_hierarchy=NIC, scheduling_element_id=root,
+              modify_bitmask=2)
     clock.run(50_000_000)
     assert len(a.scq.poll()) == 5
 
@@ -174,7 +190,8 @@ def test_queue_in_a_group(guest: Guest) -> None:
     assert destroy(guest, first) == destroy(guest, second) == 'BAD_RES_STATE'
     out = guest.cmd('QUERY_QP', qpn=a.number, qpc_ext=1)
     shown = prm.View('qpc_ext', out.buf, 0x110)
-    assert (shown['qos_queue_group_id_requester'], shown['qos_queue_group_id_responder']) == (first, second)
+    assert (shown['qos_queue_group_id_requester'],
+            shown['qos_queue_group_id_responder']) == (first, second)
     assert guest.fails('QUERY_QP', qpn=a.number, qpc_ext=1, out_len=0x110) == 'BAD_OUTP_LEN'
     assert guest.fails('QUERY_QP', qpn=a.number, out_len=0x110) == 'OK'
     assert set_groups(a, second) == 'OK' and destroy(guest, first) == 'OK'
@@ -182,13 +199,15 @@ def test_queue_in_a_group(guest: Guest) -> None:
     assert destroy(guest, second) == 'OK'
     a.to_init()
     third = create(guest, QUEUE_GROUP, root)
-    assert set_groups(a, third, command='INIT2INIT_QP') == 'OK' and destroy(guest, third) == 'BAD_RES_STATE'
+    assert set_groups(a, third, command='INIT2INIT_QP') == 'OK' and destroy(
+        guest, third) == 'BAD_RES_STATE'
     guest.cmd('DESTROY_QP', qpn=a.number)
     assert destroy(guest, third) == 'OK'
 
 
 def test_refused_groups(guest: Guest) -> None:
-    """A TSAR is no group; a datagram QP answers nothing; the extended context must be there. The QP stays as it was."""
+    """A TSAR is no group; a datagram QP answers nothing; the extended context must be there. The QP
+    stays as it was."""
     root = create(guest)
     leaf = create(guest, QUEUE_GROUP, root)
     a, _ = connected(guest)
@@ -205,7 +224,8 @@ def test_refused_groups(guest: Guest) -> None:
 
 def pace(guest: Guest, index: int, rate: int, uid: int = 0xffff) -> str:
     """Status of SET_PP_RATE_LIMIT."""
-    return guest.fails('SET_PP_RATE_LIMIT', uid=uid, rate_limit_index=index, **{'ctx.rate_limit': rate})
+    return guest.fails('SET_PP_RATE_LIMIT', uid=uid, rate_limit_index=index, **{
+        'ctx.rate_limit': rate})
 
 
 def test_pacing_table(guest: Guest) -> None:
@@ -227,7 +247,8 @@ def test_infiniband_does_not_pace() -> None:
 
 
 def test_paced_queue(guest: Guest) -> None:
-    """80 kilobits a second: a frame of 1,000 bytes each tenth of a second; taking the rate away frees the queue."""
+    """80 kilobits a second: a frame of 1,000 bytes each tenth of a second; taking the rate away
+    frees the queue."""
     assert GuestSq(guest).modify(RESET, READY) == 'OK'
     with pytest.raises(Exception, match='BAD_INDEX'):
         GuestSq(guest, packet_pacing_rate_limit_index=3)
@@ -244,7 +265,9 @@ def test_paced_queue(guest: Guest) -> None:
     assert q.cq.poll() == []
     clock.run(2_000_000)
     assert len(q.cq.poll()) == 1
-    bad = {'sqn': q.number, 'sq_state': READY, 'ctx.state': READY, 'modify_bitmask': 1, 'ctx.packet_pacing_rate_limit_index': 4}
+    bad = {
+        'sqn': q.number, 'sq_state': READY, 'ctx.state': READY, 'modify_bitmask': 1,
+        'ctx.packet_pacing_rate_limit_index': 4}
     assert guest.fails('MODIFY_SQ', **bad) == 'BAD_INDEX'
     assert guest.fails('MODIFY_SQ', **{**bad, 'modify_bitmask': 2}) == 'BAD_PARAM'
     guest.cmd('MODIFY_SQ', **{**bad, 'ctx.packet_pacing_rate_limit_index': 0})
@@ -270,12 +293,14 @@ def test_queue_group_of_a_send_queue(guest: Guest) -> None:
 def test_bond(guest: Guest) -> None:
     """Two ports, bonded; InfiniBand has one."""
     out = guest.cmd('QUERY_LAG')
-    assert (out['ctx.lag_state'], out['ctx.tx_remap_affinity_1'], out['ctx.tx_remap_affinity_2']) == (1, 1, 2)
+    assert (out['ctx.lag_state'], out['ctx.tx_remap_affinity_1'],
+            out['ctx.tx_remap_affinity_2']) == (1, 1, 2)
     assert Guest(link_layer='ib').fails('QUERY_LAG') == 'BAD_SYS_STATE'
 
 
 def test_affinity_of_a_qp(guest: Guest) -> None:
-    """Taken when it leaves the reset state, changed by its option bit only, refused beyond the second port."""
+    """Taken when it leaves the reset state, changed by its option bit only, refused beyond the
+    second port."""
     a = GuestQp(guest)
     a.to_init(lag_tx_port_affinity=2)
 
@@ -287,7 +312,8 @@ def test_affinity_of_a_qp(guest: Guest) -> None:
     assert shown() == 2
     a.modify('RTS2RTS_QP', 1 << 15, lag_tx_port_affinity=1)
     assert shown() == 1
-    assert guest.fails('RTS2RTS_QP', qpn=a.number, opt_param_mask=1 << 15, **{'qpc.lag_tx_port_affinity': 3}) == 'BAD_PARAM'
+    assert guest.fails('RTS2RTS_QP', qpn=a.number, opt_param_mask=1 << 15, **{
+        'qpc.lag_tx_port_affinity': 3}) == 'BAD_PARAM'
     assert shown() == 1
 
 
@@ -295,6 +321,8 @@ def test_affinity_of_a_tis(guest: Guest) -> None:
     """The same for a TIS."""
     assert guest.fails('CREATE_TIS', **{'ctx.lag_tx_port_affinity': 3}) == 'BAD_PARAM'
     tis = guest.cmd('CREATE_TIS', **{'ctx.lag_tx_port_affinity': 1})['tisn']
-    guest.cmd('MODIFY_TIS', tisn=tis, **{'bitmask.lag_tx_port_affinity': 1, 'ctx.lag_tx_port_affinity': 2})
-    assert guest.fails('MODIFY_TIS', tisn=tis, **{'bitmask.lag_tx_port_affinity': 1, 'ctx.lag_tx_port_affinity': 3}) == 'BAD_PARAM'
+    guest.cmd('MODIFY_TIS', tisn=tis, **{
+        'bitmask.lag_tx_port_affinity': 1, 'ctx.lag_tx_port_affinity': 2})
+    assert guest.fails('MODIFY_TIS', tisn=tis, **{
+        'bitmask.lag_tx_port_affinity': 1, 'ctx.lag_tx_port_affinity': 3}) == 'BAD_PARAM'
     assert guest.cmd('QUERY_TIS', tisn=tis)['tis_context.lag_tx_port_affinity'] == 2

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The switch between a function and the wire: firmware's rules and software's entries in its tables."""
+"""The switch between a function and the wire: firmware's rules and software's entries in its
+tables."""
 import time
 
 import pytest
@@ -39,7 +40,8 @@ def test_without_a_root(pair: tuple[Bench, Bench]) -> None:
 
 
 def test_rules(pair: tuple[Bench, Bench]) -> None:
-    """By the port that a frame comes from it goes to the other, or to its own function; what no rule takes is dropped."""
+    """By the port that a frame comes from it goes to the other, or to its own function; what no
+    rule takes is dropped."""
     a, b = pair
     ra, rb = Receiver(a), Receiver(b)
     a.all_to(ra)
@@ -49,10 +51,13 @@ def test_rules(pair: tuple[Bench, Bench]) -> None:
     b.send(PLAIN)
     assert ra.frames() == []
     assert len(rb.frames()) == 1           # its own
-    g = a.group(t, enable=3, **{'outer_headers.smac_15_0': 0xffff, 'misc_parameters.source_port': 0xffff})
+    g = a.group(t, enable=3, **{
+        'outer_headers.smac_15_0': 0xffff, 'misc_parameters.source_port': 0xffff})
 
     def match(port: int) -> dict[str, int]:
-        return {'outer_headers.smac_15_0': int.from_bytes(MAC_A[4:], 'big'), 'misc_parameters.source_port': port}
+        return {
+            'outer_headers.smac_15_0': int.from_bytes(MAC_A[4:], 'big'),
+            'misc_parameters.source_port': port}
     a.entry(t, g, 0, flow.FORWARD, (flow.TO_VPORT, UPLINK), match=match(0))
     a.send(PLAIN)
     a.send(OTHER)
@@ -62,8 +67,8 @@ def test_rules(pair: tuple[Bench, Bench]) -> None:
     b.send(OTHER)
     assert (len(ra.frames()), len(rb.frames())) == (1, 2)
     a.g.cmd('DELETE_FLOW_TABLE_ENTRY', table_type=FDB, table_id=t, flow_index=0)
-    a.entry(t, g, 2, flow.FORWARD | flow.COUNT, (flow.TO_VPORT, 0), (flow.TO_UPLINK, 0), match=match(0),
-            counter=a.g.cmd('ALLOC_FLOW_COUNTER')['flow_counter_id'])
+    a.entry(t, g, 2, flow.FORWARD | flow.COUNT, (flow.TO_VPORT, 0), (flow.TO_UPLINK, 0),
+            match=match(0), counter=a.g.cmd('ALLOC_FLOW_COUNTER')['flow_counter_id'])
     a.send(PLAIN)
     assert (len(ra.frames()), len(rb.frames())) == (1, 1)
 
@@ -74,7 +79,8 @@ def test_own_port_in_receive_tables(pair: tuple[Bench, Bench]) -> None:
     ra = Receiver(a)
     t = a.table(NIC_RX)
     g = a.group(t, enable=2, **{'misc_parameters.source_port': 0xffff})
-    a.entry(t, g, 0, flow.FORWARD, (flow.TO_TIR, ra.tir), match={'misc_parameters.source_port': UPLINK})
+    a.entry(t, g, 0, flow.FORWARD, (flow.TO_TIR, ra.tir), match={
+        'misc_parameters.source_port': UPLINK})
     f = a.table(FDB)
     a.entry(f, a.group(f, enable=0), 0, flow.FORWARD, (flow.TO_VPORT, 0))
     a.send(PLAIN)
@@ -97,16 +103,23 @@ def test_refusals(pair: tuple[Bench, Bench]) -> None:
 
 @pytest.mark.parametrize('profile', PROFILES)
 def test_software_tables(profile: str) -> None:
-    """A software-owned table has a side for what comes from the wire and one for what the function sends."""
+    """A software-owned table has a side for what comes from the wire and one for what the function
+    sends."""
     bench = SteBench(profile)
     steering = bench.card.datapath.steering
     port = bench.g.cmd('QUERY_ESW_VPORT_CONTEXT')
-    address = {side: port[f'esw_vport_context.sw_steering_vport_icm_address_{side}'] for side in ('rx', 'tx')}
+    address = {
+        side: port[f'esw_vport_context.sw_steering_vport_icm_address_{side}']
+        for side in ('rx', 'tx')}
     page = bench.card.caps.page('eswitch_flow_table')
 
     def table(rx: int, tx: int) -> None:
-        roots = {root_field(0): bench.put(bench.entry(hit=rx)), root_field(1): bench.put(bench.entry(hit=tx, tx=True))}
-        t = bench.g.cmd('CREATE_FLOW_TABLE', table_type=FDB, **{f'flow_table_context.{k}': v for k, v in {'sw_owner': 1, **roots}.items()})
+        roots = {
+            root_field(0): bench.put(bench.entry(hit=rx)),
+            root_field(1): bench.put(bench.entry(hit=tx, tx=True))}
+        t = bench.g.cmd(
+            'CREATE_FLOW_TABLE', table_type=FDB, **{
+                f'flow_table_context.{k}': v for k, v in {'sw_owner': 1, **roots}.items()})
         out = bench.g.cmd('QUERY_FLOW_TABLE', table_type=FDB, table_id=t['table_id'])
         assert {k: out[f'flow_table_context.{k}'] for k in roots} == roots
         bench.g.cmd('SET_FLOW_TABLE_ROOT', table_type=FDB, table_id=t['table_id'])

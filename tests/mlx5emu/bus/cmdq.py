@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The command queue in guest memory: descriptors, mailboxes, ownership, completion events.
 
-Nothing in guest memory is trusted: a chain of mailboxes is followed no further than the length says, a length no further than the
-card's limit, and whatever cannot be read ends the command with a delivery status (or is ignored when not even that can be written).
+Nothing in guest memory is trusted: a chain of mailboxes is followed no further than the length
+says, a length no further than the card's limit, and whatever cannot be read ends the command with a
+delivery status (or is ignored when not even that can be written).
 """
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,17 @@ from ..firmware import dispatch
 if TYPE_CHECKING:
     from ..card import Card
 
-#: log2 of the number of descriptors and of their stride in bytes, as the initialization segment says.
+#: log2 of the number of descriptors and of their stride in bytes, as the initialization segment
+#: says.
 LOG_SIZE, LOG_STRIDE = 5, 6
 MAILBOX_SIZE, MAILBOX_DATA = 576, 512
 TYPE_PCIE = 7
 
-prm.declare('cmd_layout', [
-    ('type', 8), ('', 24), ('inlen', 32), ('in_ptr', 64), ('in_inline', 8, 16), ('out_inline', 8, 16), ('out_ptr', 64), ('outlen', 32),
-    ('token', 8), ('sig', 8), ('', 8), ('status_own', 8)])
-prm.declare('cmd_mailbox',
-            [('data', 8, 512), ('', 8, 48), ('next', 64), ('block_num', 32), ('', 8), ('token', 8), ('ctrl_sig', 8), ('sig', 8)])
+prm.declare('cmd_layout', [('type', 8), ('', 24), ('inlen', 32), ('in_ptr', 64),
+                           ('in_inline', 8, 16), ('out_inline', 8, 16), ('out_ptr', 64),
+                           ('outlen', 32), ('token', 8), ('sig', 8), ('', 8), ('status_own', 8)])
+prm.declare('cmd_mailbox', [('data', 8, 512), ('', 8, 48), ('next', 64), ('block_num', 32), ('', 8),
+                            ('token', 8), ('ctrl_sig', 8), ('sig', 8)])
 
 # Delivery status: what went wrong with the descriptor itself.
 OK, TOKEN, BLOCK_NUMBER, OUT_ALIGN, IN_ALIGN, IN_LENGTH, OUT_LENGTH, DESCRIPTOR = 0, 2, 3, 4, 5, 7, 8, 0x10
@@ -33,7 +35,8 @@ class _Delivery(Exception):
 
 
 class CommandQueue:
-    """The queue at ``address``; the driver rings one bit of :meth:`doorbell` for each descriptor."""
+    """The queue at ``address``; the driver rings one bit of :meth:`doorbell` for each
+    descriptor."""
 
     def __init__(self, card: 'Card') -> None:
         self.card = card
@@ -41,7 +44,8 @@ class CommandQueue:
         self.busy = 0
 
     def doorbell(self, vector: int) -> None:
-        """Run the commands whose bits are set, lowest first; none before the driver has told where the queue is."""
+        """Run the commands whose bits are set, lowest first; none before the driver has told where
+        the queue is."""
         if self.address is None:
             return
         for index in range(1 << LOG_SIZE):
@@ -75,7 +79,8 @@ class CommandQueue:
             had_eq, room = card.command_eq, []
         if delay:
             self.busy |= 1 << index
-            card.call_later(delay, lambda: self._complete(index, at, lay, room, out, delivery, had_eq))
+            card.call_later(delay,
+                            lambda: self._complete(index, at, lay, room, out, delivery, had_eq))
         else:
             self._complete(index, at, lay, room, out, delivery, had_eq)
 
@@ -120,7 +125,8 @@ class CommandQueue:
             raise _Delivery(TOKEN)
         return box
 
-    def _complete(self, index: int, at: int, lay: prm.View, room: list[int], out: bytes, delivery: int, had_eq: object) -> None:
+    def _complete(self, index: int, at: int, lay: prm.View, room: list[int], out: bytes,
+                  delivery: int, had_eq: object) -> None:
         card = self.card
         self.busy &= ~(1 << index)
         try:
@@ -134,6 +140,8 @@ class CommandQueue:
             card.dma.write(at + 63, bytes([delivery << 1]))
         except DmaError:
             return
-        # The EQ made by this very command and the EQ it destroyed are not for its own completion: software polls for those.
+        # The EQ made by this very command and the EQ it destroyed are not for its own completion:
+        # software polls for those.
         if card.command_eq is not None and card.command_eq is had_eq:
-            card.post_eqe(card.command_eq.number, prm.EVENTS['CMD'], 0, (1 << index).to_bytes(4, 'big'))
+            card.post_eqe(card.command_eq.number, prm.EVENTS['CMD'], 0, (1 << index).to_bytes(
+                4, 'big'))

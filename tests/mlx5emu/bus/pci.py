@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The PCI function: configuration space, and BAR0 with initialization segment, doorbell pages and MEMIC window."""
+"""The PCI function: configuration space, and BAR0 with initialization segment, doorbell pages and
+MEMIC window."""
 import struct
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,17 @@ PM_CAP, PCIE_CAP, MSIX_CAP, VSC_CAP = 0x40, 0x60, 0x9c, 0xc0
 COMMAND, DEVCTL = 0x04, PCIE_CAP + 8
 FLR = 1 << 15
 
-# The initialization segment: device.h's struct mlx5_init_seg, of which mlx5_ifc.h describes only part.
-prm.declare('init_seg', [
-    ('fw_rev_minor', 16), ('fw_rev_major', 16), ('cmd_interface_rev', 16), ('fw_rev_subminor', 16), ('@', 0x10 * 8), ('cmdq_addr_h', 32),
-    ('cmdq_addr_l_sz', 32), ('cmd_dbell', 32), ('@', 0x1fc * 8), ('initializing', 32), ('@', 0x230 * 8), ('health_fw_ver', 32),
-    ('health_hw_id', 32), ('health_syndrome_dw', 64), ('@', 0xff8 * 8), ('cmd_exec_to', 32), ('cmd_q_init_to', 32), ('internal_timer', 64),
-    ('', 64), ('health_counter', 32), ('@', 0x1040 * 8), ('real_time_h', 32), ('real_time_l', 32), ('@', 0x2000 * 8), ('ieee1588_clk', 64),
-    ('ieee1588_clk_type', 32), ('clr_intx', 32)])
+# The initialization segment: device.h's struct mlx5_init_seg, of which mlx5_ifc.h describes only
+# part.
+prm.declare('init_seg', [('fw_rev_minor', 16), ('fw_rev_major', 16), ('cmd_interface_rev', 16),
+                         ('fw_rev_subminor', 16), ('@', 0x10 * 8), ('cmdq_addr_h', 32),
+                         ('cmdq_addr_l_sz', 32), ('cmd_dbell', 32), ('@', 0x1fc * 8),
+                         ('initializing', 32), ('@', 0x230 * 8), ('health_fw_ver', 32),
+                         ('health_hw_id', 32), ('health_syndrome_dw', 64), ('@', 0xff8 * 8),
+                         ('cmd_exec_to', 32), ('cmd_q_init_to', 32), ('internal_timer', 64),
+                         ('', 64), ('health_counter', 32), ('@', 0x1040 * 8), ('real_time_h', 32),
+                         ('real_time_l', 32), ('@', 0x2000 * 8), ('ieee1588_clk', 64),
+                         ('ieee1588_clk_type', 32), ('clr_intx', 32)])
 CMDIF_REV = 5
 #: From here on the segment changes by itself: timers and the health counter.
 TIMERS = 0x1000
@@ -37,7 +42,8 @@ NIC_DISABLED, NIC_SW_RESET = 1, 7
 
 
 class Config:
-    """Configuration space: type 0 header, power management, PCI Express with FLR, MSI-X, the vendor's gateway capability."""
+    """Configuration space: type 0 header, power management, PCI Express with FLR, MSI-X, the
+    vendor's gateway capability."""
 
     def __init__(self, device_id: int, vectors: int, ib: bool) -> None:
         self.device_id, self.vectors, self.ib = device_id, vectors, ib
@@ -49,7 +55,8 @@ class Config:
         c = self.data = bytearray(CONFIG_SIZE)
         w = self.writable = bytearray(CONFIG_SIZE)
         # Class: network controller, Infiniband or Ethernet.
-        struct.pack_into('<HHHHBBBB', c, 0, VENDOR_ID, self.device_id, 0, 0x10, 0, 0, 7 if self.ib else 0, 2)
+        struct.pack_into('<HHHHBBBB', c, 0, VENDOR_ID, self.device_id, 0, 0x10, 0, 0,
+                         7 if self.ib else 0, 2)
         struct.pack_into('<I', c, 0x10, 0xc)                            # BAR0: 64-bit, prefetchable
         struct.pack_into('<Q', w, 0x10, (1 << 64) - BAR_SIZE)
         struct.pack_into('<HH', c, 0x2c, VENDOR_ID, 0x0007)
@@ -59,7 +66,8 @@ class Config:
         # Power management: no PME, soft reset keeps the function's state.
         struct.pack_into('<BBHI', c, PM_CAP, 0x01, PCIE_CAP, 0x0003, 0x8)
         w[PM_CAP + 4] = 0x03
-        # PCI Express endpoint, version 2; FLR in the device capabilities; 512-byte payloads; 16 GT/s x16.
+        # PCI Express endpoint, version 2; FLR in the device capabilities; 512-byte payloads; 16
+        # GT/s x16.
         struct.pack_into('<BBHIHH', c, PCIE_CAP, 0x10, MSIX_CAP, 0x0002, 0x10008002, 0x2810, 0)
         struct.pack_into('<IHH', c, PCIE_CAP + 0x0c, 0x00000104, 0, 0x1104)
         struct.pack_into('<IHHIHH', c, PCIE_CAP + 0x24, 0x00000812, 0, 0, 0x1e, 4, 0)
@@ -68,7 +76,8 @@ class Config:
         struct.pack_into('<H', w, PCIE_CAP + 0x28, 0xffff)
         struct.pack_into('<H', w, PCIE_CAP + 0x30, 0xffff)
         # MSI-X, table and pending bits in BAR0.
-        struct.pack_into('<BBHII', c, MSIX_CAP, 0x11, VSC_CAP, self.vectors - 1, MSIX_TABLE, MSIX_PBA)
+        struct.pack_into('<BBHII', c, MSIX_CAP, 0x11, VSC_CAP, self.vectors - 1, MSIX_TABLE,
+                         MSIX_PBA)
         struct.pack_into('<H', w, MSIX_CAP + 2, 0xc000)
         # The vendor's gateway: a lock and address spaces, of which this card has none.
         struct.pack_into('<BBB', c, VSC_CAP, 0x09, 0, 0x18)
@@ -115,8 +124,8 @@ class Config:
 class Function:
     """The PCI function around a card: what a vfio-user client sees.
 
-    ``regions`` {index: size in bytes}, ``irqs`` {index: count}; ``mappings`` {region: (fd, [(offset, size), ...])} names the parts of
-    a region that the client may map.
+    ``regions`` {index: size in bytes}, ``irqs`` {index: count}; ``mappings`` {region: (fd,
+    [(offset, size), ...])} names the parts of a region that the client may map.
     """
 
     BAR0, CONFIG = 0, 7
@@ -137,9 +146,9 @@ class Function:
         self.iseg = prm.new('init_seg')
         p = self.card.profile
         s = self.iseg
-        s.set(fw_rev_minor=p.fw_minor, fw_rev_major=p.fw_major, fw_rev_subminor=p.fw_subminor, cmd_interface_rev=CMDIF_REV,
-              cmdq_addr_l_sz=LOG_SIZE << 4 | LOG_STRIDE, health_fw_ver=p.fw_major << 24 | p.fw_minor << 16 | p.fw_subminor,
-              health_hw_id=0x216)
+        s.set(fw_rev_minor=p.fw_minor, fw_rev_major=p.fw_major, fw_rev_subminor=p.fw_subminor,
+              cmd_interface_rev=CMDIF_REV, cmdq_addr_l_sz=LOG_SIZE << 4 | LOG_STRIDE,
+              health_fw_ver=p.fw_major << 24 | p.fw_minor << 16 | p.fw_subminor, health_hw_id=0x216)
 
     def reset(self) -> None:
         """Function-level reset: configuration space, initialization segment and the card."""
@@ -149,11 +158,13 @@ class Function:
         self._fresh()
 
     def _place(self) -> None:
-        # MEMIC is all of the BAR that the card's own DMA reaches: doorbells and operations are no memory.
+        # MEMIC is all of the BAR that the card's own DMA reaches: doorbells and operations are no
+        # memory.
         bar = self.config.bar0
         if bar != self.placed:
             self.placed = bar
-            self.card.dma.place_own(None if bar is None else bar + memic.BAR_START, self.card.memic.fd, memic.BAR_START, memic.BAR_SIZE)
+            self.card.dma.place_own(None if bar is None else bar + memic.BAR_START,
+                                    self.card.memic.fd, memic.BAR_START, memic.BAR_SIZE)
 
     # ---- regions
 

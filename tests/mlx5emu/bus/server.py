@@ -25,9 +25,11 @@ class Server:
     """Serves one card on a UNIX socket, one client after the other.
 
     :param socket_path: where to listen; a stale socket there is replaced.
-    :param card: the card; only the server's thread touches it from :meth:`start` to :meth:`stop`.  Others go through :meth:`call`.
+    :param card: the card; only the server's thread touches it from :meth:`start` to :meth:`stop`.
+        Others go through :meth:`call`.
     :param turn: shared by the servers of all cards on a fabric, which reach each other.
-    :raises OSError: the socket cannot be made (path too long, directory missing, in use by another server).
+    :raises OSError: the socket cannot be made (path too long, directory missing, in use by another
+        server).
     """
 
     def __init__(self, socket_path: str, card: 'Card', turn: Turn | None = None) -> None:
@@ -38,7 +40,9 @@ class Server:
         self.connected = False
         #: Exceptions that escaped a client's connection: defects, asserted to be none.
         self.escaped: list[BaseException] = []
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[tuple[bool, Any]]]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any],
+                                             queue.SimpleQueue[tuple[bool,
+                                                                     Any]]]] = queue.SimpleQueue()
         self._stop = False
         self._thread: threading.Thread | None = None
         self._listener = self._listen(socket_path)
@@ -52,7 +56,8 @@ class Server:
             try:
                 listener.bind(path)
             except OSError:
-                # A socket that nobody listens on is left over from a killed server; anything else is not ours to remove.
+                # A socket that nobody listens on is left over from a killed server; anything else
+                # is not ours to remove.
                 if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
                     raise
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -107,7 +112,8 @@ class Server:
         self._wake = -1
 
     def call(self, function: Callable[[], Any], timeout: float | None = 30) -> Any:
-        """Run ``function`` in the server's thread, between two messages, and return what it returns.
+        """Run ``function`` in the server's thread, between two messages, and return what it
+        returns.
 
         :raises TimeoutError: no answer in time (seconds).
         :raises RuntimeError: the server does not run.
@@ -155,7 +161,8 @@ class Server:
         self.connected = True
         try:
             while True:
-                # Waiting for a message serves calls and timers; a client that never pauses must not starve them.
+                # Waiting for a message serves calls and timers; a client that never pauses must not
+                # starve them.
                 connection.serve_one()
                 if not self._calls.empty() or self._stop:
                     self._run_calls()

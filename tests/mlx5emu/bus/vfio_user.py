@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """vfio-user: the messages by which QEMU drives a PCI function over a UNIX socket.
 
-One client at a time.  A message that breaks the framing ends the connection; one that is well framed but wrong gets an errno.  File
-descriptors that came with a message are closed unless the message keeps them.
+One client at a time.  A message that breaks the framing ends the connection; one that is well
+framed but wrong gets an errno.  File descriptors that came with a message are closed unless the
+message keeps them.
 """
 import array
 import errno
@@ -16,8 +17,9 @@ from collections.abc import Callable
 from ..dma import Dma, DmaError
 from .pci import Function
 
-(VERSION, DMA_MAP, DMA_UNMAP, DEVICE_GET_INFO, DEVICE_GET_REGION_INFO, DEVICE_GET_REGION_IO_FDS, DEVICE_GET_IRQ_INFO, DEVICE_SET_IRQS,
- REGION_READ, REGION_WRITE, DMA_READ, DMA_WRITE, DEVICE_RESET, DIRTY_PAGES, REGION_WRITE_MULTI) = range(1, 16)
+(VERSION, DMA_MAP, DMA_UNMAP, DEVICE_GET_INFO, DEVICE_GET_REGION_INFO, DEVICE_GET_REGION_IO_FDS,
+ DEVICE_GET_IRQ_INFO, DEVICE_SET_IRQS, REGION_READ, REGION_WRITE, DMA_READ, DMA_WRITE, DEVICE_RESET,
+ DIRTY_PAGES, REGION_WRITE_MULTI) = range(1, 16)
 
 HEADER = struct.Struct('<HHIII')
 REGION_ACCESS = struct.Struct('<QII')
@@ -26,7 +28,8 @@ MAX_TRANSFER = 1 << 20
 MAX_MESSAGE = MAX_TRANSFER + 4096
 MAX_FDS = 8
 NUM_REGIONS, NUM_IRQS = 9, 5
-# Plain integers: operations on the flag types of the socket module cost as much as the message itself.
+# Plain integers: operations on the flag types of the socket module cost as much as the message
+# itself.
 _CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
 #: Seconds that a client may leave a reply unread.
 SEND_TIMEOUT = 10
@@ -83,10 +86,12 @@ class Connection:
     :param sock: the connected socket; owned.
     :param function: the PCI function.
     :param dma: where DMA_MAP puts guest memory.
-    :param wait: called as ``wait(sock, events, timeout_ms)`` when the socket would block; raises to end the connection.
+    :param wait: called as ``wait(sock, events, timeout_ms)`` when the socket would block; raises to
+        end the connection.
     """
 
-    def __init__(self, sock: socket.socket, function: Function, dma: Dma, wait: Callable[[socket.socket, int, int], None]) -> None:
+    def __init__(self, sock: socket.socket, function: Function, dma: Dma,
+                 wait: Callable[[socket.socket, int, int], None]) -> None:
         self.sock, self.function, self.dma, self.wait = sock, function, dma, wait
         self.interrupts = Interrupts()
         self.negotiated = False
@@ -177,7 +182,8 @@ class Connection:
         if self._fds:
             self._close_fds()
         if not flags & NO_REPLY:
-            reply = HEADER.pack(number, code, 16 + len(out), TYPE_REPLY | (ERROR if error else 0), error)
+            reply = HEADER.pack(number, code, 16 + len(out), TYPE_REPLY | (ERROR if error else 0),
+                                error)
             self._send(reply + out, out_fds)
 
     # ---- messages
@@ -212,7 +218,10 @@ class Connection:
         if major != 0 or self.negotiated:
             raise _error(errno.EINVAL)
         self.negotiated = True
-        ours = {'capabilities': {'max_msg_fds': MAX_FDS, 'max_data_xfer_size': MAX_TRANSFER, 'pgsizes': 4096, 'write_multiple': True}}
+        ours = {
+            'capabilities': {
+                'max_msg_fds': MAX_FDS, 'max_data_xfer_size': MAX_TRANSFER, 'pgsizes': 4096,
+                'write_multiple': True}}
         # Minor 0, whatever the client's: QEMU takes no other.
         return struct.pack('<HH', 0, 0) + json.dumps(ours).encode() + b'\0', []
 
@@ -220,7 +229,8 @@ class Connection:
         _, flags, offset, addr, size = struct.unpack_from('<IIQQQ', body)
         if not flags & DMA_READABLE or len(self._fds) > 1:
             raise _error(errno.EINVAL)
-        self.dma.map(addr, size, self._fds[0] if self._fds else None, offset, bool(flags & DMA_WRITABLE))
+        self.dma.map(addr, size, self._fds[0] if self._fds else None, offset,
+                     bool(flags & DMA_WRITABLE))
         return b'', []
 
     def _dma_unmap(self, body: bytes) -> tuple[bytes, list[int]]:
@@ -249,7 +259,8 @@ class Connection:
         if mapping is None:
             return struct.pack('<IIIIQQ', 32, 3 if size else 0, index, 0, size, 0), []
         fd, areas = mapping
-        sparse = struct.pack('<HHIII', 1, 1, 0, len(areas), 0) + b''.join(struct.pack('<QQ', *a) for a in areas)
+        sparse = struct.pack('<HHIII', 1, 1, 0, len(areas), 0) + b''.join(
+            struct.pack('<QQ', *a) for a in areas)
         full = 32 + len(sparse)
         info = struct.pack('<IIIIQQ', full, 3 | 4 | 8, index, 32, size, 0)
         if argsz >= full:
@@ -269,7 +280,8 @@ class Connection:
         if index >= NUM_IRQS or start > have or count > have - start:
             raise _error(errno.EINVAL)
         data, action = flags & 7, flags & 0x38
-        if data not in (DATA_NONE, DATA_BOOL, DATA_EVENTFD) or action not in (ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER):
+        if data not in (DATA_NONE, DATA_BOOL,
+                        DATA_EVENTFD) or action not in (ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER):
             raise _error(errno.EINVAL)
         if action != ACTION_TRIGGER:
             raise _error(errno.EOPNOTSUPP)
@@ -306,6 +318,7 @@ class Connection:
         self.function.reset()
         return b'', []
 
-    _HANDLERS = {VERSION: _version, DMA_MAP: _dma_map, DMA_UNMAP: _dma_unmap, DEVICE_GET_INFO: _get_info,
-                 DEVICE_GET_REGION_INFO: _get_region_info, DEVICE_GET_IRQ_INFO: _get_irq_info, DEVICE_SET_IRQS: _set_irqs,
-                 REGION_WRITE_MULTI: _write_multi, DEVICE_RESET: _reset}
+    _HANDLERS = {
+        VERSION: _version, DMA_MAP: _dma_map, DMA_UNMAP: _dma_unmap, DEVICE_GET_INFO: _get_info,
+        DEVICE_GET_REGION_INFO: _get_region_info, DEVICE_GET_IRQ_INFO: _get_irq_info,
+        DEVICE_SET_IRQS: _set_irqs, REGION_WRITE_MULTI: _write_multi, DEVICE_RESET: _reset}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The data path of one function: doorbells in, work carried out, completions and events out.
 
-Nothing that a guest writes raises out of here: a queue that cannot be served goes to its error state and the driver is told.
+Nothing that a guest writes raises out of here: a queue that cannot be served goes to its error
+state and the driver is told.
 """
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 SEND_DOORBELL, BLUEFLAME = 0x800, 0x100
 #: Where in a UAR page the doorbells of send queues without a doorbell record are.
 RECORDLESS_DOORBELL = 0x600
-#: A receive queue in error is looked at for newly posted WQEs after this time, then less and less often.
+#: A receive queue in error is looked at for newly posted WQEs after this time, then less and less
+#: often.
 FLUSH_POLL_NS, FLUSH_POLL_MAX_NS = 2_000_000, 256_000_000
 
 
@@ -38,7 +40,8 @@ class DataPath:
     """Queues at work.
 
     :param card: the function.
-    :param fabric: what it is connected to; default: what the card's former data path was, else only itself.
+    :param fabric: what it is connected to; default: what the card's former data path was, else only
+        itself.
     """
 
     def __init__(self, card: 'Card', fabric: Fabric | None = None) -> None:
@@ -47,13 +50,15 @@ class DataPath:
         self.groups: dict[bytes, list[Any]] = {}
         #: The QP0 and QP1 of the port by their number.
         self.special: dict[int, Any] = {}
-        #: Last WQE that a BlueFlame buffer's doorbell ran, until its second piece arrives: (page, buffer) -> (QP, index).
+        #: Last WQE that a BlueFlame buffer's doorbell ran, until its second piece arrives: (page,
+        #: buffer) -> (QP, index).
         self._blueflame: tuple[int, int, Any, int] | None = None
         #: Doorbells for queues that are not there or have another UAR.
         self.stray_doorbells = 0
         #: Errors that CQEs told of: {syndrome: n}.
         self.errors: dict[int, int] = {}
-        #: CQs with completions that wait for more to be compressed with, while work is done that may bring them.
+        #: CQs with completions that wait for more to be compressed with, while work is done that
+        #: may bring them.
         self.open_cqs: list[Cq] | None = None
         self.page_faults = PageFaults(card)
         self.responder = Responder(self)
@@ -111,7 +116,8 @@ class DataPath:
         self.guarded(self.requester.run, queue)
 
     def _remember(self, uar: int, offset: int, queue: Any, before: int, data: bytes) -> None:
-        """Keep what a BlueFlame copy may still add to: one NOP that ran without asking for a CQE."""
+        """Keep what a BlueFlame copy may still add to: one NOP that ran without asking for a
+        CQE."""
         ring = queue.sq
         if data[3] != Op.NOP or (ring.consumer - before) & 0xffff == 0:
             return
@@ -125,7 +131,8 @@ class DataPath:
 
     def _second_piece(self, uar: int, offset: int, data: bytes) -> None:
         last, self._blueflame = self._blueflame, None
-        if last is None or last[0] != uar or last[1] != offset or len(data) < 4 or not data[3] & CTRL_CQ_UPDATE:
+        if last is None or last[0] != uar or last[1] != offset or len(
+                data) < 4 or not data[3] & CTRL_CQ_UPDATE:
             return
         self.guarded(lambda queue: self.requester.complete_nop(queue, last[3]), last[2])
 
@@ -141,7 +148,8 @@ class DataPath:
         cq.arm(word & 0xffffff, bool(word >> 24 & 1))
 
     def guarded(self, call: Callable[[Any], Any], queue: Any) -> None:
-        """Run a piece of work; a defect of the emulator is counted and stops the queue, not the card."""
+        """Run a piece of work; a defect of the emulator is counted and stops the queue, not the
+        card."""
         outermost = self._begin()
         try:
             call(queue)
@@ -177,7 +185,9 @@ class DataPath:
         """Count an error and log it."""
         self.errors[syndrome] = self.errors.get(syndrome, 0) + 1
         if self.card.log is not None:
-            self.card.log(f'{qp.kind} {qp.number:#x} WQE {index:#x} opcode {op:#x}: syndrome {syndrome:#x} {why}')
+            self.card.log(
+                f'{qp.kind} {qp.number:#x} WQE {index:#x} opcode {op:#x}: syndrome {syndrome:#x} {why}'
+            )
 
     # ---- states
 
@@ -237,7 +247,8 @@ class DataPath:
             self._watch(qp, FLUSH_POLL_NS)
 
     def _watch(self, qp: Any, delay: int) -> None:
-        """Flush what is posted to a receive queue in error: no doorbell tells of it, so look now and then."""
+        """Flush what is posted to a receive queue in error: no doorbell tells of it, so look now
+        and then."""
         epoch = qp.epoch
 
         def look() -> None:
@@ -287,7 +298,8 @@ class DataPath:
             return not address.lid and address.has_gid and address.gid == vport.gid(0)
         if any(raw[:16] == address.gid for raw in vport.roce_addresses.values()):
             return True
-        return bool(address.mac) and int.from_bytes(address.mac, 'big') == vport.mac and not vport.roce_addresses
+        return bool(address.mac) and int.from_bytes(address.mac,
+                                                    'big') == vport.mac and not vport.roce_addresses
 
     def datagram_qp(self, qpn: int) -> Any | None:
         """The UD QP of a number; 0 and 1 are the port's special QPs."""
@@ -308,7 +320,8 @@ class DataPath:
     # ---- frames
 
     def transmit(self, queue: Any, frame: bytes) -> None:
-        """A raw send queue's frame: through the transmit tables to the wire, and back to the function's own receive queues."""
+        """A raw send queue's frame: through the transmit tables to the wire, and back to the
+        function's own receive queues."""
         vport = self.card.vport
         tis = queue.tis
         domain = None if tis is None else tis.transport_domain
@@ -325,13 +338,15 @@ class DataPath:
                 self._received(data, delivery.packet.sqn, domain, goes_on=True)
 
     def _switch(self, frame: bytes, sqn: int, domain: int | None, port: int) -> None:
-        """A frame through the switch, whose tables say where it goes: to the wire, to the function, or nowhere.
+        """A frame through the switch, whose tables say where it goes: to the wire, to the function,
+        or nowhere.
 
         :param port: virtual port that it comes from.
         """
         packet = Packet(frame, sqn)
         packet.source_port = port
-        for delivery in self.steering.walk(flow_namespace.FDB, packet, port == flow_namespace.OWN_PORT):
+        for delivery in self.steering.walk(flow_namespace.FDB, packet,
+                                           port == flow_namespace.OWN_PORT):
             if delivery.vport == flow_namespace.OWN_PORT:
                 self._received(delivery.packet.data, sqn, domain, port, True)
             elif delivery.vport == flow_namespace.UPLINK != port and len(self.fabric.members) > 1:
@@ -348,12 +363,15 @@ class DataPath:
         finally:
             self._done(outermost)
 
-    def _received(self, frame: bytes, sqn: int, domain: int | None, port: int = flow_namespace.OWN_PORT, goes_on: bool = False) -> None:
+    def _received(self, frame: bytes, sqn: int, domain: int | None,
+                  port: int = flow_namespace.OWN_PORT, goes_on: bool = False) -> None:
         packet = Packet(frame, sqn)
         packet.source_port = port
         for delivery in self.steering.walk(flow_namespace.NIC_RX, packet, goes_on):
             if delivery.tir is not None:
-                self.card.vport.count(f'received_eth_{"multicast" if frame and frame[0] & 1 else "unicast"}', len(frame))
+                self.card.vport.count(
+                    f'received_eth_{"multicast" if frame and frame[0] & 1 else "unicast"}',
+                    len(frame))
                 self.ethernet.deliver(delivery.tir, delivery.packet, domain)
 
 

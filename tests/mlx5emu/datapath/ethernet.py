@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Frames: from raw send queues out, with the offloads that their WQEs ask for, and from TIRs into raw receive queues."""
+"""Frames: from raw send queues out, with the offloads that their WQEs ask for, and from TIRs into
+raw receive queues."""
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,20 @@ from ..memory.mkey import LOCAL_READ, AccessError, Run
 from ..memory.transfer import InlineData, ReadFault, WriteFault, read_all
 from ..prm.wqe import ETH_CQE, INLINE_COUNT, CqeOp, Op, Syndrome
 from ..queues.raw_queues import WQ_READY
-from ..steering.packet import TCP, UDP, VLAN, Headers, Packet, fill_checksums, inner_headers, l3_ok, l4_ok, ones_sum, parse, pop_vlan_tag
+from ..steering.packet import (
+    TCP,
+    UDP,
+    VLAN,
+    Headers,
+    Packet,
+    fill_checksums,
+    inner_headers,
+    l3_ok,
+    l4_ok,
+    ones_sum,
+    parse,
+    pop_vlan_tag,
+)
 from .rss import select_rq
 from .virtio_net_q import VirtioNetQ
 
@@ -23,7 +37,8 @@ L3_CSUM, L4_CSUM, INSERT_VLAN = 0x40, 0x80, 0x8000
 MAX_LSO, MIN_MSS = 1 << 18, 64
 #: hds_ip_ext of a CQE.
 _L2_OK, _L3_OK, _L4_OK = 1, 2, 4
-#: self_lb_block of a TIR: which frames of its own transport domain it takes.  The bits enable, whatever their name says.
+#: self_lb_block of a TIR: which frames of its own transport domain it takes.  The bits enable,
+#: whatever their name says.
 SELF_UNICAST, SELF_MULTICAST = 1, 2
 
 
@@ -39,7 +54,8 @@ class EthernetSender:
         self.datapath = requester.datapath
 
     def frame(self, queue: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
-        """One frame behind an Ethernet segment, which may hold the first headers itself, or the headers of many."""
+        """One frame behind an Ethernet segment, which may hold the first headers itself, or the
+        headers of many."""
         size = int.from_bytes(wqe[28:30], 'big')
         tag = b''
         if size & INSERT_VLAN:
@@ -124,7 +140,8 @@ class EthernetReceiver:
     def deliver(self, tir: Any, packet: Packet, domain: int | None) -> None:
         """A frame that steering sent to a TIR.
 
-        :param domain: transport domain of the function's own queue that sent it; None when it came from the wire.
+        :param domain: transport domain of the function's own queue that sent it; None when it came
+            from the wire.
         """
         context = prm.view('tirc', tir.context)
         if domain is not None and domain == context['transport_domain']:
@@ -135,7 +152,8 @@ class EthernetReceiver:
         if isinstance(rq, VirtioNetQ):
             rq.receive_frame(packet.data)
         elif rq is not None:
-            self.datapath.guarded(lambda queue: self._receive(queue, packet, rss_hash, rss_type), rq)
+            self.datapath.guarded(lambda queue: self._receive(queue, packet, rss_hash, rss_type),
+                                  rq)
 
     def _receive(self, rq: Any, packet: Packet, rss_hash: int, rss_type: int) -> None:
         if rq.wq_state != WQ_READY:
@@ -161,7 +179,8 @@ class EthernetReceiver:
         try:
             responder.scatter(rq, ring, None, wqe, source, n)
         except (WriteFault, ReadFault, AccessError, OverflowError) as e:
-            syndrome = Syndrome.LOCAL_LENGTH if isinstance(e, OverflowError) else Syndrome.LOCAL_PROT
+            syndrome = Syndrome.LOCAL_LENGTH if isinstance(e,
+                                                           OverflowError) else Syndrome.LOCAL_PROT
             ring.take()
             self.datapath.note(rq, index, 0, syndrome, str(e))
             responder.error_cqe(rq, rq.rcq, None, index, syndrome)
@@ -172,9 +191,11 @@ class EthernetReceiver:
         l3, l4 = l3_ok(data, h), l4_ok(data, h)
         tunneled = inner_headers(data, h) is not None
         start = h.l2 + 14 if h.l2 >= 0 else 0
-        body = ETH_CQE.pack(int(tunneled), rss_hash, rss_type, ones_sum(data[start:]), _L2_OK | _L3_OK * l3 | _L4_OK * l4,
-                            _header_types(data, h) | (tci is not None), tci or 0, rq.user_index, packet.registers.get('metadata_reg_b', 0),
-                            n, self.datapath.timestamp(), packet.tag, index)
+        body = ETH_CQE.pack(int(tunneled), rss_hash, rss_type, ones_sum(data[start:]),
+                            _L2_OK | _L3_OK * l3 | _L4_OK * l4,
+                            _header_types(data, h) | (tci is not None), tci or 0, rq.user_index,
+                            packet.registers.get('metadata_reg_b', 0), n, self.datapath.timestamp(),
+                            packet.tag, index)
         rq.rcq.push(body, CqeOp.RESP_SEND << 4, False)
         if rq.srq is not None and rq.srq.limit:
             try:

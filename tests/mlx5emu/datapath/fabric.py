@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """What lies between ports: who answers at an address.
 
-Every data path is on a fabric; one of its own makes a lone function that can talk to itself only.  Functions that join the same
-fabric reach each other.
+Every data path is on a fabric; one of its own makes a lone function that can talk to itself only.
+Functions that join the same fabric reach each other.
 """
 from typing import TYPE_CHECKING, Any, NamedTuple
 

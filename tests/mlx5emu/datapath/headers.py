@@ -52,19 +52,24 @@ def grh(card: 'Card', n: int, flow: int, tclass: int, hops: int, destination: by
     length = n + _TRANSPORT
     if version == 2 and not l3_type:
         total = 20 + _UDP + length
-        ip = struct.pack('>BBHHHBBH4s4s', 0x45, tclass, total & 0xffff, 0, 0x4000, hops, 17, 0, source[12:], destination[12:])
+        ip = struct.pack('>BBHHHBBH4s4s', 0x45, tclass, total & 0xffff, 0, 0x4000, hops, 17, 0,
+                         source[12:], destination[12:])
         check = sum(struct.unpack('>10H', ip))
         check = (check & 0xffff) + (check >> 16)
         check = ~((check & 0xffff) + (check >> 16)) & 0xffff
-        return Grh(bytes(20) + ip[:10] + check.to_bytes(2, 'big') + ip[12:], G_IN_BUFFER, ROCE_V2_IPV4)
+        return Grh(
+            bytes(20) + ip[:10] + check.to_bytes(2, 'big') + ip[12:], G_IN_BUFFER, ROCE_V2_IPV4)
     following, l3 = (17, ROCE_V2_IPV6) if version == 2 else (0x1b, ROCE_V1)
     if version == 2:
         length += _UDP
     first = 6 << 28 | tclass << 20 | flow & 0xfffff
-    return Grh(struct.pack('>IHBB16s16s', first, length & 0xffff, following, hops, source, destination), G_IN_BUFFER, l3)
+    return Grh(
+        struct.pack('>IHBB16s16s', first, length & 0xffff, following, hops, source, destination),
+        G_IN_BUFFER, l3)
 
 
 def is_multicast(gid: bytes) -> bool:
     """Whether a GID names a multicast group, also one mapped from IPv4."""
     address = ipaddress.IPv6Address(gid)
-    return address.is_multicast or (address.ipv4_mapped is not None and address.ipv4_mapped.is_multicast)
+    return address.is_multicast or (address.ipv4_mapped is not None and
+                                    address.ipv4_mapped.is_multicast)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from ..dma import DmaError
 from ..firmware.subnet import admits, admits_management, pkey
 from ..memory.byte_stream import check_message, is_stream
-from ..memory.mkey import LOCAL_READ, LOCAL_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
+from ..memory.mkey import (
+    LOCAL_READ,
+    LOCAL_WRITE,
+    RESERVED_LKEY,
+    AccessError,
+    PageFault,
+    Run,
+    resolve,
+)
 from ..memory.psv import set_psv
 from ..memory.transfer import InlineData, ReadFault, WriteFault, copy, read_all
 from ..memory.umr import BindError, update
@@ -59,9 +67,11 @@ TURN_PAUSE_NS = 20_000
 #: rnr_retry that means for ever.
 RNR_FOREVER = 7
 #: Receiver-not-ready timer in microseconds by its code.
-RNR_TIMER_US = (655360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560, 3840, 5120, 7680, 10240, 15360,
-                20480, 30720, 40960, 61440, 81920, 122880, 163840, 245760, 327680, 491520)
-#: Bounds of the waiting times, in ns: Python has no use for ten microseconds, and a test none for minutes of "for ever".
+RNR_TIMER_US = (655360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560,
+                3840, 5120, 7680, 10240, 15360, 20480, 30720, 40960, 61440, 81920, 122880, 163840,
+                245760, 327680, 491520)
+#: Bounds of the waiting times, in ns: Python has no use for ten microseconds, and a test none for
+#: minutes of "for ever".
 MIN_WAIT_NS, FOREVER_WAIT_NS = 200_000, 20_000_000
 LONGEST_SLEEP_NS = 250_000_000
 _FETCHING = frozenset((Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA))
@@ -96,16 +106,20 @@ class Requester:
         both: dict[int, Handler] = {Op.NOP: self._nop, Op.UMR: self._umr, Op.SET_PSV: self._set_psv}
         send: dict[int, Handler] = {Op.SEND: self._send, Op.SEND_IMM: self._send}
         reliable: dict[int, Handler] = {
-            **both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write, Op.READ: self._read,
-            Op.CS: self._atomic, Op.FA: self._atomic, Op.MASKED_CS: self._atomic, Op.MASKED_FA: self._atomic}
-        datagram: dict[int, Handler] = {Op.NOP: self._nop, Op.SEND: self._datagram, Op.SEND_IMM: self._datagram}
+            **both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM:
+            self._write, Op.READ: self._read, Op.CS: self._atomic, Op.FA: self._atomic,
+            Op.MASKED_CS: self._atomic, Op.MASKED_FA: self._atomic}
+        datagram: dict[int, Handler] = {
+            Op.NOP: self._nop, Op.SEND: self._datagram, Op.SEND_IMM: self._datagram}
         ethernet = EthernetSender(self)
-        frames: dict[int, Handler] = {**both, Op.SEND: ethernet.frame, Op.LSO: ethernet.frame, Op.ENHANCED_MPSW: ethernet.frames}
+        frames: dict[int, Handler] = {
+            **both, Op.SEND: ethernet.frame, Op.LSO: ethernet.frame, Op.ENHANCED_MPSW:
+            ethernet.frames}
         self.handlers: dict[int, dict[int, Handler]] = {
-            RC: {**reliable, Op.FLOW_TBL_ACCESS: self._flow_table_access, Op.MMO: self._mmo}, XRC: reliable,
-            DCI: {**reliable, Op.MMO: self._mmo}, REG_UMR: both, RAW: frames,
-            UC: {**both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM: self._write},
-            UD: datagram, QP0: datagram, QP1: datagram}
+            RC: {**reliable, Op.FLOW_TBL_ACCESS: self._flow_table_access, Op.MMO: self._mmo}, XRC:
+            reliable, DCI: {**reliable, Op.MMO: self._mmo}, REG_UMR: both, RAW: frames, UC: {
+                **both, **send, Op.SEND_INVAL: self._send, Op.WRITE: self._write, Op.WRITE_IMM:
+                self._write}, UD: datagram, QP0: datagram, QP1: datagram}
 
     # ---- the ring
 
@@ -152,7 +166,8 @@ class Requester:
 
     def _later(self, qp: Any, delay_ns: int) -> None:
         epoch = qp.epoch
-        # In steps: a timer whose queue was reset meanwhile must not stay for hours, or resets would pile them up.
+        # In steps: a timer whose queue was reset meanwhile must not stay for hours, or resets would
+        # pile them up.
         left = delay_ns - LONGEST_SLEEP_NS
 
         def again() -> None:
@@ -200,7 +215,8 @@ class Requester:
             self._fail(qp, ring, index, op, blocks, Syndrome.MW_BIND, str(e))
             return 0
         except MmoError as e:
-            self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_LENGTH if e.length else Syndrome.LOCAL_QP_OP, str(e))
+            self._fail(qp, ring, index, op, blocks,
+                       Syndrome.LOCAL_LENGTH if e.length else Syndrome.LOCAL_QP_OP, str(e))
             return 0
         except (AccessError, ReadFault, WriteFault) as e:
             self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_PROT, str(e))
@@ -216,7 +232,8 @@ class Requester:
         if tries[0] or tries[1] or ring.faults:
             ring.fresh()
         if flags & CTRL_CQ_UPDATE and ring.cq is not None:
-            body = CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(), op << 24 | qp.number, index)
+            body = CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(),
+                            op << 24 | qp.number, index)
             if self._fetched:
                 body, op_own, wide = place(body, CqeOp.REQ << 4, bytes(self._fetched))
                 self._fetched = b''
@@ -229,8 +246,9 @@ class Requester:
         """A NOP whose BlueFlame copy asked for a CQE that the WQE in memory did not."""
         ring = qp.sq
         if ring.cq is not None:
-            ring.cq.push(CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.datapath.timestamp(), qp.number, index),
-                         CqeOp.REQ << 4, False)
+            ring.cq.push(
+                CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.datapath.timestamp(),
+                         qp.number, index), CqeOp.REQ << 4, False)
 
     # ---- errors and retries
 
@@ -238,10 +256,12 @@ class Requester:
         """A requester error CQE."""
         ring = qp.sq
         if ring.cq is not None:
-            ring.cq.push(ERROR_CQE.pack(ring.user_index, VENDOR[syndrome][0], syndrome, op << 24 | qp.number, index),
-                         CqeOp.REQ_ERR << 4, True)
+            ring.cq.push(
+                ERROR_CQE.pack(ring.user_index, VENDOR[syndrome][0], syndrome, op << 24 | qp.number,
+                               index), CqeOp.REQ_ERR << 4, True)
 
-    def _fail(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, syndrome: int, why: str) -> None:
+    def _fail(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, syndrome: int,
+              why: str) -> None:
         """Complete the head WQE in error and stop the queue."""
         self.datapath.note(qp, index, op, syndrome, why)
         ring.consumer = (index + blocks) & 0xffff
@@ -271,7 +291,8 @@ class Requester:
         except DmaError:
             pass    # nothing can be read any more, so nothing is outstanding that a CQE could name
 
-    def _not_ready(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, e: NotReady) -> None:
+    def _not_ready(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int,
+                   e: NotReady) -> None:
         tries = ring.tries[1]
         if qp.rnr_retry != RNR_FOREVER and tries >= qp.rnr_retry:
             self._fail(qp, ring, index, op, blocks, Syndrome.RNR_EXCEEDED, 'receiver not ready')
@@ -295,7 +316,8 @@ class Requester:
 
     # ---- page faults
 
-    def _absent(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, e: PageFault | RemoteFault) -> None:
+    def _absent(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int,
+                e: PageFault | RemoteFault) -> None:
         """The head WQE met an absent page: it waits until the driver says that it is there."""
         datapath = e.datapath if isinstance(e, RemoteFault) else self.datapath
         fault = e.fault if isinstance(e, RemoteFault) else e
@@ -312,7 +334,8 @@ class Requester:
                     syndrome = nak.syndrome
             self._fail(qp, ring, index, op, blocks, syndrome, str(e))
             return
-        place = e.place if isinstance(e, RemoteFault) else Place(READ_OR_ATOMIC if op in _FETCHING else SEND_OR_WRITE, qp.number, index)
+        place = e.place if isinstance(e, RemoteFault) else Place(
+            READ_OR_ATOMIC if op in _FETCHING else SEND_OR_WRITE, qp.number, index)
         ring.waiting = True
         if not datapath.page_faults.report(fault, place, self, qp):
             ring.faults -= 1
@@ -321,7 +344,8 @@ class Requester:
     def resumed(self, qp: Any, epoch: int, error: bool, key: int, looks: int) -> None:
         """The driver resumed a page fault.
 
-        :param epoch: of the queue when it began to wait; when it is another now, nobody waits any more.
+        :param epoch: of the queue when it began to wait; when it is another now, nobody waits any
+            more.
         :param error: the page could not be brought in.
         :param key: that the access named.
         :param looks: errors after which the access is refused.
@@ -329,7 +353,8 @@ class Requester:
         if qp.epoch != epoch:
             return
         ring = qp.sq
-        ring.refused = (key, (ring.refused[1] if ring.refused[0] == key else 0) + 1) if error else (0, 0)
+        ring.refused = (key,
+                        (ring.refused[1] if ring.refused[0] == key else 0) + 1) if error else (0, 0)
         if error and ring.refused[1] < looks:
             self._later(qp, FOREVER_WAIT_NS)
             return
@@ -395,14 +420,16 @@ class Requester:
         if st == XRC:
             srqn = XRC_SEGMENT.unpack_from(wqe, pos)[0] & 0xffffff
             pos += 16
-        target = self.datapath if qp.force_loopback else self.datapath.fabric.route(self.datapath, address_of(qp))
+        target = self.datapath if qp.force_loopback else self.datapath.fabric.route(
+            self.datapath, address_of(qp))
         peer = target.card.qps.find(qp.remote_qpn) if target is not None else None
-        if target is None or peer is None or peer.st != st or not takes_requests(peer) or peer.remote_qpn != qp.number:
+        if target is None or peer is None or peer.st != st or not takes_requests(
+                peer) or peer.remote_qpn != qp.number:
             raise NoAnswer
         if peer.recv_psn != qp.send_psn and st != UC:
             raise NoAnswer
-        if not (qp.force_loopback or passes(self.datapath, target, address_of(qp), qp.sgid_index, qp.remote_qpn, qp.udp_sport,
-                                            qp.number)):
+        if not (qp.force_loopback or passes(self.datapath, target, address_of(qp), qp.sgid_index,
+                                            qp.remote_qpn, qp.udp_sport, qp.number)):
             raise NoAnswer
         if not admits(target, pkey(self.card, qp.pkey_index), peer.pkey_index):
             raise NoAnswer
@@ -478,7 +505,8 @@ class Requester:
         return n
 
     def _lost(self, qp: Any, wqe: bytes, pos: int) -> int:
-        """An unreliable message that nobody takes: sent all the same, so its memory must be readable."""
+        """An unreliable message that nobody takes: sent all the same, so its memory must be
+        readable."""
         runs, n = self.gather(qp, wqe, pos, LOCAL_READ)
         for memory, addr, k in runs:
             copy([(memory, addr, min(k, 1))], [(_VOID, 0, 1)], 1)
@@ -529,7 +557,8 @@ class Requester:
     def _into_cqe(qp: Any, n: int, flags: int) -> bool:
         """Whether what a WQE fetches goes into its CQE."""
         cq = qp.sq.cq
-        return bool(qp.cs_req and flags & CTRL_CQ_UPDATE and cq is not None and fits(qp.cs_req, cq.cqe_size, n))
+        return bool(qp.cs_req and flags & CTRL_CQ_UPDATE and cq is not None and
+                    fits(qp.cs_req, cq.cqe_size, n))
 
     def _atomic(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         peer, target, pos, srqn = self._peer(qp, wqe)
@@ -540,7 +569,8 @@ class Requester:
             pos += 32
 
             def change(old: int) -> int:
-                return old & ~swap_mask | swap & swap_mask if not (old ^ compare) & compare_mask else old
+                return old & ~swap_mask | swap & swap_mask if not (old ^
+                                                                   compare) & compare_mask else old
         else:
             first, second = ATOMIC.unpack_from(wqe, pos)
             pos += 16
@@ -581,16 +611,19 @@ class Requester:
         header = grh(self.card, n, flow, tclass, hops, gid)
         message = [(InlineData(header.data), 0, 40), *runs]
         infiniband = self.card.link_layer == 'ib'
-        mine = Datagram(qp.number if qp.st == UD else qp.st - QP0, rate_sl & 0xf if infiniband else header.l3_type,
-                        self.card.vport.lid if infiniband else 0, path & 0x7f, header.g, pkey(self.card, qp.pkey_index))
+        mine = Datagram(qp.number if qp.st == UD else qp.st - QP0,
+                        rate_sl & 0xf if infiniband else header.l3_type,
+                        self.card.vport.lid if infiniband else 0, path & 0x7f, header.g,
+                        pkey(self.card, qp.pkey_index))
         if qpn == MULTICAST_QPN:
-            receivers = [(t, q) for t in self.datapath.multicast_targets() for q in t.groups.get(gid, ())
-                         if not (q is qp and qp.block_lb_mc)]
+            receivers = [(t, q) for t in self.datapath.multicast_targets()
+                         for q in t.groups.get(gid, ()) if not (q is qp and qp.block_lb_mc)]
         else:
             address = Address(rlid, gid, bool(flow & AV_GRH), mac)
             target = self.datapath.fabric.route(self.datapath, address)
             peer = target.datagram_qp(qpn) if target is not None else None
-            if target is not None and not passes(self.datapath, target, address, flow >> 20 & 0xff, qpn, sqn=qp.number):
+            if target is not None and not passes(self.datapath, target, address, flow >> 20 & 0xff,
+                                                 qpn, sqn=qp.number):
                 peer = None
             receivers = [(target, peer)] if target is not None and peer is not None else []
         if not receivers:
@@ -604,10 +637,12 @@ class Requester:
             if peer.st == UD and not admits(target, mine.pkey, peer.pkey_index):
                 continue
             if peer.qkey != qkey:
-                target.card.vport.qkey_violations = min(target.card.vport.qkey_violations + 1, 0xffff)
+                target.card.vport.qkey_violations = min(target.card.vport.qkey_violations + 1,
+                                                        0xffff)
                 continue
             try:
-                target.responder.receive(peer, op, message, n + 40, imm, bool(flags & CTRL_SOLICITED), None, mine)
+                target.responder.receive(peer, op, message, n + 40, imm,
+                                         bool(flags & CTRL_SOLICITED), None, mine)
             except (Nak, NotReady):
                 pass    # nobody tells the sender of a datagram
         qp.send_psn = (qp.send_psn + 1) & _PSN
@@ -615,7 +650,8 @@ class Requester:
 
 
 def add_fields(old: int, add: int, boundary: int) -> int:
-    """Masked fetch and add: a set bit of ``boundary`` is the top of a field, across which nothing is carried."""
+    """Masked fetch and add: a set bit of ``boundary`` is the top of a field, across which nothing
+    is carried."""
     out, low = 0, 0
     for bit in range(64):
         if boundary >> bit & 1 or bit == 63:

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..dma import DmaError
 from ..memory.byte_stream import check_message, is_stream
-from ..memory.mkey import ATOMIC, LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, RESERVED_LKEY, AccessError, PageFault, Run, resolve
+from ..memory.mkey import (
+    ATOMIC,
+    LOCAL_WRITE,
+    REMOTE_READ,
+    REMOTE_WRITE,
+    RESERVED_LKEY,
+    AccessError,
+    PageFault,
+    Run,
+    resolve,
+)
 from ..memory.transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_all
 from ..memory.umr import invalidate
 from ..prm.wqe import CQE, DATA, ERROR_CQE, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
@@ -23,8 +33,9 @@ if TYPE_CHECKING:
 #: Transports whose requester waits while a page of the receiving side is brought in.
 PAGING = (RC, XRC, DCT)
 
-_CQE_OP = {Op.SEND: CqeOp.RESP_SEND, Op.SEND_IMM: CqeOp.RESP_SEND_IMM, Op.SEND_INVAL: CqeOp.RESP_SEND_INV,
-           Op.WRITE_IMM: CqeOp.RESP_WRITE_IMM}
+_CQE_OP = {
+    Op.SEND: CqeOp.RESP_SEND, Op.SEND_IMM: CqeOp.RESP_SEND_IMM, Op.SEND_INVAL: CqeOp.RESP_SEND_INV,
+    Op.WRITE_IMM: CqeOp.RESP_WRITE_IMM}
 
 
 class Nak(Exception):
@@ -40,7 +51,8 @@ class NoAnswer(Exception):
 
 
 class NotReady(Exception):
-    """No receive WQE: the requester tries again after the receiver's timer (its code in the context)."""
+    """No receive WQE: the requester tries again after the receiver's timer (its code in the
+    context)."""
 
     def __init__(self, timer: int) -> None:
         super().__init__()
@@ -53,7 +65,8 @@ class _ReceiveFault(RemoteFault):
     :param refuse: completes the receive WQE in error.
     """
 
-    def __init__(self, datapath: 'DataPath', fault: PageFault, place: Place, refuse: Callable[[], None]) -> None:
+    def __init__(self, datapath: 'DataPath', fault: PageFault, place: Place,
+                 refuse: Callable[[], None]) -> None:
         super().__init__(datapath, fault, place)
         self._refuse = refuse
 
@@ -80,7 +93,8 @@ class Datagram:
 
     __slots__ = ('source_qpn', 'sl', 'slid', 'path_bits', 'g', 'pkey')
 
-    def __init__(self, source_qpn: int, sl: int, slid: int, path_bits: int, g: int, pkey: int) -> None:
+    def __init__(self, source_qpn: int, sl: int, slid: int, path_bits: int, g: int,
+                 pkey: int) -> None:
         self.source_qpn, self.sl, self.slid, self.path_bits, self.g, self.pkey = source_qpn, sl, slid, path_bits, g, pkey
 
 
@@ -110,17 +124,19 @@ class Responder:
             raise Nak(Syndrome.REMOTE_INVALID, 'no receive queue')
         return qp.rq, None, qp.rcq
 
-    def receive(self, qp: Any, op: int, source: list[Run] | None, n: int, imm: int, solicited: bool, srqn: int | None = None,
-                datagram: Datagram | None = None) -> None:
+    def receive(self, qp: Any, op: int, source: list[Run] | None, n: int, imm: int, solicited: bool,
+                srqn: int | None = None, datagram: Datagram | None = None) -> None:
         """Take one message into the next receive WQE and complete it.
 
         :param op: the request's opcode.
-        :param source: its data, with the GRH first for a datagram; None for a write with immediate, whose data went elsewhere.
+        :param source: its data, with the GRH first for a datagram; None for a write with immediate,
+            whose data went elsewhere.
         :param n: bytes of it.
         :raises NotReady: no receive WQE.
         :raises Nak: refused; the QP is in error then.
         :raises ReadFault: the requester's memory cannot be read; nothing was consumed.
-        :raises RemoteFault: a page of the receive buffer has to be brought in; nothing was consumed.
+        :raises RemoteFault: a page of the receive buffer has to be brought in; nothing was
+            consumed.
         """
         ring, srq, cq = self.queue(qp, srqn)
         verdict = None
@@ -143,11 +159,13 @@ class Responder:
             try:
                 inline = self.scatter(qp, ring, cq, wqe, source, n)
             except WriteFault as e:
-                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
+                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP,
+                             str(e))
             except AccessError as e:
                 self._absent(qp, ring, srq, cq, index, n, e)
             except OverflowError as e:
-                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_LENGTH, Syndrome.REMOTE_INVALID, str(e))
+                self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_LENGTH,
+                             Syndrome.REMOTE_INVALID, str(e))
         if op == Op.SEND_INVAL:
             try:
                 invalidate(self.card, qp, imm)
@@ -156,7 +174,8 @@ class Responder:
                 raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
         ring.take()
         if cq is not None:
-            self._complete(qp, cq, srq, index, op, n, imm, solicited, datagram, inline, 0 if verdict is None else verdict.app_op)
+            self._complete(qp, cq, srq, index, op, n, imm, solicited, datagram, inline,
+                           0 if verdict is None else verdict.app_op)
         if verdict is not None:
             self.datapath.tag_matching.unmatched(srq, verdict)
         if srq is not None and srq.limit:
@@ -165,16 +184,20 @@ class Responder:
             except DmaError:
                 pass    # the doorbell record went away under the queue: nothing is posted, so no limit is passed
 
-    def _absent(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int, n: int, e: AccessError) -> None:
+    def _absent(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
+                n: int, e: AccessError) -> None:
         def refuse() -> None:
             self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
         if isinstance(e, PageFault) and qp.st in PAGING:
-            place = Place(RECEIVE, qp.number, index, n) if srq is None else Place(SHARED_QUEUE, srq.number, index, n)
+            place = Place(RECEIVE, qp.number, index, n) if srq is None else Place(
+                SHARED_QUEUE, srq.number, index, n)
             raise _ReceiveFault(self.datapath, e, place, refuse) from e
         refuse()
 
-    def scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run], n: int) -> bytes:
-        """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the context says so."""
+    def scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run],
+                n: int) -> bytes:
+        """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the
+        context says so."""
         into_cqe = qp.cs_res and cq is not None and fits(qp.cs_res, cq.cqe_size, n)
         sink: list[Run] = []
         streams = 0
@@ -212,25 +235,27 @@ class Responder:
             return [(self.card.dma, addr, n)]
         return resolve(self.card, key, addr, n, LOCAL_WRITE, pd, qp.number)
 
-    def _complete(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int, imm: int, solicited: bool,
-                  datagram: Datagram | None, inline: bytes, tag_matching: int) -> None:
+    def _complete(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int, imm: int,
+                  solicited: bool, datagram: Datagram | None, inline: bytes,
+                  tag_matching: int) -> None:
         user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
         op_own = _CQE_OP[op] << 4 | (2 if solicited else 0)
         if datagram is None:
             # The application of the first number is tag matching.
-            body = CQE.pack(0, 0, 0, user_index, imm, int(tag_matching > 0), tag_matching, 0, n, self.datapath.timestamp(), qp.number,
-                            index)
+            body = CQE.pack(0, 0, 0, user_index, imm, int(tag_matching > 0), tag_matching, 0, n,
+                            self.datapath.timestamp(), qp.number, index)
         else:
             d = datagram
             if op == Op.SEND:
                 imm = d.pkey
-            body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn, user_index, imm, 0, 0, 0, n,
-                            self.datapath.timestamp(), qp.number, index)
+            body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn,
+                            user_index, imm, 0, 0, 0, n, self.datapath.timestamp(), qp.number,
+                            index)
         body, op_own, wide = place(body, op_own, inline)
         cq.push(body, op_own, solicited, wide)
 
-    def _refuse(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int, local: int, remote: int,
-                why: str) -> None:
+    def _refuse(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
+                local: int, remote: int, why: str) -> None:
         """Complete the receive WQE in error, stop the QP, and tell the requester."""
         ring.take()
         if cq is not None:
@@ -241,11 +266,13 @@ class Responder:
     def error_cqe(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, syndrome: int) -> None:
         """A responder error CQE."""
         user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
-        cq.push(ERROR_CQE.pack(user_index, VENDOR[syndrome][1], syndrome, qp.number, index), CqeOp.RESP_ERR << 4, True)
+        cq.push(ERROR_CQE.pack(user_index, VENDOR[syndrome][1], syndrome, qp.number, index),
+                CqeOp.RESP_ERR << 4, True)
 
     # ---- access by remote key
 
-    def remote(self, qp: Any, key: int, addr: int, n: int, right: int, srqn: int | None = None) -> list[Run]:
+    def remote(self, qp: Any, key: int, addr: int, n: int, right: int,
+               srqn: int | None = None) -> list[Run]:
         """Runs behind a remote key.
 
         :param srqn: the XRC SRQ that the request names, or None.
@@ -275,7 +302,8 @@ class Responder:
         self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
         return Nak(Syndrome.REMOTE_OP, str(error))
 
-    def write(self, qp: Any, key: int, addr: int, source: list[Run], n: int, srqn: int | None = None) -> None:
+    def write(self, qp: Any, key: int, addr: int, source: list[Run], n: int,
+              srqn: int | None = None) -> None:
         """RDMA write.
 
         :raises Nak: refused.
@@ -291,7 +319,8 @@ class Responder:
         except WriteFault as e:
             raise self.fault(qp, e) from e
 
-    def read(self, qp: Any, key: int, addr: int, sink: list[Run], n: int, srqn: int | None = None) -> None:
+    def read(self, qp: Any, key: int, addr: int, sink: list[Run], n: int,
+             srqn: int | None = None) -> None:
         """RDMA read.
 
         :raises Nak: refused.
@@ -330,4 +359,3 @@ class Responder:
 def takes_requests(qp: Any) -> bool:
     """Whether a QP or DCT is in a state to be talked to."""
     return qp is not None and qp.state in RECEIVING
-

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""RDMA packets in the RDMA flow tables: whether the sender's let them out and the receiver's let them in."""
+"""RDMA packets in the RDMA flow tables: whether the sender's let them out and the receiver's let
+them in."""
 import struct
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ def frame(source: 'DataPath', address: Address, sgid_index: int, qpn: int, sport
 
 
 def infiniband_packet(qpn: int, sqn: int) -> Packet:
-    """A packet of an InfiniBand port: there are no Ethernet or IP headers in it to match, but its transport header."""
+    """A packet of an InfiniBand port: there are no Ethernet or IP headers in it to match, but its
+    transport header."""
     packet = Packet(bytes(_BTH), sqn)
     packet._headers = Headers()
     view = prm.new('fte_match_param')
@@ -46,8 +48,8 @@ def infiniband_packet(qpn: int, sqn: int) -> Packet:
     return packet
 
 
-def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int, sport: int = 0,
-           sqn: int = 0) -> bool:
+def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int,
+           sport: int = 0, sqn: int = 0) -> bool:
     """Whether an RDMA packet gets from one port to the other.
 
     :param qpn: of the queue that it is for.

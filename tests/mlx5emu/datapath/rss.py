@@ -44,15 +44,18 @@ def inverted_xor8(data: bytes) -> int:
 
 
 def hash_input(data: bytes, h: Headers, selector: prm.View, symmetric: bool) -> tuple[bytes, int]:
-    """(bytes that are hashed, rss_hash_type); empty when the packet is of another protocol than the selector's.
+    """(bytes that are hashed, rss_hash_type); empty when the packet is of another protocol than the
+    selector's.
 
-    :param symmetric: the lesser of source and destination comes first, so that both directions get the same.
+    :param symmetric: the lesser of source and destination comes first, so that both directions get
+        the same.
     """
     fields = selector['selected_fields']
     if not h.ip or h.ip != (6 if selector['l3_prot_type'] else 4):
         return b'', 0
     ports = fields & (L4_SPORT | L4_DPORT)
-    if ports and (h.l4 < 0 or h.fragment or h.protocol != (UDP if selector['l4_prot_type'] else TCP)):
+    if ports and (h.l4 < 0 or h.fragment or
+                  h.protocol != (UDP if selector['l4_prot_type'] else TCP)):
         return b'', 0
     at, n = (h.l3 + 12, 4) if h.ip == 4 else (h.l3 + 8, 16)
     addresses = [data[at:at + n]] if fields & SRC_IP else []
@@ -83,5 +86,6 @@ def select_rq(tir: Any, context: prm.View, packet: Packet) -> tuple[Any, int, in
     if fn and selector['selected_fields']:
         hashed, kind = hash_input(data, h, selector, bool(context['rx_hash_symmetric']))
         if hashed:
-            value = toeplitz(context['rx_hash_toeplitz_key'], hashed) if fn == TOEPLITZ else inverted_xor8(hashed)
+            value = toeplitz(context['rx_hash_toeplitz_key'],
+                             hashed) if fn == TOEPLITZ else inverted_xor8(hashed)
     return rqs[value % len(rqs)], value, kind

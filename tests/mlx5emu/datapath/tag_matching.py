@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Tag matching at work: operations on the list, messages against it, and the rendezvous that the card carries out itself.
+"""Tag matching at work: operations on the list, messages against it, and the rendezvous that the
+card carries out itself.
 
-An expected message goes to its tag's buffer without its header and needs no receive WQE; every other goes to the receive WQEs whole.
-Data of tags are not scattered to CQEs, and tags' buffers do not page: the card offers neither.
+An expected message goes to its tag's buffer without its header and needs no receive WQE; every
+other goes to the receive WQEs whole. Data of tags are not scattered to CQEs, and tags' buffers do
+not page: the card offers neither.
 """
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,7 +32,8 @@ _APP_OP = {APPEND: APPENDED, REMOVE: REMOVED, NOP: NOTHING}
 SW_COUNT, CQE_WANTED = 0x40, 0x80
 #: Segment: opcode in the high half, flags, index, software's count, tag, mask.
 SEGMENT = struct.Struct('>BBH2xH8xQQ')
-#: Headers of a message: operation, application's word, tag; address, key, length of what is to be fetched.
+#: Headers of a message: operation, application's word, tag; address, key, length of what is to be
+#: fetched.
 TMH, RVH = struct.Struct('>B3xIQ'), struct.Struct('>QII')
 _HEADERS = TMH.size + RVH.size
 #: success and hw_phase_cnt of an operation's CQE.
@@ -57,7 +60,8 @@ class TagMatching:
     # ---- operations
 
     def operate(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
-        """A WQE of a QP that receives from an XRQ: append or remove a tag, or tell software's count only.
+        """A WQE of a QP that receives from an XRQ: append or remove a tag, or tell software's count
+        only.
 
         :raises WqeError: there is no such operation, or the list cannot take the tag.
         """
@@ -82,10 +86,11 @@ class TagMatching:
             self._complete(xrq, qp, _APP_OP[kind], CqeOp.NO_PACKET, index, 0, outcome)
         return 0
 
-    def _complete(self, xrq: 'Srq', qp: Any, app_op: int, opcode: int, index: int, n: int, head: bytes = bytes(16), imm: int = 0,
-                  solicited: bool = False) -> None:
+    def _complete(self, xrq: 'Srq', qp: Any, app_op: int, opcode: int, index: int, n: int,
+                  head: bytes = bytes(16), imm: int = 0, solicited: bool = False) -> None:
         assert xrq.cq is not None
-        body = CQE.pack(0, 0, 0, xrq.user_index, imm, APP, app_op, index, n, self.datapath.timestamp(), qp.number, 0)
+        body = CQE.pack(0, 0, 0, xrq.user_index, imm, APP, app_op, index, n,
+                        self.datapath.timestamp(), qp.number, 0)
         xrq.cq.push(head[:16] + body[16:], opcode << 4 | (2 if solicited else 0), solicited)
 
     # ---- messages
@@ -102,10 +107,12 @@ class TagMatching:
         tag = tags.find(TMH.unpack_from(head)[2])
         return Verdict(UNEXPECTED) if tag is None else Verdict(CONSUMED_MSG, tag, head)
 
-    def expected(self, qp: Any, xrq: 'Srq', verdict: Verdict, source: list[Run], n: int, op: int, imm: int, solicited: bool) -> None:
+    def expected(self, qp: Any, xrq: 'Srq', verdict: Verdict, source: list[Run], n: int, op: int,
+                 imm: int, solicited: bool) -> None:
         """Take a message that matched a tag: its data to the tag's buffer, or begin to fetch them.
 
-        :raises Nak: the buffer is too short or may not be written; the QP is in error then, and the tag stays.
+        :raises Nak: the buffer is too short or may not be written; the QP is in error then, and the
+            tag stays.
         :raises ReadFault: the sender's memory cannot be read; the tag stays.
         """
         tag, head, tags = verdict.tag, verdict.head, xrq.tag_list
@@ -116,9 +123,11 @@ class TagMatching:
         skip = 0 if rendezvous else TMH.size
         size = length if fetch else n - skip
         if size > tag.count:
-            self._refuse(qp, xrq, Syndrome.LOCAL_LENGTH, Syndrome.REMOTE_INVALID, 'message is longer than the buffer of its tag')
+            self._refuse(qp, xrq, Syndrome.LOCAL_LENGTH, Syndrome.REMOTE_INVALID,
+                         'message is longer than the buffer of its tag')
         try:
-            sink = self.datapath.responder.local(qp, tag.key, tag.addr, size, xrq.pd) if size else []
+            sink = self.datapath.responder.local(qp, tag.key, tag.addr, size,
+                                                 xrq.pd) if size else []
             if not fetch:
                 copy(_part(source, skip, size), sink, size)
         except (AccessError, WriteFault) as e:
@@ -130,7 +139,8 @@ class TagMatching:
             self._complete(xrq, qp, CONSUMED, CqeOp.NO_PACKET, tag.index, 0, head)
             _Rendezvous(self, qp, xrq, tag, head, sink).later(0)
         elif rendezvous:
-            self._complete(xrq, qp, CONSUMED_MSG_SW_RNDV, opcode, tag.index, size, head, imm, solicited)
+            self._complete(xrq, qp, CONSUMED_MSG_SW_RNDV, opcode, tag.index, size, head, imm,
+                           solicited)
         elif n > qp.mtu:
             # The match is told of with the first packet, the data with the last.
             self._complete(xrq, qp, CONSUMED, CqeOp.NO_PACKET, tag.index, 0, head)
@@ -144,19 +154,22 @@ class TagMatching:
             xrq.tag_list.unexpected()
 
     def _refuse(self, qp: Any, xrq: 'Srq', local: int, remote: int, why: str) -> None:
-        """Stop the QP; the CQE that says so takes the next receive WQE along, as error CQEs name one."""
+        """Stop the QP; the CQE that says so takes the next receive WQE along, as error CQEs name
+        one."""
         try:
             waiting = xrq.ring.peek()
         except DmaError:
             waiting = None
         if waiting is not None:
-            self.datapath.responder._refuse(qp, xrq.ring, xrq, xrq.cq, waiting[0], local, remote, why)
+            self.datapath.responder._refuse(qp, xrq.ring, xrq, xrq.cq, waiting[0], local, remote,
+                                            why)
         self.datapath.to_error(qp)
         raise Nak(remote, why)
 
 
 class _Rendezvous:
-    """The data of an expected message on their way: an RDMA read, then the message that tells the sender so.
+    """The data of an expected message on their way: an RDMA read, then the message that tells the
+    sender so.
 
     :param head: the headers that the sender sent.
     :param sink: the tag's buffer.
@@ -165,7 +178,8 @@ class _Rendezvous:
     #: What waits for a page fault has one; this never becomes another's.
     epoch = 0
 
-    def __init__(self, matching: TagMatching, qp: Any, xrq: 'Srq', tag: Tag, head: bytes, sink: list[Run]) -> None:
+    def __init__(self, matching: TagMatching, qp: Any, xrq: 'Srq', tag: Tag, head: bytes,
+                 sink: list[Run]) -> None:
         self.matching, self.qp, self.xrq, self.tag, self.head, self.sink = matching, qp, xrq, tag, head, sink
         self.datapath = matching.datapath
         self.fetched, self.idle_ns = False, MIN_WAIT_NS
@@ -218,7 +232,8 @@ class _Rendezvous:
         requester = self.datapath.requester
         peer, target, _, _ = requester._peer(qp, b'')
         answer = bytes([FIN]) + self.head[1:]
-        target.responder.receive(peer, Op.SEND, [(InlineData(answer), 0, len(answer))], len(answer), 0, False)
+        target.responder.receive(peer, Op.SEND, [(InlineData(answer), 0, len(answer))], len(answer),
+                                 0, False)
         requester._sent(qp, peer, len(answer))
 
     def _release(self, app_op: int, n: int) -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""General object VIRTIO_NET_Q: split virtqueues of a virtio-net device that the card serves, and their doorbell pages in BAR0.
+"""General object VIRTIO_NET_Q: split virtqueues of a virtio-net device that the card serves, and
+their doorbell pages in BAR0.
 
-An odd queue_index sends: frames that the virtqueue makes available go through the transmit tables. An even one receives: a TIR or an RQ
-table of list_q_type VIRTIO_NET_Q points at it. No offloads; used buffers are told by a message of the event QP (event_mode QP).
+An odd queue_index sends: frames that the virtqueue makes available go through the transmit tables.
+An even one receives: a TIR or an RQ table of list_q_type VIRTIO_NET_Q points at it. No offloads;
+used buffers are told by a message of the event QP (event_mode QP).
 """
 import struct
 from typing import TYPE_CHECKING, Any
@@ -64,8 +66,10 @@ class VirtioNetQ(Object):
         q = c.sub('virtio_q_context')
         self.state = INIT
         self.available, self.used = c['hw_available_index'], c['hw_used_index']
-        self.size, self.index, self.stride = q['queue_size'], q['queue_index'], q['doorbell_stride_index']
-        self.desc, self.avail_ring, self.used_ring = q['desc_addr'], q['available_addr'], q['used_addr']
+        self.size, self.index, self.stride = q['queue_size'], q['queue_index'], q[
+            'doorbell_stride_index']
+        self.desc, self.avail_ring, self.used_ring = q['desc_addr'], q['available_addr'], q[
+            'used_addr']
         self.key, self.pd = q['virtio_q_mkey'], q['pd']
         self.header = 12 if q['virtio_version_1_0'] else 10
         self.sender = _Sender(tis)
@@ -98,7 +102,8 @@ class VirtioNetQ(Object):
     # ---- the virtqueue
 
     def _runs(self, addr: int, n: int, write: bool = False) -> list[Run]:
-        return resolve(self.card, self.key, addr, n, LOCAL_WRITE if write else LOCAL_READ, self.pd, self.number)
+        return resolve(self.card, self.key, addr, n, LOCAL_WRITE if write else LOCAL_READ, self.pd,
+                       self.number)
 
     def _read(self, addr: int, n: int) -> bytes:
         return read_all(self._runs(addr, n))
@@ -140,7 +145,8 @@ class VirtioNetQ(Object):
     def _tell(self) -> None:
         qp = self.event_qp
         peer = self.card.qps.find(qp.remote_qpn)
-        if qp.state != RTS or peer is None or not takes_requests(peer) or peer.remote_qpn != qp.number:
+        if qp.state != RTS or peer is None or not takes_requests(
+                peer) or peer.remote_qpn != qp.number:
             return
         try:
             self.card.datapath.responder.receive(peer, Op.SEND, None, 0, 0, False)
@@ -170,7 +176,8 @@ class VirtioNetQ(Object):
         self.kick()
 
     def _send(self, chain: list[tuple[int, int, int]]) -> None:
-        if any(flags & _WRITE_FLAG for _, _, flags in chain) or sum(n for _, n, _ in chain) > MAX_FRAME + self.header:
+        if any(flags & _WRITE_FLAG
+               for _, _, flags in chain) or sum(n for _, n, _ in chain) > MAX_FRAME + self.header:
             raise BadChain('frame')
         data = b''.join(self._read(addr, n) for addr, n, _ in chain)
         # flags and gso_type of the virtio header: offloads, which were not offered.
@@ -179,7 +186,8 @@ class VirtioNetQ(Object):
         self.card.datapath.transmit(self.sender, data[self.header:])
 
     def receive_frame(self, data: bytes) -> None:
-        """A frame that steering sent here; it is lost when there is no buffer, or none that is large enough."""
+        """A frame that steering sent here; it is lost when there is no buffer, or none that is
+        large enough."""
         if self.state != READY or self.index & 1:
             return
         try:
@@ -189,7 +197,8 @@ class VirtioNetQ(Object):
             if any(not flags & _WRITE_FLAG for _, _, flags in chain):
                 raise BadChain('buffer that cannot be written')
             # num_buffers, the last field of the longer header, is 1.
-            message = (bytes(self.header - 2) + b'\1\0' if self.header == 12 else bytes(self.header)) + data
+            message = (bytes(self.header - 2) +
+                       b'\1\0' if self.header == 12 else bytes(self.header)) + data
             sink: list[Run] = []
             left = len(message)
             for addr, n, _ in chain:
@@ -208,9 +217,11 @@ class VirtioNetQ(Object):
 def create_virtio_net_q(card: 'Card', view: prm.View, uid: int) -> VirtioNetQ:
     """Check the queue against its keys, umems, QP, TIS and doorbell."""
     q, caps = view.sub('virtio_q_context'), card.caps.page('virtio_emulation')
-    if q['virtio_q_type'] != SPLIT or q['event_mode'] != EVENT_QP or q['full_emulation'] or q['offload_type']:
+    if q['virtio_q_type'] != SPLIT or q['event_mode'] != EVENT_QP or q['full_emulation'] or q[
+            'offload_type']:
         raise Status('BAD_PARAM', 'split virtqueues of Ethernet frames with event_mode QP')
-    if view['queue_feature_bit_mask_12_3'] or view['queue_feature_bit_mask_2_0'] or view['dirty_bitmap_dump_enable']:
+    if view['queue_feature_bit_mask_12_3'] or view['queue_feature_bit_mask_2_0'] or view[
+            'dirty_bitmap_dump_enable']:
         raise Status('BAD_PARAM', 'features of a virtqueue')
     size = q['queue_size']
     if not size or size & size - 1 or size > MAX_SIZE:
@@ -229,7 +240,8 @@ def create_virtio_net_q(card: 'Card', view: prm.View, uid: int) -> VirtioNetQ:
     for k in (1, 2, 3):
         umem = card.umems.get(q[f'umem_{k}_id'], uid)
         need, offset = caps[f'umem_{k}_buffer_param_a'] * size, q[f'umem_{k}_offset']
-        if q[f'umem_{k}_size'] < need or offset > umem.size or q[f'umem_{k}_size'] > umem.size - offset:
+        if q[f'umem_{k}_size'] < need or offset > umem.size or q[
+                f'umem_{k}_size'] > umem.size - offset:
             raise Status('BAD_PARAM', f'umem_{k}')
         umems.append(umem)
     queue = VirtioNetQ(card, view.buf[view.base:view.base + view.size], tis, event_qp)
@@ -243,6 +255,7 @@ def doorbell(card: 'Card', offset: int, data: bytes) -> None:
     :param offset: from the first page on.
     """
     if len(data) >= 2:
-        queue = card.virtio_doorbells.get((offset >> LOG_STRIDE, int.from_bytes(data[:2], 'little')))
+        queue = card.virtio_doorbells.get((offset >> LOG_STRIDE, int.from_bytes(data[:2],
+                                                                                'little')))
         if queue is not None:
             queue.kick()

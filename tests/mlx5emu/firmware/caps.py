@@ -41,23 +41,26 @@ BY_TYPE = {number: name for name, (number, _) in PAGES.items()}
 
 #: What SET_HCA_CAP changes, by page; everything else of the page the card ignores.
 SETTABLE = {
-    'general': ('log_max_qp', 'pkey_table_size', 'cmdif_checksum', 'uar_4k', 'log_uar_page_sz', 'cache_line_128byte', 'dct', 'roce',
-                'num_vhca_ports', 'log_max_current_uc_list'),
-    'atomic': ('atomic_req_8B_endianness_mode',),
-    'roce': ('sw_r_roce_src_udp_port',),
-    'odp': ('mem_page_fault', *(f'transport_page_fault_scheme_cap.{f}' for f in (
-        'ud_odp_caps.srq_receive', 'rc_odp_caps.srq_receive',
-        *(f'{t}_odp_caps.{f}' for t in ('xrc', 'dc') for f in ('srq_receive', 'send', 'receive', 'write', 'read', 'atomic'))))),
-}
-#: Types of general objects: SW_ICM, FLOW_METER, FLOW_SAMPLER, SCHEDULING_ELEMENT, RESERVED_QPN; and those that came with ConnectX-6 Dx:
-#: MATCH_DEFINER, HEADER_MODIFY_ARGUMENT, AV_QP_MAPPING.
+    'general': ('log_max_qp', 'pkey_table_size', 'cmdif_checksum', 'uar_4k', 'log_uar_page_sz',
+                'cache_line_128byte', 'dct', 'roce', 'num_vhca_ports', 'log_max_current_uc_list'),
+    'atomic': ('atomic_req_8B_endianness_mode', ),
+    'roce': ('sw_r_roce_src_udp_port', ),
+    'odp':
+    ('mem_page_fault',
+     *(f'transport_page_fault_scheme_cap.{f}'
+       for f in ('ud_odp_caps.srq_receive', 'rc_odp_caps.srq_receive',
+                 *(f'{t}_odp_caps.{f}' for t in ('xrc', 'dc')
+                   for f in ('srq_receive', 'send', 'receive', 'write', 'read', 'atomic'))))), }
+#: Types of general objects: SW_ICM, FLOW_METER, FLOW_SAMPLER, SCHEDULING_ELEMENT, RESERVED_QPN; and
+#: those that came with ConnectX-6 Dx: MATCH_DEFINER, HEADER_MODIFY_ARGUMENT, AV_QP_MAPPING.
 GENERAL_OBJECTS = (8, 0xa, 0x20, 0x26, 0x2c)
 LATER_GENERAL_OBJECTS = (0x18, 0x23, 0x3a)
 #: Of cards with a crypto engine: encryption keys, crypto login.
 CRYPTO_OBJECTS = (0xc, 0x1f)
 #: Of functions with an Ethernet port: VIRTIO_NET_Q.
 ETHERNET_OBJECTS = (0xd,)
-#: The first function of the card, as ICM addresses of firmware's objects name it; the others follow.
+#: The first function of the card, as ICM addresses of firmware's objects name it; the others
+#: follow.
 VHCA_ID = 1
 # Fields that are no upper bound: any value is taken.
 _FREE = ('pkey_table_size', 'log_uar_page_sz', 'atomic_req_8B_endianness_mode')
@@ -109,40 +112,59 @@ class Capabilities:
 
     :param overrides: PAGE.FIELD=VALUE each, put in place of the profile's value
     :param index: number of the function on the card
-    :raises ValueError: an override that names no field of the header at hand, or a value that does not fit it
+    :raises ValueError: an override that names no field of the header at hand, or a value that does
+        not fit it
     """
 
-    def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = (), index: int = 0) -> None:
+    def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = (),
+                 index: int = 0) -> None:
         # In the PRM, not in the kernel's header.
-        prm.extend('cmd_hca_cap', {'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension': (0x122, 1),
-                                   'dp_ordering_ooo_all_xrc': (0x332, 1), 'dp_ordering_ooo_all_dc': (0x333, 1),
-                                   'dp_ordering_ooo_all_rc': (0x334, 1)})
+        prm.extend(
+            'cmd_hca_cap', {
+                'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension':
+                (0x122, 1), 'dp_ordering_ooo_all_xrc': (0x332, 1), 'dp_ordering_ooo_all_dc':
+                (0x333, 1), 'dp_ordering_ooo_all_rc': (0x334, 1)})
         # Headers before Linux 6.15 lack the page.
         prm.extend('cmd_hca_cap', {'adv_rdma': (0x571, 1)})
-        prm.declare('adv_rdma_cap', [
-            ('rdma_transport_manager', 1), ('', 0x1ff), ('rdma_transport_rx_flow_table_properties', 'flow_table_prop_layout'),
-            ('rdma_transport_tx_flow_table_properties', 'flow_table_prop_layout')])
-        prm.extend('cmd_hca_cap_2', {
-            'dp_ordering_force': (0x88, 1), 'general_obj_types_127_64': (0x1c0, 64),
-            'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity': (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5),
-            'send_dbr_mode_no_dbr_int': (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq': (0x2e3, 5)})
+        prm.declare('adv_rdma_cap',
+                    [('rdma_transport_manager', 1), ('', 0x1ff),
+                     ('rdma_transport_rx_flow_table_properties', 'flow_table_prop_layout'),
+                     ('rdma_transport_tx_flow_table_properties', 'flow_table_prop_layout')])
+        prm.extend(
+            'cmd_hca_cap_2', {
+                'dp_ordering_force': (0x88, 1), 'general_obj_types_127_64':
+                (0x1c0, 64), 'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity':
+                (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5), 'send_dbr_mode_no_dbr_int':
+                (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq':
+                (0x2e3, 5)})
         prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
-        prm.extend('cmd_hca_cap', {
-            'dma_mmo_sq': (0x153, 1), 'dma_mmo_qp': (0x748, 1), 'log_dma_mmo_max_size': (0x6b, 5),
-            'sig_crc64_xp10': (0x147, 1), 'sig_crc32c': (0x148, 1), 'sig_block_4048': (0x1f0, 1), 'sigerr_domain_and_sig_type': (0x480, 1),
-            'aes_xts_single_block_le_tweak': (0x3f1, 1), 'aes_xts_multi_block_be_tweak': (0x3f2, 1)})
-        prm.extend('crypto_cap', {
-            'wrapped_crypto_operational': (0, 1), 'wrapped_import_method': (0x18, 8), 'log_max_num_import_keks': (0x33, 5),
-            'log_max_num_creds': (0x3b, 5), 'num_nv_import_keks': (0x50, 8), 'num_nv_credentials': (0x58, 8)})
-        prm.extend('qos_cap', {'nic_qp_scheduling': (0x21, 1), 'log_max_flow_meter': (0x10, 8), 'flow_meter_reg_id': (0x18, 8),
-                               'flow_meter_old': (0x7, 1), 'flow_meter': (0x28, 1)})
-        prm.extend('device_mem_cap', {'memic_increment_size': (0x20, 8), 'memic_test_and_set_size': (0x30, 8),
-                                      'indirect_encap_icm_base': (0x280, 64)})
+        prm.extend(
+            'cmd_hca_cap', {
+                'dma_mmo_sq': (0x153, 1), 'dma_mmo_qp': (0x748, 1), 'log_dma_mmo_max_size':
+                (0x6b, 5), 'sig_crc64_xp10': (0x147, 1), 'sig_crc32c': (0x148, 1), 'sig_block_4048':
+                (0x1f0, 1), 'sigerr_domain_and_sig_type':
+                (0x480, 1), 'aes_xts_single_block_le_tweak':
+                (0x3f1, 1), 'aes_xts_multi_block_be_tweak': (0x3f2, 1)})
+        prm.extend(
+            'crypto_cap', {
+                'wrapped_crypto_operational': (0, 1), 'wrapped_import_method':
+                (0x18, 8), 'log_max_num_import_keks': (0x33, 5), 'log_max_num_creds':
+                (0x3b, 5), 'num_nv_import_keks': (0x50, 8), 'num_nv_credentials': (0x58, 8)})
+        prm.extend(
+            'qos_cap', {
+                'nic_qp_scheduling': (0x21, 1), 'log_max_flow_meter':
+                (0x10, 8), 'flow_meter_reg_id': (0x18, 8), 'flow_meter_old': (0x7, 1), 'flow_meter':
+                (0x28, 1)})
+        prm.extend(
+            'device_mem_cap', {
+                'memic_increment_size': (0x20, 8), 'memic_test_and_set_size':
+                (0x30, 8), 'indirect_encap_icm_base': (0x280, 64)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
         values = _values(profile, link_layer, VHCA_ID + index)
         for name, (_, layout) in PAGES.items():
-            # Fields beyond the layout exist in the page; the layout of an older header may lack fields of ours.
+            # Fields beyond the layout exist in the page; the layout of an older header may lack
+            # fields of ours.
             view = self.maximal[name] = prm.View(layout, bytearray(PAGE_SIZE))
             for field, value in values.get(name, {}).items():
                 if view.has(field):
@@ -191,73 +213,197 @@ class Capabilities:
 def _general(profile: Profile, eth: bool) -> dict[str, int]:
     out = {
         # identity and ports
-        'port_type': int(eth), 'num_ports': 1, 'native_port_num': 1, 'vport_group_manager': 1, 'driver_version': 1,
-        'ib_virt': int(not eth), 'eth_virt': int(eth), 'gid_table_size': 0, 'pkey_table_size': 0, 'nic_vport_change_event': int(eth),
-        'disable_local_lb_uc': 1, 'disable_local_lb_mc': 1, 'block_lb_mc': 1, 'vport_counters': 1, 'local_ca_ack_delay': 16,
+        'port_type': int(eth),
+        'num_ports': 1,
+        'native_port_num': 1,
+        'vport_group_manager': 1,
+        'driver_version': 1,
+        'ib_virt': int(not eth),
+        'eth_virt': int(eth),
+        'gid_table_size': 0,
+        'pkey_table_size': 0,
+        'nic_vport_change_event': int(eth),
+        'disable_local_lb_uc': 1,
+        'disable_local_lb_mc': 1,
+        'block_lb_mc': 1,
+        'vport_counters': 1,
+        'local_ca_ack_delay': 16,
         # pages, doorbells, time
-        'log_pg_sz': 12, 'uar_sz': 5, 'bf': 1, 'log_bf_reg_size': 9, 'num_of_uars_per_page': 1, 'log_max_eq': 7, 'log_max_eq_sz': 16,
-        'max_num_eqs': 124, 'device_frequency_khz': profile.frequency_khz, 'device_frequency_mhz': profile.frequency_khz // 1000,
+        'log_pg_sz': 12,
+        'uar_sz': 5,
+        'bf': 1,
+        'log_bf_reg_size': 9,
+        'num_of_uars_per_page': 1,
+        'log_max_eq': 7,
+        'log_max_eq_sz': 16,
+        'max_num_eqs': 124,
+        'device_frequency_khz': profile.frequency_khz,
+        'device_frequency_mhz': profile.frequency_khz // 1000,
         # domains and keys
-        'log_max_pd': 16, 'log_max_transport_domain': 12, 'log_max_xrcd': 12, 'log_max_mkey': 18, 'log_max_mrw_sz': 64,
-        'log_max_klm_list_size': 16, 'log_max_bsf_list_size': 6, 'max_indirection': 32, 'fixed_buffer_size': 1, 'null_mkey': 1, 'pg': 1,
-        'dump_fill_mkey': 1, 'terminate_scatter_list_mkey': 1, 'umr_extended_translation_offset': 1, 'relaxed_ordering_write': 1,
-        'relaxed_ordering_read': 1, 'relaxed_ordering_write_umr': 1, 'relaxed_ordering_read_umr': 1,
+        'log_max_pd': 16,
+        'log_max_transport_domain': 12,
+        'log_max_xrcd': 12,
+        'log_max_mkey': 18,
+        'log_max_mrw_sz': 64,
+        'log_max_klm_list_size': 16,
+        'log_max_bsf_list_size': 6,
+        'max_indirection': 32,
+        'fixed_buffer_size': 1,
+        'null_mkey': 1,
+        'pg': 1,
+        'dump_fill_mkey': 1,
+        'terminate_scatter_list_mkey': 1,
+        'umr_extended_translation_offset': 1,
+        'relaxed_ordering_write': 1,
+        'relaxed_ordering_read': 1,
+        'relaxed_ordering_write_umr': 1,
+        'relaxed_ordering_read_umr': 1,
         'relaxed_ordering_read_pci_enabled': 1,
         # signatures and encryption behind keys
-        'sho': 1, 'sigerr_cqe': 1, 'sigerr_domain_and_sig_type': 1, 'drain_sigerr': 1, **_offloads(profile),
+        'sho': 1,
+        'sigerr_cqe': 1,
+        'sigerr_domain_and_sig_type': 1,
+        'drain_sigerr': 1,
+        **_offloads(profile),
         # completion queues
-        'log_max_cq': 16, 'log_max_cq_sz': 22, 'cqe_version': 1, 'cq_oi': 1, 'cqe_128_always': 1, 'cq_resize': 1, 'cq_moderation': 1,
-        **_compression(profile), 'cq_period_start_from_cqe': 1, 'cq_period_mode_modify': 1,
+        'log_max_cq': 16,
+        'log_max_cq_sz': 22,
+        'cqe_version': 1,
+        'cq_oi': 1,
+        'cqe_128_always': 1,
+        'cq_resize': 1,
+        'cq_moderation': 1,
+        **_compression(profile),
+        'cq_period_start_from_cqe': 1,
+        'cq_period_mode_modify': 1,
         # queue pairs and shared receive queues
-        'log_max_qp': 17, 'log_max_qp_sz': 15, 'log_max_srq': 16, 'log_max_srq_sz': 15, 'rts2rts_qp_udp_sport': 1,
-        'log_max_ra_req_qp': 4, 'log_max_ra_res_qp': 4,
-        'log_max_msg': 30, 'max_wqe_sz_sq': 1024, 'max_wqe_sz_rq': 512, 'max_wqe_sz_sq_dc': 1024, 'log_max_ra_req_dc': 4,
-        'log_max_ra_res_dc': 4, 'rc': 1, 'uc': 1, 'ud': 1, 'xrc': 1, 'dct': 1, 'imaicl': 1, 'atomic': 1,
-        'qkv': 1, 'pkv': 1, 'sctr_data_cqe': 1, 'compact_address_vector': 1, 'stat_rate_support': 0x3f, 'max_tc': 8, 'max_qp_mcg': 240,
-        'log_max_mcg': 21, 'max_qp_cnt': 10, 'rts2rts_qp_counters_set_id': 1, 'out_of_seq_cnt': 1, 'retransmission_q_counters': 1,
-        'enhanced_error_q_counters': 1, 'modify_rq_counter_set_id': 1,
+        'log_max_qp': 17,
+        'log_max_qp_sz': 15,
+        'log_max_srq': 16,
+        'log_max_srq_sz': 15,
+        'rts2rts_qp_udp_sport': 1,
+        'log_max_ra_req_qp': 4,
+        'log_max_ra_res_qp': 4,
+        'log_max_msg': 30,
+        'max_wqe_sz_sq': 1024,
+        'max_wqe_sz_rq': 512,
+        'max_wqe_sz_sq_dc': 1024,
+        'log_max_ra_req_dc': 4,
+        'log_max_ra_res_dc': 4,
+        'rc': 1,
+        'uc': 1,
+        'ud': 1,
+        'xrc': 1,
+        'dct': 1,
+        'imaicl': 1,
+        'atomic': 1,
+        'qkv': 1,
+        'pkv': 1,
+        'sctr_data_cqe': 1,
+        'compact_address_vector': 1,
+        'stat_rate_support': 0x3f,
+        'max_tc': 8,
+        'max_qp_mcg': 240,
+        'log_max_mcg': 21,
+        'max_qp_cnt': 10,
+        'rts2rts_qp_counters_set_id': 1,
+        'out_of_seq_cnt': 1,
+        'retransmission_q_counters': 1,
+        'enhanced_error_q_counters': 1,
+        'modify_rq_counter_set_id': 1,
         # work queues
-        'log_max_rq': 14, 'log_max_sq': 14, 'log_max_tir': 14, 'log_max_tis': 14, 'log_max_rmp': 14, 'log_max_rqt': 14,
-        'log_max_rqt_size': 11, 'log_max_tis_per_sq': 3, 'log_max_wq_sz': 15, 'log_max_stride_sz_rq': 11, 'log_min_stride_sz_rq': 4,
-        'log_max_stride_sz_sq': 11, 'log_min_stride_sz_sq': 6, 'basic_cyclic_rcv_wqe': 1,
+        'log_max_rq': 14,
+        'log_max_sq': 14,
+        'log_max_tir': 14,
+        'log_max_tis': 14,
+        'log_max_rmp': 14,
+        'log_max_rqt': 14,
+        'log_max_rqt_size': 11,
+        'log_max_tis_per_sq': 3,
+        'log_max_wq_sz': 15,
+        'log_max_stride_sz_rq': 11,
+        'log_min_stride_sz_rq': 4,
+        'log_max_stride_sz_sq': 11,
+        'log_min_stride_sz_sq': 6,
+        'basic_cyclic_rcv_wqe': 1,
         # user contexts and objects
-        'log_max_uctx': 7, 'uctx_cap': 3, 'log_max_umem': 16, 'umem_uid_0': 1, 'device_memory': 1, 'hca_cap_2': 1,
+        'log_max_uctx': 7,
+        'uctx_cap': 3,
+        'log_max_umem': 16,
+        'umem_uid_0': 1,
+        'device_memory': 1,
+        'hca_cap_2': 1,
         'general_obj_types': sum(1 << n for n in _general_objects(profile, eth)),
         # steering
-        'max_flow_counter_15_0': 0xffff, 'nic_flow_table': 1, 'steering_format_version': profile.steering_format,
+        'max_flow_counter_15_0': 0xffff,
+        'nic_flow_table': 1,
+        'steering_format_version': profile.steering_format,
         # quality of service
-        'qos': 1, 'qpc_extension': 1,
-    }
+        'qos': 1,
+        'qpc_extension': 1, }
     if not eth:
         # The library connects its command QP without a GRH, which the driver refuses on Ethernet.
         out |= {'tag_matching': 1, 'rndv_offload_rc': 1, 'log_tag_matching_list_sz': 7}
     if profile.steering_format >= 2:
-        # Rights to control RDMA of the function and of others: what Linux 6.15 and later give by files in /dev/infiniband.
+        # Rights to control RDMA of the function and of others: what Linux 6.15 and later give by
+        # files in /dev/infiniband.
         out |= {'adv_rdma': 1, 'uctx_cap': out['uctx_cap'] | 1 << 3 | 1 << 4}
     if profile.steering_format:
-        out |= {'log_max_dci_stream_channels': 6, 'log_max_dci_errored_streams': 6, 'dp_ordering_ooo_all_rc': 1,
-                'dp_ordering_ooo_all_xrc': 1, 'dp_ordering_ooo_all_dc': 1}
+        out |= {
+            'log_max_dci_stream_channels': 6, 'log_max_dci_errored_streams': 6,
+            'dp_ordering_ooo_all_rc': 1, 'dp_ordering_ooo_all_xrc': 1, 'dp_ordering_ooo_all_dc': 1}
     if eth:
         out |= {
-            'roce': 1, 'roce_rw_supported': 1, 'eth_net_offloads': 1, 'pcam_reg': 1, 'mcam_reg': 1, 'qcam_reg': 1, 'log_max_vlan_list': 12,
-            'log_max_current_mc_list': 14, 'log_max_current_uc_list': 7,
+            'roce':
+            1,
+            'roce_rw_supported':
+            1,
+            'eth_net_offloads':
+            1,
+            'pcam_reg':
+            1,
+            'mcam_reg':
+            1,
+            'qcam_reg':
+            1,
+            'log_max_vlan_list':
+            12,
+            'log_max_current_mc_list':
+            14,
+            'log_max_current_uc_list':
+            7,
             # A switch with no other port on it: no virtual functions, no tables of its own.
-            'eswitch_manager': 1,
-            'fl_rc_qp_when_roce_disabled': 1, **_flex_parsers(profile),
-            # The card bonds its two ports; the function is not the one that manages the bond (lag_master).
-            'num_lag_ports': 2, 'lag_tx_port_affinity': 1, 'rts2rts_lag_tx_port_affinity': 1, 'init2_lag_tx_port_affinity': 1,
-        }
+            'eswitch_manager':
+            1,
+            'fl_rc_qp_when_roce_disabled':
+            1,
+            **_flex_parsers(profile),
+            # The card bonds its two ports; the function is not the one that manages the bond
+            # (lag_master).
+            'num_lag_ports':
+            2,
+            'lag_tx_port_affinity':
+            1,
+            'rts2rts_lag_tx_port_affinity':
+            1,
+            'init2_lag_tx_port_affinity':
+            1, }
     return out
 
 
 def _flex_parsers(profile: Profile) -> dict[str, int]:
-    """What the first steering format sees through flexible parsers the later ones have fields for; definers came with them."""
+    """What the first steering format sees through flexible parsers the later ones have fields for;
+    definers came with them."""
     if profile.steering_format:
-        return {'match_definer_format_supported': sum(1 << n for n in prm_ste.DEFINERS), 'log_max_num_header_modify_argument': 16,
-                'log_header_modify_argument_granularity': 0, 'log_header_modify_argument_max_alloc': 10}
+        return {
+            'match_definer_format_supported': sum(1 << n for n in prm_ste.DEFINERS),
+            'log_max_num_header_modify_argument': 16, 'log_header_modify_argument_granularity': 0,
+            'log_header_modify_argument_max_alloc': 10}
     # Geneve, VXLAN-GPE, ICMPv4, ICMPv6.
-    return {'flex_parser_protocols': 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9, 'flex_parser_id_icmp_dw0': 0, 'flex_parser_id_icmp_dw1': 1,
-            'flex_parser_id_icmpv6_dw0': 2, 'flex_parser_id_icmpv6_dw1': 3}
+    return {
+        'flex_parser_protocols': 1 << 3 | 1 << 7 | 1 << 8 | 1 << 9, 'flex_parser_id_icmp_dw0': 0,
+        'flex_parser_id_icmp_dw1': 1, 'flex_parser_id_icmpv6_dw0': 2, 'flex_parser_id_icmpv6_dw1':
+        3}
 
 
 def _general_objects(profile: Profile, eth: bool) -> tuple[int, ...]:
@@ -266,10 +412,14 @@ def _general_objects(profile: Profile, eth: bool) -> tuple[int, ...]:
 
 
 def _general_2(profile: Profile) -> dict[str, int]:
-    out = {'log_max_num_reserved_qpn': 15, 'log_reserved_qpn_granularity': 6, 'log_reserved_qpn_max_alloc': 10}
+    out = {
+        'log_max_num_reserved_qpn': 15, 'log_reserved_qpn_granularity': 6,
+        'log_reserved_qpn_max_alloc': 10}
     if profile.steering_format:
         # Any send queue may do without a doorbell record.
-        out |= {'send_dbr_mode_no_dbr_ext': 1, 'log_max_send_dbr_less_qp_sq': 17, 'dp_ordering_force': 1}
+        out |= {
+            'send_dbr_mode_no_dbr_ext': 1, 'log_max_send_dbr_less_qp_sq': 17, 'dp_ordering_force':
+            1}
     return out
 
 
@@ -277,41 +427,55 @@ def _offloads(profile: Profile) -> dict[str, int]:
     """Signatures, and the crypto engine, that came after ConnectX-5."""
     if not profile.steering_format:
         return {}
-    return {'sig_block_4048': 1, 'sig_crc32c': 1, 'sig_crc64_xp10': 1, 'crypto': 1, 'aes_xts_multi_block_be_tweak': 1}
+    return {
+        'sig_block_4048': 1, 'sig_crc32c': 1, 'sig_crc64_xp10': 1, 'crypto': 1,
+        'aes_xts_multi_block_be_tweak': 1}
 
 
 def _compression(profile: Profile) -> dict[str, int]:
-    return {'cqe_compression': 1, 'cqe_compression_128': 1, 'cqe_compression_timeout': cqe_compression.TIMEOUT_US,
-            'cqe_compression_max_num': cqe_compression.MAX_SESSION, 'mini_cqe_resp_stride_index': int(profile.steering_format > 0)}
+    return {
+        'cqe_compression': 1, 'cqe_compression_128': 1, 'cqe_compression_timeout':
+        cqe_compression.TIMEOUT_US, 'cqe_compression_max_num': cqe_compression.MAX_SESSION,
+        'mini_cqe_resp_stride_index': int(profile.steering_format > 0)}
 
 
 def _crypto(profile: Profile) -> dict[str, int]:
-    """A crypto officer has been here: keys come wrapped, and there is one import KEK and one credential."""
+    """A crypto officer has been here: keys come wrapped, and there is one import KEK and one
+    credential."""
     if not profile.steering_format:
         return {}
-    return {'wrapped_crypto_operational': 1, 'wrapped_import_method': 4, 'log_max_num_deks': 12, 'num_nv_import_keks': 1,
-            'num_nv_credentials': 1}
+    return {
+        'wrapped_crypto_operational': 1, 'wrapped_import_method': 4, 'log_max_num_deks': 12,
+        'num_nv_import_keks': 1, 'num_nv_credentials': 1}
 
 
 #: Flow tables that firmware manages.
-_FIRMWARE_TABLES = {'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1, 'identified_miss_table_mode': 1,
-                    'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level': 64, 'log_max_ft_num': 12, 'log_max_flow': 20,
-                    'log_max_destination': 9, 'log_max_flow_counter': 16}
+_FIRMWARE_TABLES = {
+    'ft_support': 1, 'flow_counter': 1, 'flow_modify_en': 1, 'modify_root': 1,
+    'identified_miss_table_mode': 1, 'flow_table_modify': 1, 'log_max_ft_size': 20, 'max_ft_level':
+    64, 'log_max_ft_num': 12, 'log_max_flow': 20, 'log_max_destination': 9, 'log_max_flow_counter':
+    16}
 
 
 def _adv_rdma(profile: Profile) -> dict[str, int]:
     """Flow tables of the RDMA transport domain, which came with ConnectX-7."""
     if profile.steering_format < 2:
         return {}
-    return {f'rdma_transport_{way}_flow_table_properties.{k}': v for way in ('rx', 'tx') for k, v in _FIRMWARE_TABLES.items()}
+    return {
+        f'rdma_transport_{way}_flow_table_properties.{k}': v for way in ('rx', 'tx')
+        for k, v in _FIRMWARE_TABLES.items()}
 
 
 def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
-    steering = {'sw_owner': int(profile.steering_format == 0), 'sw_owner_v2': int(profile.steering_format > 0)}
+    steering = {
+        'sw_owner': int(profile.steering_format == 0), 'sw_owner_v2':
+        int(profile.steering_format > 0)}
     firmware = _FIRMWARE_TABLES
-    change = {'reformat': 1, 'decap': 1, 'reformat_l3_tunnel_to_l2': 1, 'reformat_l2_to_l3_tunnel': 1, 'reformat_and_modify_action': 1,
-              'reformat_and_vlan_action': 1, 'pop_vlan': 1, 'push_vlan': 1, 'pop_vlan_2': 1, 'push_vlan_2': 1,
-              'log_max_modify_header_context': 12, 'max_modify_header_actions': header_rewrite.MAX_ACTIONS} if eth else {}
+    change = {
+        'reformat': 1, 'decap': 1, 'reformat_l3_tunnel_to_l2': 1, 'reformat_l2_to_l3_tunnel': 1,
+        'reformat_and_modify_action': 1, 'reformat_and_vlan_action': 1, 'pop_vlan': 1, 'push_vlan':
+        1, 'pop_vlan_2': 1, 'push_vlan_2': 1, 'log_max_modify_header_context': 12,
+        'max_modify_header_actions': header_rewrite.MAX_ACTIONS} if eth else {}
     out: dict[str, int] = {}
     for direction in ('nic_receive', 'nic_transmit'):
         prefix = f'flow_table_properties_{direction}'
@@ -323,37 +487,52 @@ def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
                 out[f'{prefix}.ft_field_support.{field}'] = 1
     # RDMA traffic has tables on both link layers.
     out['flow_table_properties_nic_receive_rdma.table_miss_action_domain'] = 1
-    out |= {f'flow_table_properties_nic_{way}_rdma.{k}': v for way in ('receive', 'transmit') for k, v in firmware.items()}
+    out |= {
+        f'flow_table_properties_nic_{way}_rdma.{k}': v for way in ('receive', 'transmit')
+        for k, v in firmware.items()}
     if eth:
-        out |= {'encap_general_header': 1, 'log_max_packet_reformat_context': 12, 'max_encap_header_size': header_rewrite.MAX_HEADER}
+        out |= {
+            'encap_general_header': 1, 'log_max_packet_reformat_context': 12,
+            'max_encap_header_size': header_rewrite.MAX_HEADER}
     # Where software steering sends what it drops or lets through.
-    for what, kind in (('rx_action_drop', firmware_icm.DROP_RX), ('tx_action_drop', firmware_icm.DROP_TX),
-                       ('tx_action_allow', firmware_icm.ALLOW_TX)):
+    for what, kind in (('rx_action_drop', firmware_icm.DROP_RX),
+                       ('tx_action_drop', firmware_icm.DROP_TX), ('tx_action_allow',
+                                                                  firmware_icm.ALLOW_TX)):
         out[f'sw_steering_nic_{what}_icm_address'] = firmware_icm.address_of(vhca_id, kind)
     return out
 
 
 def _eswitch_flow_table(profile: Profile, vhca_id: int) -> dict[str, int]:
-    """The switch between the function and the wire: tables of firmware and of software, without tunnels."""
+    """The switch between the function and the wire: tables of firmware and of software, without
+    tunnels."""
     nic = _flow_table(profile, True, vhca_id)
     prefix, able = 'flow_table_properties_nic_receive.', 'flow_table_properties_nic_esw_fdb.'
     out = {able + k.removeprefix(prefix): v for k, v in nic.items()
            if k.startswith(prefix) and 'reformat' not in k and not k.endswith('decap')}
     for k, side, drop in ((0, 'rx', firmware_icm.DROP_RX), (1, 'tx', firmware_icm.DROP_TX)):
-        out[f'sw_steering_fdb_action_drop_icm_address_{side}'] = firmware_icm.address_of(vhca_id, drop)
-        out[f'sw_steering_uplink_icm_address_{side}'] = firmware_icm.address_of(vhca_id, firmware_icm.VPORT, UPLINK << 1 | k)
+        out[f'sw_steering_fdb_action_drop_icm_address_{side}'] = firmware_icm.address_of(
+            vhca_id, drop)
+        out[f'sw_steering_uplink_icm_address_{side}'] = firmware_icm.address_of(
+            vhca_id, firmware_icm.VPORT, UPLINK << 1 | k)
     return out
 
 
 def _qos(eth: bool) -> dict[str, int]:
-    """Scheduling elements of the NIC hierarchy: TSARs (bit 0) with DWRR, and queue groups (bit 4).  Pacing is for raw send queues."""
-    out = {'nic_qp_scheduling': 1, 'nic_sq_scheduling': int(eth), 'nic_bw_share': 1, 'nic_rate_limit': 1, 'log_max_qos_nic_queue_group': 8,
-           'nic_element_type': 1 << 0 | 1 << 4, 'nic_tsar_type': 1, 'max_tsar_bw_share': 100}
+    """Scheduling elements of the NIC hierarchy: TSARs (bit 0) with DWRR, and queue groups (bit 4).
+    Pacing is for raw send queues."""
+    out = {
+        'nic_qp_scheduling': 1, 'nic_sq_scheduling': int(eth), 'nic_bw_share': 1, 'nic_rate_limit':
+        1, 'log_max_qos_nic_queue_group': 8, 'nic_element_type': 1 << 0 | 1 << 4, 'nic_tsar_type':
+        1, 'max_tsar_bw_share': 100}
     if eth:
-        out |= {'flow_meter': 1, 'flow_meter_old': 1, 'log_max_flow_meter': 16, 'flow_meter_reg_id': 0x3c}
+        out |= {
+            'flow_meter': 1, 'flow_meter_old': 1, 'log_max_flow_meter': 16, 'flow_meter_reg_id':
+            0x3c}
         # Rates in kilobits a second.
-        out |= {'packet_pacing': 1, 'packet_pacing_burst_bound': 1, 'packet_pacing_typical_size': 1, 'packet_pacing_uid': 1,
-                'packet_pacing_min_rate': 1, 'packet_pacing_max_rate': 100_000_000, 'packet_pacing_rate_table_size': 128}
+        out |= {
+            'packet_pacing': 1, 'packet_pacing_burst_bound': 1, 'packet_pacing_typical_size': 1,
+            'packet_pacing_uid': 1, 'packet_pacing_min_rate': 1, 'packet_pacing_max_rate':
+            100_000_000, 'packet_pacing_rate_table_size': 128}
     return out
 
 
@@ -366,7 +545,9 @@ def _odp(profile: Profile) -> dict[str, int]:
     """On-demand paging; ConnectX-7 has the memory scheme besides the transport scheme."""
     everything = ('send', 'receive', 'write', 'read', 'atomic', 'srq_receive')
     transports = {'rc': everything, 'xrc': everything, 'dc': everything, 'ud': ('send',)}
-    each = {f'{transport}_odp_caps.{what}': 1 for transport, all_of_it in transports.items() for what in all_of_it}
+    each = {
+        f'{transport}_odp_caps.{what}': 1 for transport, all_of_it in transports.items()
+        for what in all_of_it}
     out = {f'transport_page_fault_scheme_cap.{k}': v for k, v in each.items()}
     if profile.steering_format >= 2:
         out |= {'mem_page_fault': 1, 'memory_page_fault_scheme_cap.page_prefetch': 1,
@@ -375,19 +556,29 @@ def _odp(profile: Profile) -> dict[str, int]:
 
 
 def _device_memory(profile: Profile) -> dict[str, int]:
-    """MEMIC, and one range of software-managed ICM for each kind; modify patterns came with the second steering format."""
+    """MEMIC, and one range of software-managed ICM for each kind; modify patterns came with the
+    second steering format."""
     out = {
-        'memic': 1, 'memic_bar_start_addr': memic.BAR_START, 'memic_bar_size': memic.BAR_SIZE, 'max_memic_size': memic.MAX_ALLOC,
-        'log_min_memic_alloc_size': memic.LOG_MIN_ALLOC, 'log_max_memic_addr_alignment': memic.LOG_MAX_ALIGN,
-        'memic_operations': memic.OPERATIONS, 'memic_increment_size': memic.OPERATION_SIZES,
-        'memic_test_and_set_size': memic.OPERATION_SIZES, 'log_sw_icm_alloc_granularity': 12,
-        'steering_sw_icm_start_address': 0x10_0000_0000, 'log_steering_sw_icm_size': 28,
-        'header_modify_sw_icm_start_address': 0x20_0000_0000, 'log_header_modify_sw_icm_size': 24,
-    }
+        'memic': 1,
+        'memic_bar_start_addr': memic.BAR_START,
+        'memic_bar_size': memic.BAR_SIZE,
+        'max_memic_size': memic.MAX_ALLOC,
+        'log_min_memic_alloc_size': memic.LOG_MIN_ALLOC,
+        'log_max_memic_addr_alignment': memic.LOG_MAX_ALIGN,
+        'memic_operations': memic.OPERATIONS,
+        'memic_increment_size': memic.OPERATION_SIZES,
+        'memic_test_and_set_size': memic.OPERATION_SIZES,
+        'log_sw_icm_alloc_granularity': 12,
+        'steering_sw_icm_start_address': 0x10_0000_0000,
+        'log_steering_sw_icm_size': 28,
+        'header_modify_sw_icm_start_address': 0x20_0000_0000,
+        'log_header_modify_sw_icm_size': 24, }
     if profile.steering_format:
-        out |= {'header_modify_pattern_sw_icm_start_address': 0x30_0000_0000, 'log_header_modify_pattern_sw_icm_size': 22,
-                'indirect_encap_sw_icm_start_address': 0x40_0000_0000, 'log_indirect_encap_sw_icm_size': 24,
-                'indirect_encap_icm_base': 0x40_0000_0000 - v1.REFORMAT_LIMIT * v1.LINE}
+        out |= {
+            'header_modify_pattern_sw_icm_start_address': 0x30_0000_0000,
+            'log_header_modify_pattern_sw_icm_size': 22, 'indirect_encap_sw_icm_start_address':
+            0x40_0000_0000, 'log_indirect_encap_sw_icm_size': 24, 'indirect_encap_icm_base':
+            0x40_0000_0000 - v1.REFORMAT_LIMIT * v1.LINE}
     return out
 
 
@@ -395,27 +586,31 @@ def _values(profile: Profile, link_layer: str, vhca_id: int = VHCA_ID) -> dict[s
     eth = link_layer == 'eth'
     out = {
         'general': _general(profile, eth) | {'vhca_id': vhca_id},
-        'atomic': {'supported_atomic_req_8B_endianness_mode_1': 1, 'atomic_operations': 3, 'atomic_size_qp': 1 << 3,
-                   'atomic_size_dc': 1 << 3},
+        'atomic': {
+            'supported_atomic_req_8B_endianness_mode_1': 1, 'atomic_operations': 3,
+            'atomic_size_qp': 1 << 3, 'atomic_size_dc': 1 << 3},
         'flow_table': _flow_table(profile, eth, vhca_id),
         'odp': _odp(profile),
         'qos': _qos(eth),
         'virtio_emulation': {
-            'eth_frame_offload_type': 1, 'virtio_version_1_0': 1, 'virtio_queue_type': 1 << virtio_net_q.SPLIT,
-            'event_mode': 1 << virtio_net_q.EVENT_QP, 'log_doorbell_stride': virtio_net_q.LOG_STRIDE,
-            'log_doorbell_bar_size': virtio_net_q.LOG_PAGES, 'doorbell_bar_offset': virtio_net_q.BAR_START, 'max_num_virtio_queues': 1024,
-            **{f'umem_{k}_buffer_param_a': virtio_net_q.UMEM_BYTES for k in (1, 2, 3)}},
+            'eth_frame_offload_type': 1, 'virtio_version_1_0': 1, 'virtio_queue_type':
+            1 << virtio_net_q.SPLIT, 'event_mode': 1 << virtio_net_q.EVENT_QP,
+            'log_doorbell_stride': virtio_net_q.LOG_STRIDE, 'log_doorbell_bar_size':
+            virtio_net_q.LOG_PAGES, 'doorbell_bar_offset': virtio_net_q.BAR_START,
+            'max_num_virtio_queues': 1024, **{
+                f'umem_{k}_buffer_param_a': virtio_net_q.UMEM_BYTES for k in (1, 2, 3)}},
         'device_memory': _device_memory(profile),
         'crypto': _crypto(profile),
         'general_2': _general_2(profile),
-        'adv_rdma': _adv_rdma(profile),
-    }
+        'adv_rdma': _adv_rdma(profile), }
     if eth:
         out['eswitch_flow_table'] = _eswitch_flow_table(profile, vhca_id)
         # RoCE version: bit 0 is v1, bit 2 is v2; l3_type: bit 1 IPv4, bit 2 IPv6.
-        out['roce'] = {'fl_rc_qp_when_roce_enabled': 1, 'fl_rc_qp_when_roce_disabled': 1,
-                       'l3_type': 6, 'roce_version': 5, 'r_roce_dest_udp_port': 4791, 'r_roce_min_src_udp_port': 0xc000,
-                       'r_roce_max_src_udp_port': 0xffff, 'roce_address_table_size': 255}
-        out['ethernet'] = {'csum_cap': 1, 'vlan_cap': 1, 'max_lso_cap': 18, 'rss_ind_tbl_cap': 11, 'self_lb_en_modifiable': 1,
-                           'wqe_inline_mode': 1}
+        out['roce'] = {
+            'fl_rc_qp_when_roce_enabled': 1, 'fl_rc_qp_when_roce_disabled': 1, 'l3_type': 6,
+            'roce_version': 5, 'r_roce_dest_udp_port': 4791, 'r_roce_min_src_udp_port': 0xc000,
+            'r_roce_max_src_udp_port': 0xffff, 'roce_address_table_size': 255}
+        out['ethernet'] = {
+            'csum_cap': 1, 'vlan_cap': 1, 'max_lso_cap': 18, 'rss_ind_tbl_cap': 11,
+            'self_lb_en_modifiable': 1, 'wqe_inline_mode': 1}
     return out

@@ -7,8 +7,8 @@ An object file registers its handlers when it is imported::
     def create_cq(card, cmd):
         cmd.out['cqn'] = card.cqs.alloc(Cq(...), cmd.uid)
 
-A handler fills ``cmd.out`` or raises :class:`~mlx5emu.firmware.status.Status`; what it wrote is dropped in the latter case.  A command that
-no file registered is answered BAD_OP.
+A handler fills ``cmd.out`` or raises :class:`~mlx5emu.firmware.status.Status`; what it wrote is
+dropped in the latter case.  A command that no file registered is answered BAD_OP.
 """
 import traceback
 from collections.abc import Callable, Iterable
@@ -23,7 +23,8 @@ from .tables import SHARED_UID
 if TYPE_CHECKING:
     from ..card import Card
 
-__all__ = ['Command', 'Status', 'command', 'execute', 'names', 'MAX_INPUT', 'MAX_OUTPUT', 'SHARED_UID']
+__all__ = [
+    'Command', 'Status', 'command', 'execute', 'names', 'MAX_INPUT', 'MAX_OUTPUT', 'SHARED_UID']
 
 #: Longest command input and output in bytes that the card takes.
 MAX_INPUT = 16 << 20
@@ -49,8 +50,9 @@ _BY_NAME: dict[str, Entry] = {}
 class Command:
     """A command while it runs.
 
-    ``inp`` and ``out`` are views of the command's input and output layouts, ``raw`` the input's bytes; ``out`` has at least the
-    layout's size and at least the bytes that the driver left room for (``cmd.out_len``).
+    ``inp`` and ``out`` are views of the command's input and output layouts, ``raw`` the input's
+    bytes; ``out`` has at least the layout's size and at least the bytes that the driver left room
+    for (``cmd.out_len``).
     """
 
     __slots__ = ('opcode', 'name', 'uid', 'op_mod', 'raw', 'inp', 'out', 'out_len')
@@ -65,17 +67,21 @@ class Command:
         self.out.buf = bytearray(max(out_len, self.out.size, 16))
 
 
-def command(*names: str, min_in: int | None = None, min_out: int | None = None, state: str = 'ready', op_mods: Iterable[int] | None = (0,),
+def command(*names: str, min_in: int | None = None, min_out: int | None = None,
+            state: str = 'ready', op_mods: Iterable[int] | None = (0, ),
             kernel: bool = False) -> Callable[[Handler], Handler]:
     """Register the handler of one or more opcodes, by their PRM names.
 
-    Reserved bits of the input's fixed part, an op_mod and a uid that the command does not take are refused before the handler runs.
+    Reserved bits of the input's fixed part, an op_mod and a uid that the command does not take are
+    refused before the handler runs.
 
     :param min_in: least input bytes; default: the input layout without its flexible tail.
     :param min_out: least output bytes; default: the output layout without its flexible tail.
-    :param op_mods: which values of op_mod there are; None when the handler looks at it, or the command has another field there.
+    :param op_mods: which values of op_mod there are; None when the handler looks at it, or the
+        command has another field there.
     :param kernel: not for user contexts.
-    :param state: since when the command is allowed: 'any', 'enabled' (ENABLE_HCA done) or 'ready' (INIT_HCA done).
+    :param state: since when the command is allowed: 'any', 'enabled' (ENABLE_HCA done) or 'ready'
+        (INIT_HCA done).
     :raises ValueError: an opcode is registered twice.
     """
     level = ('any', 'enabled', 'ready').index(state)
@@ -104,7 +110,8 @@ class _Bound(NamedTuple):
     fixed: int
 
 
-#: Bits of every command that are never reserved, whatever its layout says: opcode and uid, which the kernel sets on behalf of its users.
+#: Bits of every command that are never reserved, whatever its layout says: opcode and uid, which
+#: the kernel sets on behalf of its users.
 _HEAD_BITS = 32
 _BOUND: dict[int, _Bound] = {}
 
@@ -116,9 +123,9 @@ def _bind(opcode: int) -> _Bound | None:
         return None
     layouts = prm.command_layouts(entry.name)
     size = [(prm.layout_bits(n) + 7) >> 3 for n in layouts]
-    bound = _BOUND[opcode] = _Bound(entry, layouts, size[0] if entry.min_in is None else entry.min_in,
-                                    size[1] if entry.min_out is None else entry.min_out,
-                                    size[0])
+    bound = _BOUND[opcode] = _Bound(entry, layouts,
+                                    size[0] if entry.min_in is None else entry.min_in,
+                                    size[1] if entry.min_out is None else entry.min_out, size[0])
     return bound
 
 
@@ -127,7 +134,8 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
 
     :param raw: the input.
     :param out_len: bytes that the caller has for the output.
-    :return: the output, ``out_len`` bytes long, and by how many nanoseconds the answer is to be held back.
+    :return: the output, ``out_len`` bytes long, and by how many nanoseconds the answer is to be
+        held back.
     """
     opcode = raw[0] << 8 | raw[1] if len(raw) >= 2 else -1
     op_mod = raw[6] << 8 | raw[7] if len(raw) >= 8 else 0
@@ -152,7 +160,9 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
                 raise Status('BAD_PARAM', 'not for user contexts')
         if bound.entry.op_mods is not None and op_mod not in bound.entry.op_mods:
             raise Status('BAD_PARAM', 'op_mod')
-        check_reserved(raw, 0, prm.reserved(bound.layouts[0]) & (1 << 8 * bound.fixed - _HEAD_BITS) - 1, bound.fixed)
+        check_reserved(raw, 0,
+                       prm.reserved(bound.layouts[0]) & (1 << 8 * bound.fixed - _HEAD_BITS) - 1,
+                       bound.fixed)
         if name in FEATURES:
             check(card, cmd)
         if card.faults.rules:
@@ -167,9 +177,11 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
     except Status as e:
         status, out, note = e.code, _failed(e, out_len), e.reason
     except prm.FieldError as e:
-        status, out, note = 0x50, _failed(Status('BAD_INP_LEN', 'a field is beyond the input'), out_len), str(e)
+        status, out, note = 0x50, _failed(Status('BAD_INP_LEN', 'a field is beyond the input'),
+                                          out_len), str(e)
     except DmaError as e:
-        status, out, note = 3, _failed(Status('BAD_PARAM', 'address is not mapped'), out_len), str(e)
+        status, out, note = 3, _failed(Status('BAD_PARAM', 'address is not mapped'),
+                                       out_len), str(e)
     except Exception:  # a defect of the emulator must not end it; it is counted, and tests assert that none happened
         card.internal_errors += 1
         note = traceback.format_exc()
@@ -179,7 +191,9 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
         card.failure_counts[key] = card.failure_counts.get(key, 0) + 1
     if card.log is not None:
         fields = f'{{{cmd.inp.nonzero()}}} -> {{{cmd.out.nonzero()}}}' if cmd is not None else ''
-        card.log(f'{name} op_mod {op_mod:#x} in {len(raw)} out {out_len} {fields} {NAMES.get(status, status)} {note}')
+        card.log(
+            f'{name} op_mod {op_mod:#x} in {len(raw)} out {out_len} {fields} {NAMES.get(status, status)} {note}'
+        )
     return out, delay
 
 
@@ -187,7 +201,8 @@ def check_reserved(raw: bytes, at: int, mask: int, size: int) -> None:
     """Refuse input with a reserved bit set.
 
     :param at: where the layout begins, in bytes.
-    :param mask: its reserved bits, as :func:`prm.reserved` gives them; of what is beyond the input's end nothing is said.
+    :param mask: its reserved bits, as :func:`prm.reserved` gives them; of what is beyond the
+        input's end nothing is said.
     :param size: bytes of the layout.
     :raises Status: BAD_PARAM
     """
@@ -198,12 +213,14 @@ def check_reserved(raw: bytes, at: int, mask: int, size: int) -> None:
 
 
 def execute_inner(card: 'Card', raw: bytes) -> int:
-    """Run a command on behalf of another: not counted, not logged, no faults injected; its status code."""
+    """Run a command on behalf of another: not counted, not logged, no faults injected; its status
+    code."""
     bound = _BOUND.get(raw[0] << 8 | raw[1]) or _bind(raw[0] << 8 | raw[1])
     if bound is None:
         return CODES['BAD_OP']
     try:
-        bound.entry.handler(card, Command(bound.entry.name, raw, max(16, bound.min_out), bound.layouts))
+        bound.entry.handler(card,
+                            Command(bound.entry.name, raw, max(16, bound.min_out), bound.layouts))
     except Status as e:
         return e.code
     return 0

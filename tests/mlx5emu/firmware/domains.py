@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Objects that only have a number and users: protection and transport domains, XRC domains, queue counters."""
+"""Objects that only have a number and users: protection and transport domains, XRC domains, queue
+counters."""
 from typing import TYPE_CHECKING
 
 from .dispatch import Command, command
@@ -22,7 +23,8 @@ class Xrcd(Object):
 
 
 class QCounter(Object):
-    """A queue counter set: the data path counts into ``values`` by the names of query_q_counter_out."""
+    """A queue counter set: the data path counts into ``values`` by the names of
+    query_q_counter_out."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from ..card import Card
 
 EQE_SIZE = 64
-prm.declare('eqe',
-            [('', 8), ('type', 8), ('', 8), ('sub_type', 8), ('@', 0x100), ('data', 8, 28), ('', 16), ('signature', 8), ('owner', 8)])
+prm.declare('eqe', [('', 8), ('type', 8), ('', 8), ('sub_type', 8), ('@', 0x100), ('data', 8, 28),
+                    ('', 16), ('signature', 8), ('owner', 8)])
 
 
 class Eq(Object):
-    """An event queue: a ring of 64-byte EQEs in guest pages, an interrupt vector, and the types it takes."""
-
-    def __init__(self, log_size: int, log_page: int, pages: tuple[int, ...], vector: int, uar: int, bitmask: int,
-                 overrun_ignore: bool) -> None:
+    """An event queue: a ring of 64-byte EQEs in guest pages, an interrupt vector, and the types it
+    takes."""
+    def __init__(self, log_size: int, log_page: int, pages: tuple[int, ...], vector: int, uar: int,
+                 bitmask: int, overrun_ignore: bool) -> None:
         super().__init__()
         self.log_size, self.log_page, self.pages = log_size, log_page, pages
         self.vector, self.uar, self.bitmask, self.overrun_ignore = vector, uar, bitmask, overrun_ignore
@@ -52,7 +52,8 @@ def create_eq(card: 'Card', cmd: Command) -> None:
     uar = card.uars.get(c['uar_page'])
     # Word k of the array is bits 64k .. 64k+63 of the mask.
     mask = sum(cmd.inp[f'event_bitmask[{k}]'] << 64 * k for k in range(4))
-    eq = Eq(log_size, log_page, tuple(p & ~0xfff for p in pages), c['intr'], c['uar_page'], mask, bool(c['oi']))
+    eq = Eq(log_size, log_page, tuple(p & ~0xfff for p in pages), c['intr'], c['uar_page'], mask,
+            bool(c['oi']))
     cmd.out['eq_number'] = card.eqs.alloc(eq, cmd.uid)
     eq.use(uar)
     if eq.takes(prm.EVENTS['CMD']) and card.command_eq is None:
@@ -72,8 +73,9 @@ def query_eq(card: 'Card', cmd: Command) -> None:
     """The EQ's context, with the producer and consumer counters."""
     eq = card.eqs.get(cmd.inp['eq_number'], cmd.uid)
     c = cmd.out.sub('eq_context_entry')
-    c.set(log_eq_size=eq.log_size, log_page_size=eq.log_page - 12, intr=eq.vector, uar_page=eq.uar, oi=int(eq.overrun_ignore),
-          st=9 if eq.armed else 0xa, consumer_counter=eq.consumer & 0xffffff, producer_counter=eq.producer & 0xffffff)
+    c.set(log_eq_size=eq.log_size, log_page_size=eq.log_page - 12, intr=eq.vector, uar_page=eq.uar,
+          oi=int(eq.overrun_ignore), st=9 if eq.armed else 0xa,
+          consumer_counter=eq.consumer & 0xffffff, producer_counter=eq.producer & 0xffffff)
 
 
 def doorbell(card: 'Card', offset: int, data: bytes) -> None:
@@ -123,4 +125,5 @@ def post(card: 'Card', eqn: int, event_type: int, subtype: int, data: bytes) -> 
 
 def post_all(card: 'Card', event_type: int, subtype: int, data: bytes) -> int:
     """Post to every EQ that takes the type."""
-    return sum(post(card, eq.number, event_type, subtype, data) for eq in card.eqs if eq.takes(event_type))
+    return sum(
+        post(card, eq.number, event_type, subtype, data) for eq in card.eqs if eq.takes(event_type))

@@ -7,7 +7,8 @@ from .status import CODES
 class Fault:
     """One rule: the next ``count`` matching commands after ``skip`` others end with ``status``."""
 
-    def __init__(self, opcode: int, status: int, count: int, delay_ns: int, syndrome: int, op_mod: int | None, skip: int) -> None:
+    def __init__(self, opcode: int, status: int, count: int, delay_ns: int, syndrome: int,
+                 op_mod: int | None, skip: int) -> None:
         self.opcode, self.status, self.count, self.delay_ns = opcode, status, count, delay_ns
         self.syndrome, self.op_mod, self.skip, self.hits = syndrome, op_mod, skip, 0
 
@@ -18,8 +19,8 @@ class Faults:
     def __init__(self) -> None:
         self.rules: list[Fault] = []
 
-    def add(self, opcode: int | str, status: int | str = 0, count: int = 1, delay: float = 0.0, *, syndrome: int = 0xfa0170,
-            op_mod: int | None = None, skip: int = 0) -> Fault:
+    def add(self, opcode: int | str, status: int | str = 0, count: int = 1, delay: float = 0.0, *,
+            syndrome: int = 0xfa0170, op_mod: int | None = None, skip: int = 0) -> Fault:
         """Make a command fail or take longer.
 
         :param opcode: number or name ('CREATE_UMEM').
@@ -34,7 +35,8 @@ class Faults:
         prm.load()
         op = prm.OPCODES[opcode] if isinstance(opcode, str) else int(opcode)
         code = CODES[status] if isinstance(status, str) else int(status)
-        rule = Fault(op, code & 0xff, int(count), max(0, int(delay * 1e9)), syndrome, op_mod, int(skip))
+        rule = Fault(op, code & 0xff, int(count), max(0, int(delay * 1e9)), syndrome, op_mod,
+                     int(skip))
         self.rules.append(rule)
         return rule
 

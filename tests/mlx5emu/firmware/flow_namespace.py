@@ -8,14 +8,17 @@ from .status import Status
 if TYPE_CHECKING:
     from ..card import Card
 
-#: NIC receive and transmit, the switch between virtual ports and the wire, and receive and transmit for RoCE packets.
+#: NIC receive and transmit, the switch between virtual ports and the wire, and receive and transmit
+#: for RoCE packets.
 NIC_RX, NIC_TX, FDB, RDMA_RX, RDMA_TX = 0, 1, 4, 7, 8
 #: The same for RDMA packets as transports see them, for whoever may control RDMA.
 TRANSPORT_RX, TRANSPORT_TX = 0xd, 0xe
 #: Virtual ports of the switch: the function's own, and the wire.
 OWN_PORT, UPLINK = 0, 0xffff
 #: Their names in the capability page.
-DIRECTIONS = {NIC_RX: 'nic_receive', NIC_TX: 'nic_transmit', RDMA_RX: 'nic_receive_rdma', RDMA_TX: 'nic_transmit_rdma'}
+DIRECTIONS = {
+    NIC_RX: 'nic_receive', NIC_TX: 'nic_transmit', RDMA_RX: 'nic_receive_rdma', RDMA_TX:
+    'nic_transmit_rdma'}
 
 
 def properties(card: 'Card', table_type: int) -> prm.View:
@@ -24,7 +27,8 @@ def properties(card: 'Card', table_type: int) -> prm.View:
     :raises Status: BAD_PARAM when the card has no such tables.
     """
     if table_type == FDB and card.caps.get('eswitch_manager'):
-        view: prm.View | None = card.caps.page('eswitch_flow_table').sub('flow_table_properties_nic_esw_fdb')
+        view: prm.View | None = card.caps.page('eswitch_flow_table').sub(
+            'flow_table_properties_nic_esw_fdb')
     elif table_type in (TRANSPORT_RX, TRANSPORT_TX):
         way = 'rx' if table_type == TRANSPORT_RX else 'tx'
         view = card.caps.page('adv_rdma').sub(f'rdma_transport_{way}_flow_table_properties')

@@ -7,8 +7,8 @@ A file of objects registers its type when it is imported::
     def create(card, view, uid):
         return SchedulingElement(...)
 
-The object may have ``describe(view)``, which fills the layout for QUERY_GENERAL_OBJECT, and ``modify(card, view, uid)``; what it has
-not, the card refuses.
+The object may have ``describe(view)``, which fills the layout for QUERY_GENERAL_OBJECT, and
+``modify(card, view, uid)``; what it has not, the card refuses.
 """
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,10 +32,12 @@ TYPES: dict[int, tuple[str, Create]] = {}
 _TABLES: dict[int, str] = {}
 
 
-def object_type(number: int, layout: str, table: str = 'general_objects') -> Callable[[Create], Create]:
+def object_type(number: int, layout: str,
+                table: str = 'general_objects') -> Callable[[Create], Create]:
     """Register the constructor ``(card, view of the layout, uid)`` of an object type.
 
-    :param table: the card's table that numbers the objects: one of its own where the numbers mean something elsewhere too.
+    :param table: the card's table that numbers the objects: one of its own where the numbers mean
+        something elsewhere too.
     :raises ValueError: the type is registered twice.
     """
     def register(create: Create) -> Create:
@@ -56,7 +58,8 @@ def _table(card: 'Card', number: int) -> Table:
 
 def _type(card: 'Card', cmd: Command) -> int:
     number = cmd.inp['obj_type']
-    offered = card.caps.get('general_obj_types') | card.caps.page('general_2')['general_obj_types_127_64'] << 64
+    offered = card.caps.get(
+        'general_obj_types') | card.caps.page('general_2')['general_obj_types_127_64'] << 64
     if number not in TYPES or not offered >> number & 1:
         raise Status('BAD_PARAM', 'general object type is not supported')
     return number

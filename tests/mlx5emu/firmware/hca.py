@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The function's life cycle, its capability pages and constants: ENABLE_HCA to DISABLE_HCA, QUERY_HCA_CAP, QUERY_ADAPTER."""
+"""The function's life cycle, its capability pages and constants: ENABLE_HCA to DISABLE_HCA,
+QUERY_HCA_CAP, QUERY_ADAPTER."""
 from typing import TYPE_CHECKING
 
 from . import caps, subnet
@@ -9,7 +10,9 @@ if TYPE_CHECKING:
     from ..card import Card
 
 #: Keys that every function has from the start, by their field in query_special_contexts_out.
-SPECIAL_KEYS = {'null_mkey': 0x300, 'resd_lkey': 0x200, 'dump_fill_mkey': 0x500, 'terminate_scatter_list_mkey': 0x100}
+SPECIAL_KEYS = {
+    'null_mkey': 0x300, 'resd_lkey': 0x200, 'dump_fill_mkey': 0x500, 'terminate_scatter_list_mkey':
+    0x100}
 ISSI_SUPPORTED = 0b10
 
 
@@ -46,7 +49,8 @@ def init_hca(card: 'Card', cmd: Command) -> None:
 
 @command('TEARDOWN_HCA', kernel=True)
 def teardown_hca(card: 'Card', cmd: Command) -> None:
-    """Graceful (0) or forced (1): everything left is dropped, pages stay until the driver takes them."""
+    """Graceful (0) or forced (1): everything left is dropped, pages stay until the driver takes
+    them."""
     profile = cmd.inp['profile']
     if profile not in (0, 1):
         raise Status('BAD_PARAM', 'TEARDOWN_HCA profile')
@@ -83,7 +87,8 @@ def query_hca_cap(card: 'Card', cmd: Command) -> None:
 
 @command('SET_HCA_CAP', state='enabled', min_in=16, op_mods=None, kernel=True)
 def set_hca_cap(card: 'Card', cmd: Command) -> None:
-    """Before INIT_HCA the driver may set what it wants of the page: never more than the card has."""
+    """Before INIT_HCA the driver may set what it wants of the page: never more than the card
+    has."""
     if card.state == card.READY:
         raise Status('BAD_SYS_STATE', 'SET_HCA_CAP after INIT_HCA')
     if cmd.inp['other_function'] or cmd.inp['function_id']:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Link aggregation as the function sees it: QUERY_LAG, and which of the bonded ports a queue sends through.
+"""Link aggregation as the function sees it: QUERY_LAG, and which of the bonded ports a queue sends
+through.
 
-The card bonds its two ports itself, below the function (the function is not lag_master, so the driver neither creates nor
-changes the bond).  Both ports lead to the same wire; the affinity of a QP or TIS is checked, kept and shown.
+The card bonds its two ports itself, below the function (the function is not lag_master, so the
+driver neither creates nor changes the bond).  Both ports lead to the same wire; the affinity of a
+QP or TIS is checked, kept and shown.
 """
 from typing import TYPE_CHECKING
 

@@ -26,14 +26,17 @@ class Pages:
 
 @command('QUERY_PAGES', state='enabled', op_mods=(1, 2, 3), kernel=True)
 def query_pages(card: 'Card', cmd: Command) -> None:
-    """How many pages the firmware wants: op_mod 1 to boot, 2 to initialize, 3 in regular operation."""
-    want = {1: BOOT_PAGES, 2: BOOT_PAGES + INIT_PAGES, 3: len(card.pages.held)}[cmd.op_mod] - len(card.pages.held)
+    """How many pages the firmware wants: op_mod 1 to boot, 2 to initialize, 3 in regular
+    operation."""
+    want = {1: BOOT_PAGES, 2: BOOT_PAGES + INIT_PAGES, 3: len(card.pages.held)}[cmd.op_mod] - len(
+        card.pages.held)
     cmd.out['num_pages'] = max(0, want)
 
 
 @command('MANAGE_PAGES', state='enabled', op_mods=(0, 1, 2), kernel=True)
 def manage_pages(card: 'Card', cmd: Command) -> None:
-    """Op_mod 0: the driver cannot give; 1: it gives pages; 2: it takes pages back and gets their addresses."""
+    """Op_mod 0: the driver cannot give; 1: it gives pages; 2: it takes pages back and gets their
+    addresses."""
     held, n = card.pages.held, cmd.inp['input_num_entries']
     if cmd.op_mod == 0:
         return

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """RDMA_CTRL objects: a privileged context takes control of a function's RDMA.
 
-No public document tells what one changes, so no profile offers the type: an object is checked and kept, no more.  With the type set in
-general_obj_types_127_64 Linux 6.15 and later give privileged contexts, which RDMA transport tables are for.
+No public document tells what one changes, so no profile offers the type: an object is checked and
+kept, no more.  With the type set in general_obj_types_127_64 Linux 6.15 and later give privileged
+contexts, which RDMA transport tables are for.
 """
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Configuration registers: ACCESS_REG.  A register that is not here is refused, as one that the card does not have."""
+"""Configuration registers: ACCESS_REG.  A register that is not here is refused, as one that the
+card does not have."""
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ prm.declare('host_endianness_reg', [('he', 8), ('', 24), ('', 32, 3)])
 
 
 def register(name: str, layout: str = '') -> Callable[[Register], Register]:
-    """Register a handler ``(card, view, write)`` of a register; it changes the view into what is answered."""
+    """Register a handler ``(card, view, write)`` of a register; it changes the view into what is
+    answered."""
     def add(handler: Register) -> Register:
         _REGISTERS[name] = (handler, layout or name.lower() + '_reg')
         return handler
@@ -78,10 +80,11 @@ def ptys(card: 'Card', r: prm.View, write: bool) -> None:
             raise Status('BAD_PARAM', 'speed is not supported')
         return
     if eth:
-        r.set(eth_proto_capability=ETH_100G, eth_proto_admin=ETH_100G, eth_proto_oper=ETH_100G, data_rate_oper=1000)
+        r.set(eth_proto_capability=ETH_100G, eth_proto_admin=ETH_100G, eth_proto_oper=ETH_100G,
+              data_rate_oper=1000)
     else:
-        r.set(ib_link_width_capability=IB_4X, ib_link_width_admin=IB_4X, ib_link_width_oper=IB_4X, ib_proto_capability=IB_EDR,
-              ib_proto_admin=IB_EDR, ib_proto_oper=IB_EDR)
+        r.set(ib_link_width_capability=IB_4X, ib_link_width_admin=IB_4X, ib_link_width_oper=IB_4X,
+              ib_proto_capability=IB_EDR, ib_proto_admin=IB_EDR, ib_proto_oper=IB_EDR)
 
 
 @register('PMTU')
@@ -106,7 +109,8 @@ def pvlc(card: 'Card', r: prm.View, write: bool) -> None:
 
 @register('PAOS')
 def paos(card: 'Card', r: prm.View, write: bool) -> None:
-    """Administrative port state: 1 up, 2 down; a write changes it only with ``ase`` set, and answers with what it is then."""
+    """Administrative port state: 1 up, 2 down; a write changes it only with ``ase`` set, and
+    answers with what it is then."""
     if write and r['ase']:
         if r['admin_status'] not in (1, 2):
             raise Status('BAD_PARAM', 'admin_status')

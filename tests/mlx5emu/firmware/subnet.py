@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """InfiniBand's subnet manager: what it gives a port, and which partitions let packets pass.
 
-A port comes up in state Initialize, without a LID and in the default partition alone; the manager's sweep finds it there a moment later,
-gives it what it has for it and makes it active, and the driver is told.  Later sweeps change what they are to change (:func:`assign`).  A
-port that comes up again gets what it had.  On Ethernet there is no manager, and the default partition alone.
+A port comes up in state Initialize, without a LID and in the default partition alone; the manager's
+sweep finds it there a moment later, gives it what it has for it and makes it active, and the driver
+is told.  Later sweeps change what they are to change (:func:`assign`).  A port that comes up again
+gets what it had.  On Ethernet there is no manager, and the default partition alone.
 """
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from ..card import Card
     from ..datapath.datapath import DataPath
 
-#: Membership bit: full members reach each other and limited ones, limited ones reach full ones only.
+#: Membership bit: full members reach each other and limited ones, limited ones reach full ones
+#: only.
 FULL = 0x8000
 DEFAULT = 0xffff
 #: Unicast LIDs.
@@ -29,8 +31,8 @@ _PORT_1 = bytes(8) + b'\x10'
 class Assignment:
     """What a subnet manager gave a port: LID, its own LID, and the P_Keys from index 0 on.
 
-    Every port is a full member of the default partition and of 1; of partition 2 the first port is a full member, the others are
-    limited ones.
+    Every port is a full member of the default partition and of 1; of partition 2 the first port is
+    a full member, the others are limited ones.
     """
 
     def __init__(self, index: int) -> None:
@@ -60,14 +62,16 @@ def assign(card: 'Card', lid: int | None = None, pkeys: Sequence[int] | None = N
 
     :param lid: unicast LID, or None.
     :param pkeys: P_Keys from index 0 on, or None; 0 is no P_Key.
-    :raises ValueError: a value or a table that cannot be, or the port is not InfiniBand's; nothing is changed.
+    :raises ValueError: a value or a table that cannot be, or the port is not InfiniBand's; nothing
+        is changed.
     """
     if card.link_layer != 'ib':
         raise ValueError('an Ethernet port has no subnet manager')
     if lid is not None and not FIRST_LID <= lid <= LAST_LID:
         raise ValueError(f'LID {lid:#x} is no unicast LID')
     vport = card.vport
-    if pkeys is not None and (len(pkeys) > len(vport.pkeys) or any(not 0 <= key <= 0xffff for key in pkeys)):
+    if pkeys is not None and (len(pkeys) > len(vport.pkeys) or any(not 0 <= key <= 0xffff
+                                                                   for key in pkeys)):
         raise ValueError(f'a P_Key table has {len(vport.pkeys)} entries of 16 bits')
     if lid is not None:
         card.subnet.lid = vport.lid = lid

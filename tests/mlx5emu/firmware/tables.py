@@ -12,8 +12,9 @@ SHARED_UID = 0xffff
 class Object:
     """Base of every object in a table.
 
-    ``uid`` is the owner's user context (0: the kernel's), ``number`` what the table gave it, ``refs`` how many objects use it.
-    An object that uses others names them in ``uses`` by :meth:`use`, and lets go of all of them by :meth:`release`.
+    ``uid`` is the owner's user context (0: the kernel's), ``number`` what the table gave it,
+    ``refs`` how many objects use it. An object that uses others names them in ``uses`` by
+    :meth:`use`, and lets go of all of them by :meth:`release`.
     """
 
     kind = ''
@@ -48,14 +49,17 @@ class Object:
             self.uses.pop().drop()
 
     def destroyed(self) -> None:
-        """Called once when the object leaves its table; frees what it holds.  Override and call super."""
+        """Called once when the object leaves its table; frees what it holds.  Override and call
+        super."""
         self.release()
 
 
 class NumberSpace:
-    """Numbers first .. first+limit-1; several tables may draw from one (QPs, SQs, RQs and DCTs share theirs).
+    """Numbers first .. first+limit-1; several tables may draw from one (QPs, SQs, RQs and DCTs
+    share theirs).
 
-    A freed number is given out again only after all the others have been, so that a stale number is found out.
+    A freed number is given out again only after all the others have been, so that a stale number is
+    found out.
     """
 
     def __init__(self, first: int, limit: int) -> None:
@@ -64,7 +68,8 @@ class NumberSpace:
         self._next = 0
 
     def take(self, obj: Any, span: int = 1) -> int:
-        """The next free number, or the first of the next ``span`` free ones (a power of two, and the numbers aligned to it).
+        """The next free number, or the first of the next ``span`` free ones (a power of two, and
+        the numbers aligned to it).
 
         :raises Status: EXCEED_LIM when there are none.
         """
@@ -117,7 +122,8 @@ class Table:
     :param space: numbers shared with other tables instead of ``first`` and ``limit``.
     """
 
-    def __init__(self, kind: str, first: int = 1, limit: int = 1 << 16, space: NumberSpace | None = None) -> None:
+    def __init__(self, kind: str, first: int = 1, limit: int = 1 << 16,
+                 space: NumberSpace | None = None) -> None:
         self.kind = kind
         self.space = space or NumberSpace(first, limit)
         self._objects: dict[int, Any] = {}
@@ -136,9 +142,11 @@ class Table:
         return number
 
     def get(self, number: int, uid: int = 0) -> Any:
-        """The object, when ``uid`` may use it: its owner, the kernel, or anybody when it is shared (uid 0xffff).
+        """The object, when ``uid`` may use it: its owner, the kernel, or anybody when it is shared
+        (uid 0xffff).
 
-        :raises Status: BAD_RES for a number that is free or another user's: the two cannot be told apart.
+        :raises Status: BAD_RES for a number that is free or another user's: the two cannot be told
+            apart.
         """
         obj = self._objects.get(number)
         if obj is None or (uid and obj.uid != uid and obj.uid != SHARED_UID):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""User contexts: CREATE_UCTX, DESTROY_UCTX.  A context's number is the uid that its commands carry."""
+"""User contexts: CREATE_UCTX, DESTROY_UCTX.  A context's number is the uid that its commands
+carry."""
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
@@ -34,18 +35,32 @@ def create_uctx(card: 'Card', cmd: Command) -> None:
 
 #: Which command destroys an object of a kind, and the field that names the object.
 DESTROY = {
-    'qp': ('DESTROY_QP', 'qpn'), 'dct': ('DESTROY_DCT', 'dctn'), 'sq': ('DESTROY_SQ', 'sqn'), 'rq': ('DESTROY_RQ', 'rqn'),
-    'tir': ('DESTROY_TIR', 'tirn'), 'tis': ('DESTROY_TIS', 'tisn'), 'rqt': ('DESTROY_RQT', 'rqtn'), 'srq': ('DESTROY_SRQ', 'srqn'),
-    'xrc_srq': ('DESTROY_XRC_SRQ', 'xrc_srqn'), 'rmp': ('DESTROY_RMP', 'rmpn'), 'xrq': ('DESTROY_XRQ', 'xrqn'), 'cq': ('DESTROY_CQ', 'cqn'),
-    'mkey': ('DESTROY_MKEY', 'mkey_index'), 'eq': ('DESTROY_EQ', 'eq_number'), 'general_object': ('DESTROY_GENERAL_OBJECT', 'obj_id'),
-    'umem': ('DESTROY_UMEM', 'umem_id'), 'uar': ('DEALLOC_UAR', 'uar'), 'q_counter': ('DEALLOC_Q_COUNTER', 'counter_set_id'),
-    'xrcd': ('DEALLOC_XRCD', 'xrcd'), 'transport_domain': ('DEALLOC_TRANSPORT_DOMAIN', 'transport_domain'), 'pd': ('DEALLOC_PD', 'pd'),
+    'qp': ('DESTROY_QP', 'qpn'),
+    'dct': ('DESTROY_DCT', 'dctn'),
+    'sq': ('DESTROY_SQ', 'sqn'),
+    'rq': ('DESTROY_RQ', 'rqn'),
+    'tir': ('DESTROY_TIR', 'tirn'),
+    'tis': ('DESTROY_TIS', 'tisn'),
+    'rqt': ('DESTROY_RQT', 'rqtn'),
+    'srq': ('DESTROY_SRQ', 'srqn'),
+    'xrc_srq': ('DESTROY_XRC_SRQ', 'xrc_srqn'),
+    'rmp': ('DESTROY_RMP', 'rmpn'),
+    'xrq': ('DESTROY_XRQ', 'xrqn'),
+    'cq': ('DESTROY_CQ', 'cqn'),
+    'mkey': ('DESTROY_MKEY', 'mkey_index'),
+    'eq': ('DESTROY_EQ', 'eq_number'),
+    'general_object': ('DESTROY_GENERAL_OBJECT', 'obj_id'),
+    'umem': ('DESTROY_UMEM', 'umem_id'),
+    'uar': ('DEALLOC_UAR', 'uar'),
+    'q_counter': ('DEALLOC_Q_COUNTER', 'counter_set_id'),
+    'xrcd': ('DEALLOC_XRCD', 'xrcd'),
+    'transport_domain': ('DEALLOC_TRANSPORT_DOMAIN', 'transport_domain'),
+    'pd': ('DEALLOC_PD', 'pd'),
     'modify_header': ('DEALLOC_MODIFY_HEADER_CONTEXT', 'modify_header_id'),
     'packet_reformat': ('DEALLOC_PACKET_REFORMAT_CONTEXT', 'packet_reformat_id'),
     'flow_counter': ('DEALLOC_FLOW_COUNTER', 'flow_counter_id'),
     'psv': ('DESTROY_PSV', 'psvn'),
-    **dict.fromkeys(('reserved_qpn', 'match_definer', 'header_modify_argument', 'flow_sampler', 'flow_meter'),
-                    ('DESTROY_GENERAL_OBJECT', 'obj_id')),
+    **dict.fromkeys(('reserved_qpn', 'match_definer', 'header_modify_argument', 'flow_sampler', 'flow_meter'), ('DESTROY_GENERAL_OBJECT', 'obj_id')),
 }
 
 
@@ -65,8 +80,8 @@ def _destroy(card: 'Card', obj: Any) -> bool:
 def destroy_uctx(card: 'Card', cmd: Command) -> None:
     """Ends the context and what its process left behind, users before what they use.
 
-    The driver destroys objects one by one first, but lets go of those that it cannot: they must not outlive the context.
-    Refused when another context's object holds on to one.
+    The driver destroys objects one by one first, but lets go of those that it cannot: they must not
+    outlive the context. Refused when another context's object holds on to one.
     """
     uid = cmd.inp['uid']
     card.uctxs.get(uid)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The function's virtual port: HCA and NIC vport contexts, GIDs, P_Keys, RoCE addresses, port counters, MAD_IFC."""
+"""The function's virtual port: HCA and NIC vport contexts, GIDs, P_Keys, RoCE addresses, port
+counters, MAD_IFC."""
 from typing import TYPE_CHECKING
 
 from .. import prm
@@ -22,8 +23,9 @@ GID_PREFIX = 0xfe80 << 48
 class Vport:
     """State of the port that commands read and write.
 
-    ``roce_addresses`` {index: bytes of roce_addr_layout}; ``address_lists`` {type: [MAC or VLAN, ...]}; ``counters`` {(name, unit): n} with
-    the names of query_vport_counter_out and unit 'packets' or 'octets', counted by the data path.
+    ``roce_addresses`` {index: bytes of roce_addr_layout}; ``address_lists`` {type: [MAC or VLAN,
+    ...]}; ``counters`` {(name, unit): n} with the names of query_vport_counter_out and unit
+    'packets' or 'octets', counted by the data path.
     """
 
     def __init__(self, card: 'Card') -> None:
@@ -53,7 +55,8 @@ class Vport:
         return (GID_PREFIX << 64 | self.card.guid).to_bytes(16, 'big') if index == 0 else bytes(16)
 
     def count(self, name: str, octets: int) -> None:
-        """One packet of ``octets`` bytes in the counter pair ``name`` of query_vport_counter_out."""
+        """One packet of ``octets`` bytes in the counter pair ``name`` of
+        query_vport_counter_out."""
         self.counters[name, 'packets'] = self.counters.get((name, 'packets'), 0) + 1
         self.counters[name, 'octets'] = self.counters.get((name, 'octets'), 0) + octets
 
@@ -70,9 +73,10 @@ def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
     _own_port(cmd)
     v, c = card.vport, cmd.out.sub('hca_vport_context')
     c.set(vport_state=v.state, port_state=v.state, port_physical_state=PHYSICAL_UP if v.up else 3,
-          system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=card.guid, cap_mask1=v.cap_mask1,
-          cap_mask1_field_select=SETTABLE_CAP_MASK1, lid=v.lid, sm_lid=v.sm_lid,
-          subnet_timeout=18, pkey_violation_counter=v.pkey_violations, qkey_violation_counter=v.qkey_violations)
+          system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=card.guid,
+          cap_mask1=v.cap_mask1, cap_mask1_field_select=SETTABLE_CAP_MASK1, lid=v.lid,
+          sm_lid=v.sm_lid, subnet_timeout=18, pkey_violation_counter=v.pkey_violations,
+          qkey_violation_counter=v.qkey_violations)
 
 
 @command('MODIFY_HCA_VPORT_CONTEXT', min_in=0x50, kernel=True)
@@ -127,11 +131,13 @@ def query_nic_vport_context(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'allowed_list_type')
     addresses = v.address_lists[list_type]
     room = max(0, cmd.out_len - c.offset('current_uc_mac_address')) // 8
-    c.set(system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=v.flags.get('node_guid', card.guid), mtu=v.mtu,
-          roce_en=int(v.roce_enabled), allowed_list_type=list_type)
+    c.set(system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=v.flags.get(
+        'node_guid', card.guid), mtu=v.mtu, roce_en=int(v.roce_enabled),
+          allowed_list_type=list_type)
     for flag, value in v.flags.items():
         c[flag] = value
-    c['permanent_address.mac_addr_47_32'], c['permanent_address.mac_addr_31_0'] = v.mac >> 32, v.mac & 0xffffffff
+    c['permanent_address.mac_addr_47_32'], c[
+        'permanent_address.mac_addr_31_0'] = v.mac >> 32, v.mac & 0xffffffff
     if room >= len(addresses):
         c['allowed_list_size'] = len(addresses)
         for k, address in enumerate(addresses):
@@ -140,11 +146,14 @@ def query_nic_vport_context(card: 'Card', cmd: Command) -> None:
 
 # Fields of the context that a bit of field_select covers.
 _SELECTED = {
-    'disable_uc_local_lb': ('disable_uc_local_lb',), 'disable_mc_local_lb': ('disable_mc_local_lb',), 'node_guid': ('node_guid',),
-    'min_inline': ('min_wqe_inline_mode',), 'promisc': ('promisc_uc', 'promisc_mc', 'promisc_all'),
-    'change_event': ('arm_change_event', 'event_on_mtu', 'event_on_promisc_change', 'event_on_vlan_change',
-                     'event_on_mc_address_change', 'event_on_uc_address_change'),
-}
+    'disable_uc_local_lb': ('disable_uc_local_lb', ),
+    'disable_mc_local_lb': ('disable_mc_local_lb', ),
+    'node_guid': ('node_guid', ),
+    'min_inline': ('min_wqe_inline_mode', ),
+    'promisc': ('promisc_uc', 'promisc_mc', 'promisc_all'),
+    'change_event':
+    ('arm_change_event', 'event_on_mtu', 'event_on_promisc_change', 'event_on_vlan_change',
+     'event_on_mc_address_change', 'event_on_uc_address_change'), }
 
 
 @command('MODIFY_NIC_VPORT_CONTEXT', min_in=0x100, kernel=True)
@@ -211,9 +220,9 @@ def set_roce_address(card: 'Card', cmd: Command) -> None:
 
 # ---- MAD_IFC: SMPs that the port's own agent answers
 
-prm.declare('mad', [
-    ('base_version', 8), ('mgmt_class', 8), ('class_version', 8), ('method', 8), ('status', 16), ('', 16), ('tid', 64), ('attr_id', 16),
-    ('', 16), ('attr_mod', 32), ('@', 64 * 8), ('data', 8, 64)], size=2048)
+prm.declare('mad', [('base_version', 8), ('mgmt_class', 8), ('class_version', 8), ('method', 8),
+                    ('status', 16), ('', 16), ('tid', 64), ('attr_id', 16), ('', 16),
+                    ('attr_mod', 32), ('@', 64 * 8), ('data', 8, 64)], size=2048)
 GET, GET_RESP, SUBN_LID, SUBN_DIRECTED, PERFORMANCE = 0x01, 0x81, 0x01, 0x81, 0x04
 NODE_DESC, NODE_INFO, GUID_INFO, PORT_INFO, PKEY_TABLE = 0x10, 0x11, 0x14, 0x15, 0x16
 UNSUPPORTED_ATTRIBUTE = 0x0c

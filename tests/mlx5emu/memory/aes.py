@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""AES as the card's crypto engine uses it: XTS for data, key wrap (NIST SP 800-38F) for what is secret.
+"""AES as the card's crypto engine uses it: XTS for data, key wrap (NIST SP 800-38F) for what is
+secret.
 
-The ciphers are those of the package ``cryptography``, imported when the first key is made: a card that is asked for no encryption
-works without it.
+The ciphers are those of the package ``cryptography``, imported when the first key is made: a card
+that is asked for no encryption works without it.
 """
 import importlib
 from typing import Any

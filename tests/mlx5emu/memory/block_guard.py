@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Guards of data blocks: CRC32, CRC32C, CRC64 XP10, and the two guards of T10-DIF.
 
-Each is a function of data and seed, the register before the first byte.  Seeds come from the key: all ones or zero.
+Each is a function of data and seed, the register before the first byte.  Seeds come from the key:
+all ones or zero.
 """
 import functools
 import zlib
@@ -14,7 +15,8 @@ CRC32C_POLYNOMIAL, CRC64_POLYNOMIAL, T10_POLYNOMIAL = 0x82f63b78, 0x9a6c9329ac4b
 
 
 class Guard(NamedTuple):
-    """A way to guard a block: its bytes in the signature, the order of the signature's bytes, and how it is computed."""
+    """A way to guard a block: its bytes in the signature, the order of the signature's bytes, and
+    how it is computed."""
     size: int
     order: Literal['little', 'big']
     compute: Callable[[bytes, int], int]
@@ -22,13 +24,16 @@ class Guard(NamedTuple):
 
 @functools.cache
 def _reflected_table(polynomial: int) -> 'array[int]':
-    """What two bytes at once do to the register of a reflected CRC; made when it is first asked for."""
+    """What two bytes at once do to the register of a reflected CRC; made when it is first asked
+    for."""
     single = []
     for value in range(256):
         for _ in range(8):
             value = value >> 1 ^ (polynomial if value & 1 else 0)
         single.append(value)
-    return array('Q', [single[single[k & 0xff] & 0xff ^ k >> 8] ^ single[k & 0xff] >> 8 for k in range(1 << 16)])
+    return array(
+        'Q',
+        [single[single[k & 0xff] & 0xff ^ k >> 8] ^ single[k & 0xff] >> 8 for k in range(1 << 16)])
 
 
 @functools.cache
@@ -39,7 +44,9 @@ def _t10_table() -> 'array[int]':
         for _ in range(8):
             value = (value << 1 ^ (T10_POLYNOMIAL if value & 0x8000 else 0)) & 0xffff
         single.append(value)
-    return array('H', [single[single[k >> 8] >> 8 ^ k & 0xff] ^ (single[k >> 8] & 0xff) << 8 for k in range(1 << 16)])
+    return array('H', [
+        single[single[k >> 8] >> 8 ^ k & 0xff] ^ (single[k >> 8] & 0xff) << 8
+        for k in range(1 << 16)])
 
 
 def _words(data: bytes, big: bool) -> 'array[int]':
@@ -54,7 +61,8 @@ def _reflected(data: bytes, crc: int, polynomial: int) -> int:
     for word in _words(data, big=False):
         crc = crc >> 16 ^ table[(crc ^ word) & 0xffff]
     if len(data) & 1:
-        # Half a step: what a byte does to the register is what it does before a byte of zeroes, undone by shifting eight times.
+        # Half a step: what a byte does to the register is what it does before a byte of zeroes,
+        # undone by shifting eight times.
         crc ^= data[-1]
         for _ in range(8):
             crc = crc >> 1 ^ (polynomial if crc & 1 else 0)
@@ -92,6 +100,8 @@ def t10_checksum(data: bytes, seed: int) -> int:
     return total ^ 0xffff
 
 
-#: By name; reflected CRCs lie in memory with the least byte first, as they go over a wire, those of T10-DIF with the greatest.
-CRC32, CRC32C, CRC64 = Guard(4, 'little', crc32), Guard(4, 'little', crc32c), Guard(8, 'little', crc64_xp10)
+#: By name; reflected CRCs lie in memory with the least byte first, as they go over a wire, those of
+#: T10-DIF with the greatest.
+CRC32, CRC32C, CRC64 = Guard(4, 'little', crc32), Guard(4, 'little', crc32c), Guard(
+    8, 'little', crc64_xp10)
 T10_CRC, T10_CHECKSUM = Guard(2, 'big', t10_crc), Guard(2, 'big', t10_checksum)

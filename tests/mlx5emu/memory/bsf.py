@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Byte stream formats: what a UMR work request says of signatures and encryption behind a memory key.
+"""Byte stream formats: what a UMR work request says of signatures and encryption behind a memory
+key.
 
-64 bytes describe either, 128 bytes a signature and then encryption.  What the card cannot do is refused when the key is made, not
-when it is used.
+64 bytes describe either, 128 bytes a signature and then encryption.  What the card cannot do is
+refused when the key is made, not when it is used.
 """
 import struct
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ _DIF_INCREMENT, _DIF_ESCAPE_APP, _DIF_ESCAPE_BOTH = 0x40, 0x01, 0x02
 WIRE_SIGNATURE, MEMORY_SIGNATURE, RAW_WIRE, RAW_MEMORY = 0, 1, 2, 3
 ENCRYPTS_ON_TX = (WIRE_SIGNATURE, RAW_WIRE)
 
-#: size and flags, check mask, copy mask or wire block size, memory block size, raw data size, wire and memory format and PSV.
+#: size and flags, check mask, copy mask or wire block size, memory block size, raw data size, wire
+#: and memory format and PSV.
 _BASIC = struct.Struct('>BBBBIII')
-#: validity, application tag, reference tag, guard, repetition and seed, increment and escapes, mask of the application tag.
+#: validity, application tag, reference tag, guard, repetition and seed, increment and escapes, mask
+#: of the application tag.
 _INLINE = struct.Struct('>HHIBB3xBH')
 #: size and type, order, standard, raw data size, block size, tweak, key, keytag.
 _CRYPTO = struct.Struct('>BBxBIB7x16sI4x8s16x')
@@ -60,12 +63,14 @@ class Domain:
         """Whether a block's tags say that it is not to be checked."""
         if not self.escape:
             return False
-        return signature[2:4] == b'\xff\xff' and (self.escape == _DIF_ESCAPE_APP or signature[4:8] == b'\xff\xff\xff\xff')
+        return signature[2:4] == b'\xff\xff' and (self.escape == _DIF_ESCAPE_APP or
+                                                  signature[4:8] == b'\xff\xff\xff\xff')
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Signatures behind a key: of both sides, what of them is checked, and what is taken over from one to the other."""
+    """Signatures behind a key: of both sides, what of them is checked, and what is taken over from
+    one to the other."""
     memory: Domain | None
     wire: Domain | None
     check: int
@@ -99,7 +104,9 @@ def capabilities(bsf: Bsf) -> set[str]:
     domains = (bsf.signature.memory, bsf.signature.wire) if bsf.signature is not None else ()
     for domain in domains:
         if domain is not None:
-            out |= {name for name, guard in (('sig_crc32c', CRC32C), ('sig_crc64_xp10', CRC64)) if domain.guard is guard}
+            out |= {
+                name for name, guard in (('sig_crc32c', CRC32C), ('sig_crc64_xp10', CRC64))
+                if domain.guard is guard}
             if domain.block == BLOCK_SIZES[_BLOCK_4048]:
                 out.add('sig_block_4048')
     return out
@@ -117,10 +124,13 @@ def parse(raw: bytes) -> Bsf:
         if raw[0] & 0xf == _TYPE_CRYPTO:
             return Bsf(None, _crypto(raw))
         return Bsf(_signature(raw), None)
-    if len(raw) != 2 * BSF_SIZE or raw[0] >> 6 != _SIGNATURE_AND_CRYPTO or raw[BSF_SIZE] >> 6 != _SIGNATURE_AND_CRYPTO:
+    if len(raw) != 2 * BSF_SIZE or raw[0] >> 6 != _SIGNATURE_AND_CRYPTO or raw[
+            BSF_SIZE] >> 6 != _SIGNATURE_AND_CRYPTO:
         raise BsfError('size of the format')
     signature, crypto = _signature(raw[:BSF_SIZE]), _crypto(raw[BSF_SIZE:])
-    if crypto.order in (RAW_WIRE, RAW_MEMORY) and signature is not None and signature.memory is not None and signature.wire is not None:
+    if crypto.order in (
+            RAW_WIRE, RAW_MEMORY
+    ) and signature is not None and signature.memory is not None and signature.wire is not None:
         raise BsfError('raw encryption between two signatures')
     return Bsf(signature, crypto)
 
@@ -141,7 +151,8 @@ def _signature(raw: bytes) -> Signature | None:
     same = bool(flags & _SAME_STRUCTURE)
     inside = _domain(selector, memory, raw[48:64])
     outside = _domain(selector if same else copy, wire, raw[32:48])
-    if same and (inside is None or outside is None or inside.size != outside.size or inside.dif != outside.dif):
+    if same and (inside is None or outside is None or inside.size != outside.size or
+                 inside.dif != outside.dif):
         raise BsfError('domains are not of the same structure')
     if inside is None and outside is None:
         return None
@@ -157,19 +168,22 @@ def _domain(selector: int, word: int, inline: bytes) -> Domain | None:
         return None
     block = _block(selector)
     if block_format:
-        if block_format & 0xf0 not in _CRCS or block_format & 0xc or not block_format & _CRC_REPEAT or any(inline):
+        if block_format & 0xf0 not in _CRCS or block_format & 0xc or not block_format & _CRC_REPEAT or any(
+                inline):
             raise BsfError('block format')
         guard, bits = _CRCS[block_format & 0xf0]
-        return Domain(guard, block, guard.size, psv, 0 if block_format & _CRC_ZERO_SEED else (1 << bits) - 1)
+        return Domain(guard, block, guard.size, psv, 0 if block_format & _CRC_ZERO_SEED else
+                      (1 << bits) - 1)
     valid, _, _, kind, repeat, check, app_mask = _INLINE.unpack(inline)
-    if not valid & _INLINE_VALID or valid & ~(_INLINE_VALID | _INLINE_REFRESH) or any(inline[10:13]):
+    if not valid & _INLINE_VALID or valid & ~(_INLINE_VALID | _INLINE_REFRESH) or any(
+            inline[10:13]):
         raise BsfError('inline section')
     if kind not in _DIF_GUARDS or repeat & ~_DIF_ONES_SEED != _DIF_REPEAT:
         raise BsfError('guard of the inline section')
     if check & ~(_DIF_INCREMENT | _DIF_ESCAPE_APP | _DIF_ESCAPE_BOTH) or check & 3 == 3:
         raise BsfError('checks of the inline section')
-    return Domain(_DIF_GUARDS[kind], block, 8, psv, 0xffff if repeat & _DIF_ONES_SEED else 0, True, bool(check & _DIF_INCREMENT),
-                  check & 3, app_mask)
+    return Domain(_DIF_GUARDS[kind], block, 8, psv, 0xffff if repeat & _DIF_ONES_SEED else 0, True,
+                  bool(check & _DIF_INCREMENT), check & 3, app_mask)
 
 
 def _crypto(raw: bytes) -> Crypto:

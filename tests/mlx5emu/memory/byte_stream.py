@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Memory behind a key with a byte stream format: what is on the wire is not what is in memory.
 
-Addresses and byte counts under such a key are those of the wire: a block of 512 bytes with a T10-DIF signature takes 520.  From memory
-to wire the signatures of the memory domain are checked and taken away, data is encrypted or decrypted, and signatures of the wire
-domain are added; from wire to memory the same goes backwards.
+Addresses and byte counts under such a key are those of the wire: a block of 512 bytes with a
+T10-DIF signature takes 520.  From memory to wire the signatures of the memory domain are checked
+and taken away, data is encrypted or decrypted, and signatures of the wire domain are added; from
+wire to memory the same goes backwards.
 """
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,14 +16,17 @@ from .transfer import InlineData, copy, read_all
 if TYPE_CHECKING:
     from ..card import Card
 
-#: Most bytes of the streams of one message on one side: it is worked on in one go, a block after the other.
+#: Most bytes of the streams of one message on one side: it is worked on in one go, a block after
+#: the other.
 MAX_MESSAGE = 4 << 20
-#: What a byte of a stream costs, in bytes that are only copied: it counts against the turn of a queue.
+#: What a byte of a stream costs, in bytes that are only copied: it counts against the turn of a
+#: queue.
 WORK_PER_BYTE = 8
 
 
 class Extent(NamedTuple):
-    """Where an access lies, and how long it is, in the stream on the wire, of data alone, and in memory."""
+    """Where an access lies, and how long it is, in the stream on the wire, of data alone, and in
+    memory."""
     wire: int
     wire_bytes: int
     data: int
@@ -63,7 +67,8 @@ class ByteStream:
     It is read, or written once from end to end; what is written gets to memory with the last byte.
     """
 
-    def __init__(self, card: 'Card', mkey: Mkey, bsf: Bsf, at: Extent, runs: list[Run], qpn: int, sending: bool) -> None:
+    def __init__(self, card: 'Card', mkey: Mkey, bsf: Bsf, at: Extent, runs: list[Run], qpn: int,
+                 sending: bool) -> None:
         self.card, self.mkey, self.bsf, self.at, self.runs, self.qpn, self.sending = card, mkey, bsf, at, runs, qpn, sending
         self._transient: dict[int, int] = {}
         self._dek: encryption_key.EncryptionKey | None = None
@@ -102,7 +107,8 @@ class ByteStream:
         at = self.at
         if order == WIRE_SIGNATURE:
             return at.wire, at.wire_bytes
-        return (at.memory, at.memory_bytes) if order == MEMORY_SIGNATURE else (at.data, at.data_bytes)
+        return (at.memory, at.memory_bytes) if order == MEMORY_SIGNATURE else (at.data,
+                                                                               at.data_bytes)
 
     # ---- as a memory
 
@@ -163,7 +169,8 @@ class ByteStream:
         crypto = self.bsf.crypto
         assert crypto is not None and self._dek is not None
         self._work(len(stream))
-        return encryption_key.crypt(self.card, self._dek, crypto, stream, start // crypto.unit, sending)
+        return encryption_key.crypt(self.card, self._dek, crypto, stream, start // crypto.unit,
+                                    sending)
 
     def _work(self, n: int) -> None:
         self.card.datapath.requester.work += n * WORK_PER_BYTE
@@ -197,7 +204,8 @@ class ByteStream:
             there = int.from_bytes(raw, domain.guard.order) << 64 - 8 * domain.size
             found.append(there)
             if bad is None and signature.check and not domain.escaped(raw):
-                bad = signature_error.compare(domain, signature.check, there, self._compute(domain, data, first + k),
+                bad = signature_error.compare(domain, signature.check, there,
+                                              self._compute(domain, data, first + k),
                                               (first + k) * whole, in_memory)
         if bad is not None:
             signature_error.report(self.card, self.mkey, bad, self.qpn, self.sending)
@@ -240,10 +248,12 @@ def is_stream(runs: list[Run]) -> bool:
     return len(runs) == 1 and isinstance(runs[0][0], ByteStream)
 
 
-def open_stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, qpn: int, sending: bool) -> list[Run]:
+def open_stream(card: 'Card', mkey: Mkey, addr: int, n: int, write: bool, qpn: int,
+                sending: bool) -> list[Run]:
     """The one run of an access to a key that has formats.
 
-    :param sending: whether a work request of ``qpn`` names the key; else the queue receives, or another names it remotely.
+    :param sending: whether a work request of ``qpn`` names the key; else the queue receives, or
+        another names it remotely.
     :raises PageFault: a page is absent.
     :raises AccessError: refused.
     """

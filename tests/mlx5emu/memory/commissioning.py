@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What a crypto officer put into the card before it was sold: an import KEK and a credential, the only ones, number 0.
+"""What a crypto officer put into the card before it was sold: an import KEK and a credential, the
+only ones, number 0.
 
-The card is for tests, so they are no secret; :func:`test_details` writes them down as rdma-core's crypto tests want them.
+The card is for tests, so they are no secret; :func:`test_details` writes them down as rdma-core's
+crypto tests want them.
 """
 import json
 import struct
@@ -11,7 +13,8 @@ from . import aes
 
 #: Import KEKs and credentials by number.
 IMPORT_KEKS = (bytes.fromhex('b7a1c04e5d2f93688e1577d6f03a9c42'),)
-CREDENTIALS = (bytes.fromhex('51c3f8a9027be64d9f10b85e2ad4c76318ef5b0a96d27c41e3b5f6088c19da724e60aa35bd97f10c'),)
+CREDENTIALS = (bytes.fromhex(
+    '51c3f8a9027be64d9f10b85e2ad4c76318ef5b0a96d27c41e3b5f6088c19da724e60aa35bd97f10c'), )
 
 #: Keys of the tests: key of the data, key of the tweak.
 _KEY_128 = bytes.fromhex('0f1e2d3c4b5a69788796a5b4c3d2e1f0112233445566778899aabbccddeeff00')
@@ -21,7 +24,8 @@ _UNIT = 512
 
 
 def test_details() -> str:
-    """The file that rdma-core's test_mlx5_crypto reads: JSON, 64-bit integers big-endian, plaintext keys as the host's 32-bit ones.
+    """The file that rdma-core's test_mlx5_crypto reads: JSON, 64-bit integers big-endian, plaintext
+    keys as the host's 32-bit ones.
 
     :raises Status: NO_RES when the package ``cryptography`` is not installed.
     """

@@ -20,9 +20,10 @@ WRAPPED_CREDENTIAL = 48
 WRAPPED_AES_XTS = 0x4
 STATE_VALID = 0
 
-prm.declare('crypto_login_obj', [
-    ('modify_field_select', 64), ('@', 0x84), ('state', 4), ('credential_pointer', 24), ('', 8), ('session_import_kek_ptr', 24),
-    ('@', 0x200), ('credential', 8, WRAPPED_CREDENTIAL)], size=0x800)
+prm.declare('crypto_login_obj', [('modify_field_select', 64), ('@', 0x84), ('state', 4),
+                                 ('credential_pointer', 24), ('', 8),
+                                 ('session_import_kek_ptr', 24), ('@', 0x200),
+                                 ('credential', 8, WRAPPED_CREDENTIAL)], size=0x800)
 
 
 class CryptoLogin(Object):
@@ -34,7 +35,8 @@ class CryptoLogin(Object):
 
     def describe(self, view: prm.View) -> None:
         """Fill the layout; the credential is not told."""
-        view.set(state=STATE_VALID, credential_pointer=self.credential, session_import_kek_ptr=self.kek)
+        view.set(state=STATE_VALID, credential_pointer=self.credential,
+                 session_import_kek_ptr=self.kek)
 
 
 def wants_wrapped(card: 'Card') -> bool:
@@ -52,7 +54,8 @@ def session(card: 'Card', uid: int) -> CryptoLogin | None:
 
 @object_type(CRYPTO_LOGIN, 'crypto_login_obj')
 def create_crypto_login(card: 'Card', view: prm.View, uid: int) -> CryptoLogin:
-    """Check the credential against the one that the card keeps; a user context has one session at a time."""
+    """Check the credential against the one that the card keeps; a user context has one session at a
+    time."""
     if not wants_wrapped(card):
         raise Status('BAD_PARAM', 'keys come in plaintext: there is nothing to log in to')
     credential, kek = view['credential_pointer'], view['session_import_kek_ptr']

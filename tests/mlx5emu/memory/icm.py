@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Software-managed ICM: the address ranges of the four kinds, general object SW_ICM, and what was written there.
+"""Software-managed ICM: the address ranges of the four kinds, general object SW_ICM, and what was
+written there.
 
-The memory is sparse: a page exists once something other than zero was written to it, and counts against the card's quota.
+The memory is sparse: a page exists once something other than zero was written to it, and counts
+against the card's quota.
 """
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
@@ -19,13 +21,14 @@ LOG_PAGE = 12
 RANGES = {
     'steering': ('steering_sw_icm_start_address', 'log_steering_sw_icm_size'),
     'header_modify': ('header_modify_sw_icm_start_address', 'log_header_modify_sw_icm_size'),
-    'header_modify_pattern': ('header_modify_pattern_sw_icm_start_address', 'log_header_modify_pattern_sw_icm_size'),
-    'encap': ('indirect_encap_sw_icm_start_address', 'log_indirect_encap_sw_icm_size'),
-}
+    'header_modify_pattern':
+    ('header_modify_pattern_sw_icm_start_address', 'log_header_modify_pattern_sw_icm_size'),
+    'encap': ('indirect_encap_sw_icm_start_address', 'log_indirect_encap_sw_icm_size'), }
 
 
 class SwIcm(Object):
-    """One allocation of SW ICM: ``start`` address and ``size`` in bytes, of a kind in :data:`RANGES`."""
+    """One allocation of SW ICM: ``start`` address and ``size`` in bytes, of a kind in
+    :data:`RANGES`."""
 
     def __init__(self, icm: 'Icm', range_name: str, start: int, size: int) -> None:
         super().__init__()
@@ -61,12 +64,14 @@ class Icm:
 
     def kind_of(self, address: int) -> str | None:
         """The kind whose range holds the address."""
-        return next((k for k, (low, length) in self.ranges().items() if address >= low and address - low < length), None)
+        return next((k for k, (low, length) in self.ranges().items()
+                     if address >= low and address - low < length), None)
 
     def allocate(self, start: int, size: int) -> SwIcm:
         """Make an allocation at an address that the driver chose.
 
-        :raises Status: BAD_PARAM outside every range or not aligned, BAD_RES_STATE when it overlaps another.
+        :raises Status: BAD_PARAM outside every range or not aligned, BAD_RES_STATE when it overlaps
+            another.
         """
         grain = 1 << self.card.caps.page('device_memory')['log_sw_icm_alloc_granularity']
         kind = self.kind_of(start)
@@ -78,7 +83,8 @@ class Icm:
         if size < grain or start % grain:
             raise Status('BAD_PARAM', 'SW ICM is not of the allocation granularity')
         k = bisect_right(self._starts, start)
-        if self.find(start) is not None or (k < len(self._starts) and self._starts[k] - start < size):
+        if self.find(start) is not None or (k < len(self._starts) and
+                                            self._starts[k] - start < size):
             raise Status('BAD_RES_STATE', 'SW ICM overlaps another allocation')
         icm = SwIcm(self, kind, start, size)
         self.allocations[start] = icm

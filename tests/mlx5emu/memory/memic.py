@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 #: Window in BAR0, in bytes.
 BAR_START, BAR_SIZE = 16 << 20, 1 << 20
-#: Greatest allocation in bytes; least unit as log2 bytes; greatest alignment as the command has it, log2 of a multiple of 64 bytes.
+#: Greatest allocation in bytes; least unit as log2 bytes; greatest alignment as the command has it,
+#: log2 of a multiple of 64 bytes.
 MAX_ALLOC, LOG_MIN_ALLOC, LOG_MAX_ALIGN = 256 << 10, 6, 12
-#: Operation types of an operation address, the bits of memic_operations, and the access sizes in bytes as a bit mask: all that
-#: NVIDIA's published interface names but for accesses of 16 bytes, which no CPU instruction of the driver's makes as one.
+#: Operation types of an operation address, the bits of memic_operations, and the access sizes in
+#: bytes as a bit mask: all that NVIDIA's published interface names but for accesses of 16 bytes,
+#: which no CPU instruction of the driver's makes as one.
 INCREMENT, TEST_AND_SET = 0, 1
 OPERATIONS, OPERATION_SIZES = 1 << INCREMENT | 1 << TEST_AND_SET, 1 | 2 | 4 | 8
 OPERATION_SIZE_FIELDS = ('memic_increment_size', 'memic_test_and_set_size')
@@ -86,7 +88,8 @@ class Memic:
     def find(self, bar_offset: int, n: int = 1) -> MemicRange | None:
         """The allocation that holds the whole range."""
         for start, r in self.ranges.items():
-            if start <= bar_offset and bar_offset - start <= r.size and n <= r.size - (bar_offset - start):
+            if start <= bar_offset and bar_offset - start <= r.size and n <= r.size - (bar_offset -
+                                                                                       start):
                 return r
         return None
 
@@ -103,9 +106,11 @@ class Memic:
         return operation, at
 
     def operate_read(self, bar_offset: int, n: int) -> bytes:
-        """Read an operation address: test-and-set gives the old value and leaves 1; increment gives the value.
+        """Read an operation address: test-and-set gives the old value and leaves 1; increment gives
+        the value.
 
-        Values are big-endian, as in cards up to ConnectX-7; what those return where no operation is, is not published: all ones here.
+        Values are big-endian, as in cards up to ConnectX-7; what those return where no operation
+        is, is not published: all ones here.
         """
         found = self._operand(bar_offset, n)
         if found is None:
@@ -117,7 +122,8 @@ class Memic:
         return old
 
     def operate_write(self, bar_offset: int, data: bytes) -> None:
-        """Write an operation address: increment adds the big-endian value to the big-endian one; test-and-set ignores writes."""
+        """Write an operation address: increment adds the big-endian value to the big-endian one;
+        test-and-set ignores writes."""
         n = len(data)
         found = self._operand(bar_offset, n)
         if found is None or found[0] != INCREMENT:
@@ -146,7 +152,8 @@ class Memic:
 
 @command('ALLOC_MEMIC', kernel=True)
 def alloc_memic(card: 'Card', cmd: Command) -> None:
-    """Allocate inside the range asked for; size and alignment as the device memory capabilities say."""
+    """Allocate inside the range asked for; size and alignment as the device memory capabilities
+    say."""
     size, log_align = cmd.inp['memic_size'], cmd.inp['log_memic_addr_alignment']
     low, length = cmd.inp['range_start_addr'], cmd.inp['range_size']
     caps = card.caps.page('device_memory')
@@ -154,7 +161,8 @@ def alloc_memic(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'memic_size')
     if log_align > caps['log_max_memic_addr_alignment']:
         raise Status('BAD_PARAM', 'log_memic_addr_alignment')
-    if low < BAR_START or low - BAR_START > BAR_SIZE or length > BAR_SIZE - (low - BAR_START) or size > length:
+    if low < BAR_START or low - BAR_START > BAR_SIZE or length > BAR_SIZE - (
+            low - BAR_START) or size > length:
         raise Status('BAD_PARAM', 'MEMIC range')
     start = card.memic.place(size, 1 << LOG_MIN_ALLOC + log_align, low, low + length)
     r = MemicRange(start, size)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Memory keys: CREATE_MKEY, QUERY_MKEY, DESTROY_MKEY, and what an address means under a key.
 
-A translation is a list of runs ``(memory, address, length)``; a memory has ``read(address, n)`` and ``write(address, data)``: guest
-memory, MEMIC, SW ICM, or nothing at all (the null key).
+A translation is a list of runs ``(memory, address, length)``; a memory has ``read(address, n)`` and
+``write(address, data)``: guest memory, MEMIC, SW ICM, or nothing at all (the null key).
 """
 import struct
 from array import array
@@ -33,11 +33,13 @@ ANY_PD = -1
 READABLE, WRITABLE = 1, 2
 #: Errors of the driver until an indirect access to an absent page is refused.
 INDIRECT_LOOKS = 10
-#: log2 bytes of the page size beside the usual ones: the driver makes a key of such pages, all absent, to be told of each access.
+#: log2 bytes of the page size beside the usual ones: the driver makes a key of such pages, all
+#: absent, to be told of each access.
 HUGEST_PAGE_SHIFT = 61
 #: Deepest nesting of keys that name keys.
 MAX_DEPTH = 4
-#: Most runs of one translation: what a hostile list of tiny pieces can make the card build for one message.
+#: Most runs of one translation: what a hostile list of tiny pieces can make the card build for one
+#: message.
 MAX_RUNS = 1 << 19
 #: Bytes that a key's byte stream formats take of the card's memory.
 FORMATS_COST = 1024
@@ -57,7 +59,8 @@ class AccessError(Exception):
 
 
 class PageFault(AccessError):
-    """A page that is not present, or not writable; where on-demand paging is not at work, an access error like others.
+    """A page that is not present, or not writable; where on-demand paging is not at work, an access
+    error like others.
 
     :param mkey: the key whose translation entry is absent.
     :param addr: the first address under it that is absent.
@@ -74,8 +77,9 @@ class PageFault(AccessError):
     def looks(self) -> int:
         """Resumes with an error after which the access is refused.
 
-        The driver forgets a part of an implicit key before it takes it out of that key: a fault of the part comes back as an error
-        though the access is allowed, so an indirect access looks again a few times.
+        The driver forgets a part of an implicit key before it takes it out of that key: a fault of
+        the part comes back as an error though the access is allowed, so an indirect access looks
+        again a few times.
         """
         return 1 if self.leaf == self.key else INDIRECT_LOOKS
 
@@ -108,7 +112,8 @@ class Mkey(Object):
         self.umem_offset = 0
         self.charged = 0
         self.domain: Object | None = None
-        #: Signatures and encryption, when a UMR brought some; they are in force while the context says bsf_en.
+        #: Signatures and encryption, when a UMR brought some; they are in force while the context
+        #: says bsf_en.
         self.bsf: Bsf | None = None
         #: Signature errors that were reported, modulo two.
         self.sigerr_count = 0
@@ -117,13 +122,15 @@ class Mkey(Object):
 
     def decode(self) -> None:
         """Read the context into attributes, after it was made or changed."""
-        w0, w1, w3, self.start, self.length, self.bsf_octowords, self.octowords, w14, w15 = _MKC.unpack_from(self.mkc)
+        w0, w1, w3, self.start, self.length, self.bsf_octowords, self.octowords, w14, w15 = _MKC.unpack_from(
+            self.mkc)
         self.free = bool(w0 >> 30 & 1)
         self.mode = w0 >> 8 & 3 | (w0 >> 26 & 7) << 2
         self.rights = w0 >> 10 & 0x1f
         self.umr_en = bool(w0 >> 15 & 1)
         self.qpn, self.variant = w1 >> 8, w1 & 0xff
-        self.length64, self.bsf_en, self.en_rinval = bool(w3 >> 31), bool(w3 >> 30 & 1), bool(w3 >> 24 & 1)
+        self.length64, self.bsf_en, self.en_rinval = bool(w3 >> 31), bool(w3 >> 30 &
+                                                                          1), bool(w3 >> 24 & 1)
         self.pd = w3 & 0xffffff
         self.expected_sigerr_count = w3 >> 26 & 1
         self.shift = w14 & 0x3f
@@ -151,7 +158,8 @@ class Mkey(Object):
     def check(self, variant: int, right: int, pd: int, qpn: int) -> None:
         """What every access has to pass before its range is looked at.
 
-        :raises AccessError: wrong key byte, free, foreign PD, bound to another QP, or without the right.
+        :raises AccessError: wrong key byte, free, foreign PD, bound to another QP, or without the
+            right.
         """
         if self.variant != variant:
             raise AccessError('key byte')
@@ -170,7 +178,8 @@ class Mkey(Object):
         """Runs of ``n`` > 0 bytes from ``addr``; rights were checked by :meth:`check`.
 
         :param write: whether the runs will be written.
-        :raises AccessError: outside the key, an entry that is not present or refers to a key that may not be used.
+        :raises AccessError: outside the key, an entry that is not present or refers to a key that
+            may not be used.
         """
         mode = self.mode
         off = addr - self.start if mode not in (SW_ICM, MEMIC) else addr
@@ -258,7 +267,8 @@ class Mkey(Object):
                 if 2 * i + 1 >= len(entries):
                     raise AccessError('no translation entry')
                 k = min(n, mask + 1 - at)
-                self._child(out, entries[2 * i] & 0xffffffff, entries[2 * i + 1] + at, k, write, depth)
+                self._child(out, entries[2 * i] & 0xffffffff, entries[2 * i + 1] + at, k, write,
+                            depth)
                 pos += k
                 n -= k
             return out
@@ -270,14 +280,16 @@ class Mkey(Object):
             at = off - bases[i]
             k = min(n, bases[i + 1] - off)
             if k:
-                self._child(out, entries[2 * i] & 0xffffffff, entries[2 * i + 1] + at, k, write, depth)
+                self._child(out, entries[2 * i] & 0xffffffff, entries[2 * i + 1] + at, k, write,
+                            depth)
             off += k
             n -= k
             i += 1
         return out
 
     def _strided_runs(self, off: int, n: int, write: bool, depth: int) -> list[Run]:
-        """A repeat block: each cycle takes ``byte count`` bytes of each entry, whose address moves on by its stride."""
+        """A repeat block: each cycle takes ``byte count`` bytes of each entry, whose address moves
+        on by its stride."""
         raw = b''.join(e.to_bytes(8, 'big') for e in self.entries)
         cycle, _, repeat, _, count = _BLOCK.unpack_from(raw)
         if len(raw) < SIZE_OF_BLOCK_ENTRY * (count + 1):
@@ -342,7 +354,8 @@ class Mkey(Object):
 SIZE_OF_BLOCK_ENTRY = _BLOCK_ENTRY.size
 
 
-def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn: int, sending: bool = False) -> list[Run]:
+def resolve(card: 'Card', key: int, addr: int, n: int, right: int, pd: int, qpn: int,
+            sending: bool = False) -> list[Run]:
     """Runs of ``n`` bytes from ``addr`` under ``key``, for a queue of protection domain ``pd``.
 
     :param right: one of LOCAL_READ .. ATOMIC.
@@ -381,7 +394,8 @@ def _entries(raw: bytes, at: int, octowords: int) -> 'array[int]':
     out: array[int] = array('Q')
     need = 16 * octowords
     if len(raw) - at < need:
-        raise Status('BAD_INP_LEN', 'fewer translation entries than translations_octword_actual_size')
+        raise Status('BAD_INP_LEN',
+                     'fewer translation entries than translations_octword_actual_size')
     out.frombytes(bytes(raw[at:at + need]))
     out.byteswap()
     return out
@@ -389,7 +403,8 @@ def _entries(raw: bytes, at: int, octowords: int) -> 'array[int]':
 
 def _check_formats(card: 'Card', mkey: Mkey) -> None:
     if mkey.bsf_en:
-        if not card.caps.get('sho') or mkey.mode not in (MTT, KLM, KSM) or mkey.bsf_octowords not in (4, 8):
+        if not card.caps.get('sho') or mkey.mode not in (MTT, KLM,
+                                                         KSM) or mkey.bsf_octowords not in (4, 8):
             raise Status('BAD_PARAM', 'bsf_octword_size')
     elif mkey.bsf_octowords:
         raise Status('BAD_PARAM', 'bsf_octword_size without bsf_en')
@@ -399,7 +414,8 @@ def _check_formats(card: 'Card', mkey: Mkey) -> None:
 
 @command('CREATE_MKEY')
 def create_mkey(card: 'Card', cmd: Command) -> None:
-    """Check the context against the PD, the page sizes and the memory that the access mode names."""
+    """Check the context against the PD, the page sizes and the memory that the access mode
+    names."""
     inp = cmd.inp
     at = inp.offset('memory_key_mkey_entry')
     actual = inp['translations_octword_actual_size']
@@ -407,7 +423,7 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
     if mkey.mode not in _MODES:
         raise Status('BAD_PARAM', 'access mode')
     if mkey.mode == PA and (cmd.uid or inp['mkey_umem_valid']):
-        raise Status('BAD_PARAM', 'a physical key is the kernel\'s')
+        raise Status('BAD_PARAM', "a physical key is the kernel's")
     _check_formats(card, mkey)
     pd = card.pds.get(mkey.pd, cmd.uid) if mkey.pd else None
     if pd is None and not mkey.free:
@@ -415,7 +431,8 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
     mkey.capacity = max(actual, mkey.octowords)
     if mkey.capacity > 1 << 26:
         raise Status('BAD_PARAM', 'translations_octword_size')
-    if mkey.mode in (MTT, KSM) and not mkey.free and not 12 <= mkey.shift <= 52 and (mkey.mode == KSM or mkey.shift != HUGEST_PAGE_SHIFT):
+    if mkey.mode in (MTT, KSM) and not mkey.free and not 12 <= mkey.shift <= 52 and (
+            mkey.mode == KSM or mkey.shift != HUGEST_PAGE_SHIFT):
         raise Status('BAD_PARAM', 'log_page_size')
     if not mkey.length64 and mkey.mode != PA and mkey.start + mkey.length > 1 << 64:
         raise Status('BAD_PARAM', 'range wraps')
@@ -463,8 +480,12 @@ def query_mkey(card: 'Card', cmd: Command) -> None:
     cmd.out.buf[at:at + 64] = mkey.mkc
     if cmd.inp['pg_access'] or mkey.mode in (KLM, KSM):
         at = cmd.out.offset('bsf0_klm0_pas_mtt0_1')
-        # An indirect key shows as much of its list as the caller has room for, at least two entries.
-        first = array('Q', mkey.entries[:max(4, len(cmd.out.buf) - at >> 3)] if mkey.mode in (KLM, KSM) else mkey.entries[:4])
+        # An indirect key shows as much of its list as the caller has room for, at least two
+        # entries.
+        first = array(
+            'Q', mkey.entries[:max(4,
+                                   len(cmd.out.buf) - at >> 3)]
+            if mkey.mode in (KLM, KSM) else mkey.entries[:4])
         first.byteswap()
         raw = first.tobytes()
         cmd.out.buf[at:at + len(raw)] = raw

@@ -23,7 +23,8 @@ class Psv(Object):
     def __init__(self, pd: int) -> None:
         super().__init__()
         self.pd = pd
-        #: T10-DIF: guard seed, application tag, reference tag.  CRC32 and CRC32C: seed in the upper half.  CRC64: seed.
+        #: T10-DIF: guard seed, application tag, reference tag.  CRC32 and CRC32C: seed in the upper
+        #: half.  CRC64: seed.
         self.transient = 0
         self.syndrome = 0
 

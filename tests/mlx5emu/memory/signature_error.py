@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Signatures that do not match: which part, the CQE that tells of it, and the send queue that stops for it."""
+"""Signatures that do not match: which part, the CQE that tells of it, and the send queue that stops
+for it."""
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..prm.wqe import SIG_ERROR_CQE, CqeOp
@@ -32,7 +33,8 @@ def byte_mask(bits: int) -> int:
     return sum(0xff << 8 * k for k in range(8) if bits >> k & 1)
 
 
-def compare(domain: Domain, check: int, there: int, computed: int, offset: int, in_memory: bool) -> SignatureError | None:
+def compare(domain: Domain, check: int, there: int, computed: int, offset: int,
+            in_memory: bool) -> SignatureError | None:
     """Compare a block's signature with what it should be; None when it is right."""
     wrong = (there ^ computed) & byte_mask(check)
     if domain.dif:
@@ -46,7 +48,8 @@ def compare(domain: Domain, check: int, there: int, computed: int, offset: int, 
 
 
 def report(card: 'Card', mkey: 'Mkey', bad: SignatureError, qpn: int, sending: bool) -> None:
-    """Tell the user of the queue of the first error since the key was armed, and stop a send queue that is to stop.
+    """Tell the user of the queue of the first error since the key was armed, and stop a send queue
+    that is to stop.
 
     A key is armed while its context expects another count, modulo two, than there were errors.
     """
@@ -57,8 +60,10 @@ def report(card: 'Card', mkey: 'Mkey', bad: SignatureError, qpn: int, sending: b
         cq = queue.sq.cq if sending else queue.rcq
         if cq is not None:
             mkey.sigerr_count ^= 1
-            body = SIG_ERROR_CQE.pack(bad.expected >> 32, bad.actual >> 32, bad.expected & 0xffffffff, bad.actual & 0xffffffff,
-                                      bad.syndrome, _BLOCK, bad.domain, mkey.number << 8 | mkey.variant, bad.offset, queue.number)
+            body = SIG_ERROR_CQE.pack(bad.expected >> 32, bad.actual >> 32,
+                                      bad.expected & 0xffffffff, bad.actual & 0xffffffff,
+                                      bad.syndrome, _BLOCK, bad.domain,
+                                      mkey.number << 8 | mkey.variant, bad.offset, queue.number)
             cq.push(body, CqeOp.SIG_ERR << 4, True)
     if sending and getattr(queue, 'drain_sigerr', False) and queue.state == RTS:
         queue.enter(SQD)

@@ -7,7 +7,8 @@ from .mkey import Run
 #: Bytes copied at a time: what one message may make the card hold.
 CHUNK = 1 << 20
 
-#: What a memory raises for an address that it has not, and SW ICM when the card's memory is exhausted.
+#: What a memory raises for an address that it has not, and SW ICM when the card's memory is
+#: exhausted.
 MEMORY_ERRORS = (DmaError, IndexError, Status)
 
 

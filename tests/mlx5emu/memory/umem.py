@@ -19,7 +19,8 @@ class UmemError(DmaError):
 
 
 class Umem(Object):
-    """A list of MTTs over guest pages of one size; offset 0 is ``page_offset`` bytes into the first page."""
+    """A list of MTTs over guest pages of one size; offset 0 is ``page_offset`` bytes into the first
+    page."""
 
     def __init__(self, dma: Dma, mtts: 'array[int]', log_page: int, page_offset: int) -> None:
         super().__init__()
@@ -39,7 +40,9 @@ class Umem(Object):
         while n:
             mtt = self.mtts[pos >> shift]
             if not mtt & bit:
-                raise UmemError(f'umem {self.number:#x}: no {"write" if write else "read"} enable at {offset:#x}')
+                raise UmemError(
+                    f'umem {self.number:#x}: no {"write" if write else "read"} enable at {offset:#x}'
+                )
             at = pos & mask
             k = min(n, mask + 1 - at)
             addr = (mtt & ~0xff) + at
@@ -80,8 +83,9 @@ class Umem(Object):
 
     def layout(self) -> dict[str, object]:
         """What the card was told: sizes in bytes and the MTTs."""
-        return {'size': self.size, 'page_size': 1 << self.log_page, 'page_offset': self.page_offset, 'mtts': list(self.mtts),
-                'uid': self.uid, 'refs': self.refs}
+        return {
+            'size': self.size, 'page_size': 1 << self.log_page, 'page_offset': self.page_offset,
+            'mtts': list(self.mtts), 'uid': self.uid, 'refs': self.refs}
 
 
 @command('CREATE_UMEM')

@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""UMR work requests: a WQE that changes a memory key, binds a memory window or invalidates a key; and remote invalidation."""
+"""UMR work requests: a WQE that changes a memory key, binds a memory window or invalidates a key;
+and remote invalidation."""
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from ..prm.wqe import DATA, UMR_CHECK_FREE, UMR_CHECK_NOT_FREE, UMR_CHECK_QPN, UMR_CTRL, UMR_INLINE, UMR_OFFSET
+from ..prm.wqe import (
+    DATA,
+    UMR_CHECK_FREE,
+    UMR_CHECK_NOT_FREE,
+    UMR_CHECK_QPN,
+    UMR_CTRL,
+    UMR_INLINE,
+    UMR_OFFSET,
+)
 from .bsf import BSF_OCTOWORDS, Bsf, BsfError, capabilities, parse
 from .mkey import ANY_QP, KLM, KSM, LOCAL_READ, MTT, AccessError, Mkey
 from .transfer import ReadFault, read_all
@@ -14,24 +23,31 @@ if TYPE_CHECKING:
 _CTRL_AT, _MKC_AT, _DATA_AT = 16, 64, 128
 #: Bit of the mkey mask: (doubleword of the context, bits of it).
 FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
-    0: ((6, 0xffffffff), (7, 0xffffffff), (3, 1 << 31)),        # length and length64
-    1: ((14, 0x1f),),                                           # page size
-    6: ((4, 0xffffffff), (5, 0xffffffff)),                      # start address
-    7: ((3, 0xffffff),),                                        # PD
-    8: ((3, 1 << 24),),                                         # remote invalidation
-    9: ((3, 1 << 26),),                                         # expected signature errors
-    12: ((3, 1 << 30),),                                        # byte stream formats in force
-    13: ((1, 0xff),),                                           # key byte
-    14: ((1, 0xffffff00),),                                     # QP number
-    17: ((0, 1 << 10),), 18: ((0, 1 << 11),), 19: ((0, 1 << 12),), 20: ((0, 1 << 13),), 21: ((0, 1 << 14),),
-    23: ((0, 1 << 16),), 25: ((0, 1 << 18),), 29: ((0, 1 << 30),),
-    42: ((14, 0x20),), 47: ((14, 0x40),),
-}
+    0: ((6, 0xffffffff), (7, 0xffffffff), (3, 1 << 31)),  # length and length64
+    1: ((14, 0x1f), ),  # page size
+    6: ((4, 0xffffffff), (5, 0xffffffff)),  # start address
+    7: ((3, 0xffffff), ),  # PD
+    8: ((3, 1 << 24), ),  # remote invalidation
+    9: ((3, 1 << 26), ),  # expected signature errors
+    12: ((3, 1 << 30), ),  # byte stream formats in force
+    13: ((1, 0xff), ),  # key byte
+    14: ((1, 0xffffff00), ),  # QP number
+    17: ((0, 1 << 10), ),
+    18: ((0, 1 << 11), ),
+    19: ((0, 1 << 12), ),
+    20: ((0, 1 << 13), ),
+    21: ((0, 1 << 14), ),
+    23: ((0, 1 << 16), ),
+    25: ((0, 1 << 18), ),
+    29: ((0, 1 << 30), ),
+    42: ((14, 0x20), ),
+    47: ((14, 0x40), ), }
 _KNOWN = sum(1 << bit for bit in FIELDS)
 _PD_BIT = 1 << 7
 #: bsf_en of the context: byte and bit.
 _BSF_EN_AT, _BSF_EN = 12, 0x40
-#: Longest list of translation entries that one WQE may bring, in bytes: the octoword count has 16 bits.
+#: Longest list of translation entries that one WQE may bring, in bytes: the octoword count has 16
+#: bits.
 _MAX_LIST = 0xffff * 16
 
 
@@ -82,7 +98,9 @@ def update(requester: 'Requester', qp: Any, wqe: bytes, key: int) -> None:
             for dword, bits in parts:
                 at = 4 * dword
                 old = int.from_bytes(new[at:at + 4], 'big')
-                new[at:at + 4] = (old & ~bits | int.from_bytes(given[at:at + 4], 'big') & bits).to_bytes(4, 'big')
+                new[at:at + 4] = (old & ~bits |
+                                  int.from_bytes(given[at:at + 4], 'big') & bits).to_bytes(
+                                      4, 'big')
     domain = None
     if mask & _PD_BIT:
         number = int.from_bytes(new[13:16], 'big')

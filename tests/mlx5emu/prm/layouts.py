@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Big-endian bit-field layouts of the PRM, read from the kernel's own ``mlx5_ifc.h``.
 
-This is the only place that knows bit offsets.  A layout is a C structure ``mlx5_ifc_<name>_bits`` of that header, called
-``<name>`` here, or one that was declared with :func:`declare` because the header lacks it (work queue elements, CQEs, EQEs).
-A :class:`View` reads and writes fields by dotted path::
+This is the only place that knows bit offsets.  A layout is a C structure ``mlx5_ifc_<name>_bits``
+of that header, called ``<name>`` here, or one that was declared with :func:`declare` because the
+header lacks it (work queue elements, CQEs, EQEs). A :class:`View` reads and writes fields by dotted
+path::
 
     v = view('create_cq_in', buf)
     v['cq_context.log_cq_size'], v['pas[3]'] = 7, 0x1000
     v.offset('pas'), v.sub('cq_context')['uar_page']
 
-:func:`load` finds the header, parses it once and keeps the result as JSON beside the build (a pickle in a shared temporary
-directory would let others run code in the server).
+:func:`load` finds the header, parses it once and keeps the result as JSON beside the build (a
+    pickle in a shared temporary directory would let others run code in the server).
 """
 import glob
 import json
@@ -76,7 +77,8 @@ class _Parser:
         """Note where each layout's body begins; order in the file does not matter."""
         tokens = self._TOKEN.findall(text)
         for i in range(len(tokens) - 2):
-            if tokens[i + 2] == '{' and tokens[i] in ('struct', 'union') and tokens[i + 1].startswith('mlx5_ifc_'):
+            if tokens[i + 2] == '{' and tokens[i] in (
+                    'struct', 'union') and tokens[i + 1].startswith('mlx5_ifc_'):
                 self.bodies[_layout_name(tokens[i + 1])] = (tokens[i], tokens, i + 3)
 
     def resolve_all(self) -> None:
@@ -195,7 +197,8 @@ def _clean(text: str) -> str:
 
 
 def _read_constants(text: str, known: dict[str, int]) -> None:
-    for m in re.finditer(r'^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+((?:\\\n|[^\n])+)$', text, flags=re.M):
+    for m in re.finditer(r'^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+((?:\\\n|[^\n])+)$', text,
+                         flags=re.M):
         try:
             known.setdefault(m.group(1), _evaluate(m.group(2).replace('\\\n', ' '), known))
         except ValueError:
@@ -218,7 +221,8 @@ def _read_constants(text: str, known: dict[str, int]) -> None:
                 known.setdefault(name, value)
 
 
-_HEADERS = ('mlx5_ifc_fpga.h', 'mlx5_ifc.h', 'mlx5_ifc_vdpa.h', 'device.h', 'driver.h', 'qp.h', 'cq.h', 'port.h')
+_HEADERS = ('mlx5_ifc_fpga.h', 'mlx5_ifc.h', 'mlx5_ifc_vdpa.h', 'device.h', 'driver.h', 'qp.h',
+            'cq.h', 'port.h')
 
 
 def _parse(directory: str) -> dict[str, Any]:
@@ -245,7 +249,8 @@ def _parse(directory: str) -> dict[str, Any]:
 # ---- loading
 
 def find_headers() -> str:
-    """Directory of ``mlx5_ifc.h``: $MLX5_INCLUDE, then build/ of this tree, then the machine's kernel headers.
+    """Directory of ``mlx5_ifc.h``: $MLX5_INCLUDE, then build/ of this tree, then the machine's
+    kernel headers.
 
     :raises LayoutError: nowhere to be found.
     """
@@ -255,12 +260,15 @@ def find_headers() -> str:
     else:
         top = str(Path(__file__).resolve().parents[3])
         tail = 'usr/src/linux-headers-*/include/linux/mlx5'
-        candidates = sorted(glob.glob(f'{top}/build/{tail}') + glob.glob(f'{top}/build/*/{tail}'), reverse=True)
+        candidates = sorted(
+            glob.glob(f'{top}/build/{tail}') + glob.glob(f'{top}/build/*/{tail}'), reverse=True)
         candidates += sorted(glob.glob('/' + tail), reverse=True)
     for c in candidates:
         if os.path.exists(os.path.join(c, 'mlx5_ifc.h')):
             return c
-    raise LayoutError('mlx5_ifc.h not found: set MLX5_INCLUDE to the directory include/linux/mlx5 of a kernel headers package')
+    raise LayoutError(
+        'mlx5_ifc.h not found: set MLX5_INCLUDE to the directory include/linux/mlx5 of a kernel headers package'
+    )
 
 
 def _cache_path(directory: str) -> str:
@@ -288,7 +296,8 @@ def _from_cache(path: str, stamp: list) -> dict[str, Any] | None:
             if os.fstat(f.fileno()).st_uid != os.getuid():
                 return None
             data = json.load(f)
-        if data['stamp'] == stamp and data['types']['cmd_hca_cap'][0] and data['enum']['MLX5_CMD_OP_QUERY_HCA_CAP']:
+        if data['stamp'] == stamp and data['types']['cmd_hca_cap'][0] and data['enum'][
+                'MLX5_CMD_OP_QUERY_HCA_CAP']:
             return data
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         pass
@@ -314,7 +323,8 @@ def load(path: str | None = None) -> None:
             _keep(cache, dict(data, stamp=stamp))
     except OSError as e:
         raise LayoutError(f'cannot read mlx5_ifc.h: {e}') from e
-    for table in (_TYPES, ENUM, OPCODES, OPCODE_NAMES, REGISTERS, REGISTER_NAMES, EVENTS, _ACCESS, _RESERVED):
+    for table in (_TYPES, ENUM, OPCODES, OPCODE_NAMES, REGISTERS, REGISTER_NAMES, EVENTS, _ACCESS,
+                  _RESERVED):
         table.clear()
     _TYPES.update(data['types'])
     _TYPES.update(_DECLARED)
@@ -354,8 +364,9 @@ def declare(name: str, fields: Iterable[tuple], size: int | None = None) -> None
     """Add a layout that the header lacks.
 
     :param name: the layout's name.
-    :param fields: ``(field, bits)`` in order, ``(field, bits, count)`` for an array, ``(field, 'layout'[, count])`` for a
-        nested layout; a field name of None or '' is a gap.  ``('@', bits)`` moves on to that bit offset.
+    :param fields: ``(field, bits)`` in order, ``(field, bits, count)`` for an array, ``(field,
+        'layout'[, count])`` for a nested layout; a field name of None or '' is a gap.  ``('@',
+        bits)`` moves on to that bit offset.
     :param size: total size in bits when larger than the fields.
     :raises LayoutError: a field name twice, or a position that goes back.
     """
@@ -380,7 +391,8 @@ def declare(name: str, fields: Iterable[tuple], size: int | None = None) -> None
 
 
 def extend(name: str, fields: dict[str, tuple[int, int]]) -> None:
-    """Add fields to a header's layout that the card has but the header does not name: {field: (bit offset, bits)}.
+    """Add fields to a header's layout that the card has but the header does not name: {field: (bit
+    offset, bits)}.
 
     What the header names already keeps the header's place.
     """
@@ -417,13 +429,15 @@ def layout_bits(name: str) -> int:
 
 
 def fields(name: str) -> dict[str, tuple[int, int, str | None, int | None]]:
-    """{field: (bit offset, bits, nested layout or None, array count or None, 0 = flexible)} of a layout."""
+    """{field: (bit offset, bits, nested layout or None, array count or None, 0 = flexible)} of a
+    layout."""
     layout_bits(name)
     return {f: tuple(v) for f, v in _TYPES[name][1].items()}  # type: ignore[misc]
 
 
 def reserved(name: str) -> int:
-    """Mask of the bits of a layout's fixed part that no field has, as an integer of its bytes; of a union, those that no member has."""
+    """Mask of the bits of a layout's fixed part that no field has, as an integer of its bytes; of a
+    union, those that no member has."""
     mask = _RESERVED.get(name)
     if mask is None:
         mask = _RESERVED[name] = (1 << layout_bits(name)) - 1 & ~_named(name)
@@ -442,8 +456,10 @@ def _named(name: str) -> int:
 
 
 def command_layouts(opcode_name: str) -> tuple[str, str]:
-    """Names of a command's input and output layouts; the general header's where the command has none of its own."""
-    pair = _LAYOUT_NAMES.get(opcode_name) or (opcode_name.lower() + '_in', opcode_name.lower() + '_out')
+    """Names of a command's input and output layouts; the general header's where the command has
+    none of its own."""
+    pair = _LAYOUT_NAMES.get(opcode_name) or (opcode_name.lower() + '_in',
+                                              opcode_name.lower() + '_out')
     return pair if has(pair[0]) and has(pair[1]) else _ANY_COMMAND
 
 
@@ -471,7 +487,8 @@ def _compile(layout: str, path: str) -> tuple:
         elif count is not None:
             bits, whole = bits * count, True
     first, last = offset >> 3, (offset + bits + 7) >> 3
-    return first, last - first, last * 8 - offset - bits, (1 << bits) - 1, sub, whole and not (offset & 7 or bits & 7)
+    return first, last - first, last * 8 - offset - bits, (
+        1 << bits) - 1, sub, whole and not (offset & 7 or bits & 7)
 
 
 class FieldError(IndexError):
@@ -481,7 +498,8 @@ class FieldError(IndexError):
 class View:
     """One layout laid over a buffer.
 
-    ``view[path]`` gives an int for a field, bytes for a whole array or nested structure; assignment takes the same.
+    ``view[path]`` gives an int for a field, bytes for a whole array or nested structure; assignment
+    takes the same.
 
     :raises LayoutError: a path that the layout has not.
     :raises FieldError: a field that lies beyond the end of the buffer.
@@ -529,7 +547,8 @@ class View:
             self.buf[first:first + n] = value
             return
         if value & ~mask:
-            raise ValueError(f'{self.name}.{path}: {value:#x} does not fit {mask.bit_length()} bits')
+            raise ValueError(
+                f'{self.name}.{path}: {value:#x} does not fit {mask.bit_length()} bits')
         if shift or mask.bit_length() != n * 8:
             old = int.from_bytes(self.buf[first:first + n], 'big')
             value = old & ~(mask << shift) | value << shift
@@ -583,7 +602,8 @@ class View:
         for f, (o, bits, sub, count) in _TYPES[self.name][1].items():
             if len(out) >= most:
                 break
-            if sub or count is not None or bits > 64 or f.startswith('reserved') or f in ('opcode', 'status', 'syndrome'):
+            if sub or count is not None or bits > 64 or f.startswith('reserved') or f in (
+                    'opcode', 'status', 'syndrome'):
                 continue
             if self.base + ((o + bits + 7) >> 3) <= len(self.buf) and self[f]:
                 out.append(f'{f}={self[f]:#x}')
@@ -591,7 +611,8 @@ class View:
 
 
 class Layout:
-    """A layout by name: ``Layout('cqc').view(buf)``, ``.size`` in bytes, ``.new()`` a view of fresh zeroes."""
+    """A layout by name: ``Layout('cqc').view(buf)``, ``.size`` in bytes, ``.new()`` a view of fresh
+    zeroes."""
 
     __slots__ = ('name', 'size')
 

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 AV_QP_MAPPING = 0x3a
 
-prm.declare('av_qp_mapping', [
-    ('modify_field_select', 64), ('', 32), ('qpn', 32),
-    ('', 96), ('', 4), ('sl_or_eth_prio', 4), ('', 24), ('', 96), ('', 4), ('src_addr_index', 8), ('', 20), ('rgid_or_rip', 8, 16)])
+prm.declare('av_qp_mapping', [('modify_field_select', 64), ('', 32), ('qpn', 32), ('', 96), ('', 4),
+                              ('sl_or_eth_prio', 4), ('', 24), ('', 96), ('', 4),
+                              ('src_addr_index', 8), ('', 20), ('rgid_or_rip', 8, 16)])
 
 
 class AvQpMapping(Object):
-    """An address and the QP whose congestion control was taken over when it was made; the QP may go away.
+    """An address and the QP whose congestion control was taken over when it was made; the QP may go
+    away.
 
-    The card has no congestion control, so the mapping is kept and told of, and changes nothing on the way.
+    The card has no congestion control, so the mapping is kept and told of, and changes nothing on
+    the way.
     """
 
     def __init__(self, mapping: bytes) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Completion queues: CREATE_CQ, MODIFY_CQ, QUERY_CQ, DESTROY_CQ; writing CQEs; arming and moderation."""
+"""Completion queues: CREATE_CQ, MODIFY_CQ, QUERY_CQ, DESTROY_CQ; writing CQEs; arming and
+moderation."""
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
@@ -34,7 +35,8 @@ class Cq(Object):
 
     kind = 'cq'
 
-    def __init__(self, card: 'Card', buf: QueueBuffer, log_size: int, cqe_size: int, dbr: int, eqn: int) -> None:
+    def __init__(self, card: 'Card', buf: QueueBuffer, log_size: int, cqe_size: int, dbr: int,
+                 eqn: int) -> None:
         super().__init__()
         self.card, self.eqn, self.dbr = card, eqn, dbr
         self.producer, self.consumer = 0, 0
@@ -67,7 +69,8 @@ class Cq(Object):
     # ---- completions
 
     def push(self, body: bytes, op_own: int, solicited: bool, inline: bytes = b'') -> None:
-        """Write a CQE; the byte with the owner bit goes last, so that a reader on another CPU sees all or nothing.
+        """Write a CQE; the byte with the owner bit goes last, so that a reader on another CPU sees
+        all or nothing.
 
         A full or unreachable CQ goes to its error state and the driver is told; nothing is raised.
 
@@ -93,8 +96,10 @@ class Cq(Object):
                 return False
         return (self.producer + n - 1 - self.consumer) & 0xffffff < self.size
 
-    def write(self, body: bytes, op_own: int, minis: bytes = b'', solicited: bool = False, inline: bytes = b'') -> None:
-        """Write a CQE as :meth:`push` does, or a session of completions: the title, and eight bytes for each."""
+    def write(self, body: bytes, op_own: int, minis: bytes = b'', solicited: bool = False,
+              inline: bytes = b'') -> None:
+        """Write a CQE as :meth:`push` does, or a session of completions: the title, and eight bytes
+        for each."""
         if self.status:
             return
         p = self.producer
@@ -110,7 +115,8 @@ class Cq(Object):
                 dma.write(self.buf.address(pos), inline)
             for k in range(0, len(minis), 8 * ARRAY):
                 slot = (p + max(1, k >> 3)) & (self.size - 1)
-                dma.write(self.buf.address(slot * self.cqe_size + self._tail), minis[k:k + 8 * ARRAY])
+                dma.write(self.buf.address(slot * self.cqe_size + self._tail),
+                          minis[k:k + 8 * ARRAY])
             addr = self.buf.address(pos + self._tail)
             dma.write(addr, body)
             dma.write(addr + 62, bytes((0, op_own | p >> self.log_size & 1)))
@@ -133,7 +139,8 @@ class Cq(Object):
     # ---- events
 
     def arm(self, consumer: int, solicited_only: bool) -> None:
-        """Ask for one event at the next (solicited) completion after ``consumer``; at once when there is one already."""
+        """Ask for one event at the next (solicited) completion after ``consumer``; at once when
+        there is one already."""
         self.consumer = consumer
         end = self.solicited_end if solicited_only else self.producer
         waiting = (end - consumer) & 0xffffff
@@ -181,7 +188,9 @@ class Cq(Object):
 
 # ---- commands
 
-def _buffer(card: 'Card', cmd: Command, uid: int, context: prm.View, size: int) -> tuple[QueueBuffer, Any]:
+
+def _buffer(card: 'Card', cmd: Command, uid: int, context: prm.View,
+            size: int) -> tuple[QueueBuffer, Any]:
     inp = cmd.inp
     if inp['cq_umem_valid']:
         umem = card.umems.get(inp['cq_umem_id'], uid)
@@ -212,7 +221,8 @@ def _session(card: 'Card', cq: Cq, c: prm.View) -> Session | None:
     form = c['mini_cqe_res_format']
     if not card.caps.get('cqe_compression' if cq.cqe_size == 64 else 'cqe_compression_128'):
         raise Status('BAD_PARAM', 'CQE compression is not supported for the size')
-    if form not in FORMATS or (form == CHECKSUM_STRIDE_INDEX and not card.caps.get('mini_cqe_resp_stride_index')):
+    if form not in FORMATS or (form == CHECKSUM_STRIDE_INDEX and
+                               not card.caps.get('mini_cqe_resp_stride_index')):
         raise Status('BAD_PARAM', 'mini_cqe_res_format')
     return Session(cq, form)
 
@@ -254,7 +264,8 @@ def modify_cq(card: 'Card', cmd: Command) -> None:
     if cmd.op_mod == OP_MOD_RESIZE:
         _resize(card, cmd, cq, c)
         return
-    select = cmd.inp['modify_field_select_resize_field_select.modify_field_select.modify_field_select']
+    select = cmd.inp[
+        'modify_field_select_resize_field_select.modify_field_select.modify_field_select']
     if select & ~(MODIFY_PERIOD | MODIFY_COUNT | MODIFY_OVERRUN | MODIFY_PERIOD_MODE):
         raise Status('BAD_PARAM', 'modify_field_select')
     kept = prm.view('cqc', cq.context)
@@ -280,7 +291,8 @@ def _resize(card: 'Card', cmd: Command, cq: Cq, c: prm.View) -> None:
     if (cq.producer - cq.consumer) & 0xffffff >= 1 << log_size:
         raise Status('BAD_RES_STATE', 'CQEs would not fit')
     buf, umem = _buffer(card, cmd, cmd.uid or cq.uid, c, cq.cqe_size << log_size)
-    # A last CQE in the old ring tells the reader to go on in the new one; it takes an index of its own.
+    # A last CQE in the old ring tells the reader to go on in the new one; it takes an index of its
+    # own.
     armed, cq.armed = cq.armed, _NOT_ARMED
     ignore, cq.overrun_ignore = cq.overrun_ignore, True
     cq.push(bytes(62), _RESIZE_CQE << 4, False)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""CQE compression: completions that come together and differ little are written as one CQE and arrays of eight bytes each.
+"""CQE compression: completions that come together and differ little are written as one CQE and
+arrays of eight bytes each.
 
-A session of n completions takes n slots.  The first slot has the title, a CQE whose byte count is n; the arrays of eight mini CQEs
-lie in the second, ninth, seventeenth slot and so on, and begin with the title's own.  The other slots are not written.  Completions
-come together when one doorbell, or one frame, brings them.
+A session of n completions takes n slots.  The first slot has the title, a CQE whose byte count is
+n; the arrays of eight mini CQEs lie in the second, ninth, seventeenth slot and so on, and begin
+with the title's own.  The other slots are not written.  Completions come together when one
+doorbell, or one frame, brings them.
 """
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,8 @@ def mini(body: bytes, opcode: int, form: int) -> bytes:
 
 
 def common(body: bytes, opcode: int) -> bytes:
-    """What CQEs of a session have in common; checksum, hash and timestamp are the title's, as is told of no other."""
+    """What CQEs of a session have in common; checksum, hash and timestamp are the title's, as is
+    told of no other."""
     if opcode == CqeOp.REQ:
         return body[:44] + body[57:60]
     return body[:12] + body[16:20] + body[22:44] + body[56:60]
@@ -52,10 +55,12 @@ class Session:
         self._opcode, self._common, self._counter = 0, b'', 0
 
     def take(self, body: bytes, op_own: int, inline: bytes) -> bool:
-        """Take a completion into the session; False when it must be written by itself, after the session that this ends."""
+        """Take a completion into the session; False when it must be written by itself, after the
+        session that this ends."""
         open_cqs = self.cq.card.datapath.open_cqs
         opcode = op_own >> 4
-        if open_cqs is None or inline or op_own & 0xf or (opcode != CqeOp.REQ and opcode not in _RECEIVED):
+        if open_cqs is None or inline or op_own & 0xf or (opcode != CqeOp.REQ and
+                                                          opcode not in _RECEIVED):
             self.end()
             return False
         same, counter = common(body, opcode), int.from_bytes(body[60:62], 'big')

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Streams of a DC initiator: a failing message stops the stream that its WQE names, not the queue.
 
-Messages of different streams are carried out one after the other, in the order of their WQEs: one that waits for its target holds up
-the others.
+Messages of different streams are carried out one after the other, in the order of their WQEs: one
+that waits for its target holds up the others.
 """
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,8 @@ class DciStreams:
         return self.current not in self.errored
 
     def absorb(self, syndrome: int) -> bool:
-        """The head WQE failed: whether its stream alone is in error for it; False when the QP is."""
+        """The head WQE failed: whether its stream alone is in error for it; False when the QP
+        is."""
         if syndrome in _OF_THE_QUEUE:
             return False
         self.errored.add(self.current)
@@ -53,7 +54,8 @@ def streams_of(card: 'Card', qpc: prm.View, initiator: bool) -> DciStreams | Non
         return None
     if not initiator:
         raise Status('BAD_PARAM', 'streams are for DC initiators')
-    if channels > card.caps.get('log_max_dci_stream_channels') or errored > card.caps.get('log_max_dci_errored_streams'):
+    if channels > card.caps.get('log_max_dci_stream_channels') or errored > card.caps.get(
+            'log_max_dci_errored_streams'):
         raise Status('BAD_PARAM', 'more DCI streams than the card has')
     return DciStreams(errored) if channels else None
 

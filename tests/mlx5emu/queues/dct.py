@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Dynamically connected targets: CREATE_DCT, QUERY_DCT, DRAIN_DCT, DESTROY_DCT, ARM_DCT_FOR_KEY_VIOLATION."""
+"""Dynamically connected targets: CREATE_DCT, QUERY_DCT, DRAIN_DCT, DESTROY_DCT,
+ARM_DCT_FOR_KEY_VIOLATION."""
 from typing import TYPE_CHECKING
 
 from .. import prm
@@ -19,7 +20,8 @@ _NOT_RECEIVING = -1
 
 
 class Dct(Object):
-    """A target that any DC initiator with the key may address; to the responder it looks like a QP on an SRQ."""
+    """A target that any DC initiator with the key may address; to the responder it looks like a QP
+    on an SRQ."""
 
     kind = 'dct'
     st = DCT
@@ -66,7 +68,8 @@ def query_dct(card: 'Card', cmd: Command) -> None:
     dct = card.dcts.get(cmd.inp['dctn'], cmd.uid)
     at = cmd.out.offset('dct_context_entry')
     cmd.out.buf[at:at + len(dct.context)] = dct.context
-    cmd.out.sub('dct_context_entry').set(state=ACTIVE if dct.state == RTR else DRAINED, dc_access_key_violation_count=dct.violations)
+    cmd.out.sub('dct_context_entry').set(state=ACTIVE if dct.state == RTR else DRAINED,
+                                         dc_access_key_violation_count=dct.violations)
 
 
 @command('DRAIN_DCT')

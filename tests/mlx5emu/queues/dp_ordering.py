@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Out-of-order data placement: contexts may allow it where the card has it.
 
-Messages and receive WQEs of such a queue may be taken in any order, with completions in the order of the WQEs. The order of arrival is
-one of those, and the only one that the wire between emulated ports has.
+Messages and receive WQEs of such a queue may be taken in any order, with completions in the order
+of the WQEs. The order of arrival is one of those, and the only one that the wire between emulated
+ports has.
 """
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Memory to memory operations of a send queue: a copy by the card's DMA engine, which needs no peer."""
+"""Memory to memory operations of a send queue: a copy by the card's DMA engine, which needs no
+peer."""
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
@@ -36,9 +37,11 @@ def asked_for(card: 'Card', cmd: Command, reliable: bool) -> bool:
     """Whether INIT2INIT_QP asks for the engine.
 
     :param reliable: whether the QP is of a transport that can use it.
-    :raises Status: BAD_PARAM for a card without the engine, another transport, or a command without the extended context.
+    :raises Status: BAD_PARAM for a card without the engine, another transport, or a command without
+        the extended context.
     """
-    if cmd.name != 'INIT2INIT_QP' or not cmd.inp['qpc_ext'] or not reliable or not card.caps.get('dma_mmo_qp'):
+    if cmd.name != 'INIT2INIT_QP' or not cmd.inp['qpc_ext'] or not reliable or not card.caps.get(
+            'dma_mmo_qp'):
         raise Status('BAD_PARAM', 'memory to memory operations')
     return bool(prm.View('qpc_ext', cmd.raw, cmd.inp.size)['mmo'])
 

@@ -19,7 +19,8 @@ class Entry:
 
 
 class PacketPacing:
-    """The table; index 0 is no limit.  An entry outlives its rate: queues that still name it are then not held back."""
+    """The table; index 0 is no limit.  An entry outlives its rate: queues that still name it are
+    then not held back."""
 
     def __init__(self, card: 'Card') -> None:
         self.card = card
@@ -62,7 +63,7 @@ def set_pp_rate_limit(card: 'Card', cmd: Command) -> None:
     table.check_index(index)
     entry = table.entries.get(index)
     if entry is not None and entry.limit.rate and entry.uid != cmd.uid:
-        raise Status('BAD_RES_STATE', 'the index is another user\'s')
+        raise Status('BAD_RES_STATE', "the index is another user's")
     rate = c['rate_limit']
     if rate and not caps['packet_pacing_min_rate'] <= rate <= caps['packet_pacing_max_rate']:
         raise Status('BAD_PARAM', 'rate_limit')

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """On-demand paging: page faults as events to the driver, and PAGE_FAULT_RESUME.
 
-The send queue whose message met an absent page waits, whichever side the page is on; the driver's resume lets it carry the message out
-again from its start.  Two schemes, the one that SET_HCA_CAP chose: the transport scheme names the WQE, or the remote key and range of the
-packet; the memory scheme names the key whose entry is absent.
+The send queue whose message met an absent page waits, whichever side the page is on; the driver's
+resume lets it carry the message out again from its start.  Two schemes, the one that SET_HCA_CAP
+chose: the transport scheme names the WQE, or the remote key and range of the packet; the memory
+scheme names the key whose entry is absent.
 """
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,7 +84,8 @@ class _Waiting:
 
     __slots__ = ('subtype', 'kind', 'number', 'requester', 'queue', 'epoch', 'key', 'looks')
 
-    def __init__(self, subtype: int, kind: int, number: int, requester: Waiter, queue: Any, fault: PageFault) -> None:
+    def __init__(self, subtype: int, kind: int, number: int, requester: Waiter, queue: Any,
+                 fault: PageFault) -> None:
         self.subtype, self.kind, self.number, self.requester, self.queue = subtype, kind, number, requester, queue
         self.epoch, self.key, self.looks = queue.epoch, fault.key, fault.looks
 
@@ -129,7 +131,8 @@ class PageFaults:
             data = _MEMORY_EVENT.pack(LAST, 0, 0, 0, token, n, fault.leaf, first & (1 << 64) - 1)
         elif place.kind & RDMA_ACCESS:
             waiting = _Waiting(RDMA, place.kind, token, requester, queue, fault)
-            data = _RDMA_EVENT.pack(0, fault.key, packet, fault.n, fault.addr, place.kind << 24 | token)
+            data = _RDMA_EVENT.pack(0, fault.key, packet, fault.n, fault.addr,
+                                    place.kind << 24 | token)
         else:
             waiting = _Waiting(WQE, place.kind, place.number, requester, queue, fault)
             data = _WQE_EVENT.pack(0, place.index, packet, token, place.kind << 24 | place.number)
@@ -147,7 +150,8 @@ class PageFaults:
     def resume(self, cmd: Command) -> None:
         """Let the queue go on that waits for a token.
 
-        :raises Status: BAD_RES when no fault has the token; BAD_PARAM when it is another queue's or of another type.
+        :raises Status: BAD_RES when no fault has the token; BAD_PARAM when it is another queue's or
+            of another type.
         """
         info = cmd.raw[8:16]
         memory = self._memory_scheme()
@@ -155,10 +159,12 @@ class PageFaults:
         waiting = self._waiting.get(token)
         if waiting is None or (memory and info[2:4] != bytes(2)):
             raise Status('BAD_RES', 'no page fault has this token')
-        if not memory and (info[0] & 7 != waiting.kind or int.from_bytes(info[1:4], 'big') != waiting.number):
+        if not memory and (info[0] & 7 != waiting.kind or
+                           int.from_bytes(info[1:4], 'big') != waiting.number):
             raise Status('BAD_PARAM', 'page fault of another queue or type')
         del self._waiting[token]
-        waiting.requester.resumed(waiting.queue, waiting.epoch, bool(info[0] >> 7), waiting.key, waiting.looks)
+        waiting.requester.resumed(waiting.queue, waiting.epoch, bool(info[0] >> 7), waiting.key,
+                                  waiting.looks)
 
 
 @command('PAGE_FAULT_RESUME', kernel=True)

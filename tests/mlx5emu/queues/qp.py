@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 RC, UC, UD, XRC, DCI, DCT, QP0, QP1, REG_UMR = 0x0, 0x1, 0x2, 0x3, 0x5, 0x6, 0x7, 0x8, 0xc
 #: A send queue that is an object of its own (CREATE_SQ), as the data path sees it.
 RAW = 0x9
-TRANSPORTS = {RC: 'RC', UC: 'UC', UD: 'UD', XRC: 'XRC', DCI: 'DCI', QP0: 'QP0', QP1: 'QP1', REG_UMR: 'REG_UMR'}
+TRANSPORTS = {
+    RC: 'RC', UC: 'UC', UD: 'UD', XRC: 'XRC', DCI: 'DCI', QP0: 'QP0', QP1: 'QP1', REG_UMR:
+    'REG_UMR'}
 DATAGRAM = (UD, QP0, QP1)
 
 RST, INIT, RTR, RTS, SQER, SQD, ERR = 0, 1, 2, 3, 4, 5, 6
@@ -41,24 +43,35 @@ DBR_VALID, NO_DBR_EXT = 0, 1
 
 #: Command: (states it leaves, state it enters, fields that it always takes).
 TRANSITIONS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
-    'RST2INIT_QP': ((RST,), INIT, ('pm_state', 'counter_set_id', 'q_key', 'rre', 'rwe', 'rae', 'atomic_mode', 'deth_sqpn',
-                                   'primary_address_path.pkey_index', 'primary_address_path.vhca_port_num', 'lag_tx_port_affinity')),
-    'INIT2INIT_QP': ((INIT,), INIT, ()),
-    'INIT2RTR_QP': ((INIT,), RTR, ('mtu', 'log_msg_max', 'remote_qpn', 'next_rcv_psn', 'log_rra_max', 'min_rnr_nak', *ORDERING)),
-    'RTR2RTS_QP': ((RTR,), RTS, ('next_send_psn', 'retry_count', 'rnr_retry', 'log_sra_max', 'log_ack_req_freq',
-                                 'primary_address_path.ack_timeout')),
-    'RTS2RTS_QP': ((RTS,), RTS, ()),
-    'SQERR2RTS_QP': ((SQER,), RTS, ()),
-    'SQD_RTS_QP': ((SQD,), RTS, ()),
-}
+    'RST2INIT_QP': ((RST, ), INIT, ('pm_state', 'counter_set_id', 'q_key', 'rre', 'rwe', 'rae',
+                                    'atomic_mode', 'deth_sqpn', 'primary_address_path.pkey_index',
+                                    'primary_address_path.vhca_port_num', 'lag_tx_port_affinity')),
+    'INIT2INIT_QP': ((INIT, ), INIT, ()),
+    'INIT2RTR_QP': ((INIT, ), RTR, ('mtu', 'log_msg_max', 'remote_qpn', 'next_rcv_psn',
+                                    'log_rra_max', 'min_rnr_nak', *ORDERING)),
+    'RTR2RTS_QP': ((RTR, ), RTS, ('next_send_psn', 'retry_count', 'rnr_retry', 'log_sra_max',
+                                  'log_ack_req_freq', 'primary_address_path.ack_timeout')),
+    'RTS2RTS_QP': ((RTS, ), RTS, ()),
+    'SQERR2RTS_QP': ((SQER, ), RTS, ()),
+    'SQD_RTS_QP': ((SQD, ), RTS, ()), }
 #: Bit of opt_param_mask: fields that it selects.
 OPTIONAL = {
-    1 << 1: ('rre',), 1 << 2: ('rae', 'atomic_mode'), 1 << 3: ('rwe',), 1 << 4: ('primary_address_path.pkey_index',),
-    1 << 5: ('q_key',), 1 << 6: ('min_rnr_nak',), 1 << 8: ('log_sra_max',), 1 << 9: ('log_rra_max',), 1 << 10: ('pm_state',),
-    1 << 11: ('drain_sigerr',),
-    1 << 12: ('retry_count',), 1 << 13: ('rnr_retry',), 1 << 14: ('primary_address_path.ack_timeout',),
-    1 << 15: ('lag_tx_port_affinity',), 1 << 16: ('primary_address_path.vhca_port_num',), 1 << 25: ('counter_set_id',),
-}
+    1 << 1: ('rre', ),
+    1 << 2: ('rae', 'atomic_mode'),
+    1 << 3: ('rwe', ),
+    1 << 4: ('primary_address_path.pkey_index', ),
+    1 << 5: ('q_key', ),
+    1 << 6: ('min_rnr_nak', ),
+    1 << 8: ('log_sra_max', ),
+    1 << 9: ('log_rra_max', ),
+    1 << 10: ('pm_state', ),
+    1 << 11: ('drain_sigerr', ),
+    1 << 12: ('retry_count', ),
+    1 << 13: ('rnr_retry', ),
+    1 << 14: ('primary_address_path.ack_timeout', ),
+    1 << 15: ('lag_tx_port_affinity', ),
+    1 << 16: ('primary_address_path.vhca_port_num', ),
+    1 << 25: ('counter_set_id', ), }
 _ALTERNATE_PATH, _PRIMARY_PATH = 1 << 0, 1 << 7
 #: All that opt_param_mask may name.
 _OPTIONS = sum(OPTIONAL) | _ALTERNATE_PATH | _PRIMARY_PATH
@@ -68,7 +81,8 @@ _MORE_OPTIONS = ('INIT2INIT_QP', 'RTS2RTS_QP')
 #: Where the rest of the context is in a command whose qpc_ext is set, in bytes.
 _QPC_EXT = 0x110
 #: Out-of-order placement of a transport.
-_ORDERING_CAPABILITY = {RC: 'dp_ordering_ooo_all_rc', XRC: 'dp_ordering_ooo_all_xrc', DCI: 'dp_ordering_ooo_all_dc'}
+_ORDERING_CAPABILITY = {
+    RC: 'dp_ordering_ooo_all_rc', XRC: 'dp_ordering_ooo_all_xrc', DCI: 'dp_ordering_ooo_all_dc'}
 #: Fields of the primary path that INIT2RTR leaves as they were.
 _KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
 
@@ -111,13 +125,15 @@ class Qp(Object):
         self.user_index = c['user_index']
         self.rre, self.rwe, self.rae = bool(c['rre']), bool(c['rwe']), bool(c['rae'])
         self.qkey, self.xrcd = c['q_key'], c['xrcd']
-        self.retry_count, self.rnr_retry, self.min_rnr_nak = c['retry_count'], c['rnr_retry'], c['min_rnr_nak']
+        self.retry_count, self.rnr_retry, self.min_rnr_nak = c['retry_count'], c['rnr_retry'], c[
+            'min_rnr_nak']
         self.ack_timeout = path['ack_timeout']
         self.send_psn, self.recv_psn = c['next_send_psn'], c['next_rcv_psn']
         self.sl, self.rlid, self.grh = path['sl'], path['rlid'], bool(path['grh'])
         self.udp_sport = path['udp_sport']
         self.force_loopback = bool(path['fl'])
-        self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path['src_addr_index'], path['pkey_index']
+        self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path[
+            'src_addr_index'], path['pkey_index']
         self.port = path['vhca_port_num'] or 1
         self.block_lb_mc = bool(c['block_lb_mc'])
         self.offload_type = c['offload_type']
@@ -170,18 +186,19 @@ def create_qp(card: 'Card', cmd: Command) -> None:
     if st not in TRANSPORTS:
         raise Status('BAD_PARAM', 'service type')
     if c['rlky'] and cmd.uid:
-        raise Status('BAD_PARAM', 'the reserved key is the kernel\'s')
+        raise Status('BAD_PARAM', "the reserved key is the kernel's")
     at = inp.offset('qpc')
     qp = Qp(card, cmd.raw[at:at + c.size])
     if st == REG_UMR and cmd.uid:
-        raise Status('BAD_PARAM', 'a UMR QP is the kernel\'s')
+        raise Status('BAD_PARAM', "a UMR QP is the kernel's")
     pd = card.pds.get(c['pd'], cmd.uid) if st != REG_UMR else None
     has_sq = not c['no_sq']
     has_rq = rq_type != RQ_NONE and st not in (XRC, REG_UMR, DCI)
     sq_log, rq_log, rq_stride = c['log_sq_size'], c['log_rq_size'], c['log_rq_stride'] + 4
     if sq_log > card.caps.get('log_max_qp_sz') or rq_log > card.caps.get('log_max_qp_sz'):
         raise Status('BAD_PARAM', 'queue size')
-    if c['send_dbr_mode'] not in (DBR_VALID, *((NO_DBR_EXT,) if card.caps.page('general_2')['send_dbr_mode_no_dbr_ext'] else ())):
+    if c['send_dbr_mode'] not in (DBR_VALID, *(
+        (NO_DBR_EXT, ) if card.caps.page('general_2')['send_dbr_mode_no_dbr_ext'] else ())):
         raise Status('BAD_PARAM', 'send_dbr_mode')
     streams = streams_of(card, c, st == DCI)
     if rq_type == RQ_CROSS:
@@ -196,8 +213,8 @@ def create_qp(card: 'Card', cmd: Command) -> None:
         if srq.tag_list is not None and st != RC:
             raise Status('BAD_PARAM', 'tag matching is for RC')
         qp.srq = srq
-    if c['offload_type'] and (c['offload_type'] != OFFLOAD_RNDV or has_sq or qp.srq is None or qp.srq.tag_list is None or
-                              not qp.srq.tag_list.rendezvous):
+    if c['offload_type'] and (c['offload_type'] != OFFLOAD_RNDV or has_sq or qp.srq is None or
+                              qp.srq.tag_list is None or not qp.srq.tag_list.rendezvous):
         raise Status('BAD_PARAM', 'offload_type')
     if has_sq:
         card.uars.get(c['uar_page'], cmd.uid)
@@ -213,11 +230,12 @@ def create_qp(card: 'Card', cmd: Command) -> None:
             qp.buf = in_umem(card, umem, inp['wq_umem_offset'], rq_bytes + sq_bytes, write=False)
         else:
             log_page = c['log_page_size'] + 12
-            qp.buf = in_pages(card, page_list(cmd.raw, inp.offset('pas')), log_page, c['page_offset'] << log_page >> 6,
-                              rq_bytes + sq_bytes)
+            qp.buf = in_pages(card, page_list(cmd.raw, inp.offset('pas')), log_page,
+                              c['page_offset'] << log_page >> 6, rq_bytes + sq_bytes)
         card.memory.charge(qp.buf.cost)
         if rq_bytes:
-            qp.rq = ReceiveRing(qp.buf, 0, rq_log, rq_stride, dbr, qp.pd, signed=bool(c['wq_signature']))
+            qp.rq = ReceiveRing(qp.buf, 0, rq_log, rq_stride, dbr, qp.pd,
+                                signed=bool(c['wq_signature']))
         if sq_bytes:
             qp.sq = SendRing(qp, qp.buf, rq_bytes, sq_log, dbr, qp.scq, qp.user_index)
             qp.sq.streams = streams
@@ -246,7 +264,8 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'vhca_port_num')
     if enters == RTR and qp.st in (RC, UC, XRC, DCI) and not 1 <= new['mtu'] <= 5:
         raise Status('BAD_PARAM', 'mtu')
-    more = cmd.inp['opt_param_mask_95_32'] if cmd.name in _MORE_OPTIONS and len(cmd.raw) >= _QPC_EXT else 0
+    more = cmd.inp['opt_param_mask_95_32'] if cmd.name in _MORE_OPTIONS and len(
+        cmd.raw) >= _QPC_EXT else 0
     if more & _UDP_SPORT and (cmd.name != 'RTS2RTS_QP' or qp.st not in (RC, UC)):
         raise Status('BAD_PARAM', 'UDP source port is for RC and UC')
     groups = _queue_groups(card, cmd, qp) if more & _QUEUE_GROUP else None
@@ -289,12 +308,16 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         card.datapath.resume(qp)
 
 
-def _queue_groups(card: 'Card', cmd: Command, qp: Qp) -> tuple[scheduling.SchedulingElement | None, scheduling.SchedulingElement | None]:
-    """The queue groups that a command wants the QP to belong to: of its requester and of its responder."""
+def _queue_groups(
+        card: 'Card', cmd: Command,
+        qp: Qp) -> tuple[scheduling.SchedulingElement | None, scheduling.SchedulingElement | None]:
+    """The queue groups that a command wants the QP to belong to: of its requester and of its
+    responder."""
     if not cmd.inp['qpc_ext'] or not card.caps.page('qos')['nic_qp_scheduling']:
         raise Status('BAD_PARAM', 'queue groups are in the extended context')
     more = prm.View('qpc_ext', cmd.raw, _QPC_EXT)
-    requester, responder = more['qos_queue_group_id_requester'], more['qos_queue_group_id_responder']
+    requester, responder = more['qos_queue_group_id_requester'], more[
+        'qos_queue_group_id_responder']
     if qp.st not in (RC, UC, UD) or (responder and qp.st != RC):
         raise Status('BAD_PARAM', 'queue group of that transport')
     return scheduling.group(card, requester, cmd.uid), scheduling.group(card, responder, cmd.uid)

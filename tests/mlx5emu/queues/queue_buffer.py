@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The memory of a queue: a ring of WQEs or CQEs in guest pages, and its doorbell record, by page list or in a umem."""
+"""The memory of a queue: a ring of WQEs or CQEs in guest pages, and its doorbell record, by page
+list or in a umem."""
 from array import array
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ _PAGE = 1 << MIN_LOG_PAGE
 class QueueBuffer:
     """``size`` bytes that begin ``base`` bytes into the first of ``pages``.
 
-    Elements are powers of two from 16 bytes on and aligned to their size up to 64 bytes, so one of at most 64 bytes never
-    crosses a page.
+    Elements are powers of two from 16 bytes on and aligned to their size up to 64 bytes, so one of
+    at most 64 bytes never crosses a page.
     """
 
     __slots__ = ('dma', 'pages', 'shift', 'mask', 'base', 'size', 'cost')

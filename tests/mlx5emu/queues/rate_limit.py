@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 #: Time for which unused rate is kept: a burst of that length goes out at once.
 BURST_NS = 1_000_000
-#: A queue that waits is looked at again after this time at the latest, so that no timer outlives its queue for long.
+#: A queue that waits is looked at again after this time at the latest, so that no timer outlives
+#: its queue for long.
 MAX_WAIT_NS = 50_000_000
 
 

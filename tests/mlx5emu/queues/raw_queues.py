@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Raw work queues and what points at them: SQ, RQ, TIS, TIR, RQT; create, modify, query, destroy."""
+"""Raw work queues and what points at them: SQ, RQ, TIS, TIR, RQT; create, modify, query,
+destroy."""
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ WQ_RESET, WQ_READY, WQ_ERROR = 0, 1, 3
 #: State of the context, as the data path calls it.
 _DATAPATH_STATE = {WQ_RESET: RST, WQ_READY: RTS, WQ_ERROR: ERR}
 #: What MODIFY_SQ and MODIFY_RQ may go to.
-_NEXT_STATES = {WQ_RESET: (WQ_RESET, WQ_READY), WQ_READY: (WQ_READY, WQ_ERROR, WQ_RESET), WQ_ERROR: (WQ_RESET, WQ_ERROR)}
+_NEXT_STATES = {
+    WQ_RESET: (WQ_RESET, WQ_READY), WQ_READY: (WQ_READY, WQ_ERROR, WQ_RESET), WQ_ERROR:
+    (WQ_RESET, WQ_ERROR)}
 STRIDING = (2, 3)
 #: list_q_type of an RQ table, and the general objects that the second kind lists.
 LIST_RQ, LIST_VIRTIO = 0, 1
@@ -139,7 +142,7 @@ def create_sq(card: 'Card', cmd: Command) -> None:
     if wq['wq_type'] != CYCLIC:
         raise Status('BAD_PARAM', 'wq_type')
     if c['rlky'] and cmd.uid:
-        raise Status('BAD_PARAM', 'the reserved key is the kernel\'s')
+        raise Status('BAD_PARAM', "the reserved key is the kernel's")
     _check_ring(card, wq, 6, 6)
     cq = card.cqs.get(c['cqn'], cmd.uid)
     pd = card.pds.get(wq['pd'], cmd.uid) if wq['pd'] else None
@@ -171,7 +174,8 @@ def modify_sq(card: 'Card', cmd: Command) -> None:
     if cmd.inp['modify_bitmask'] & ~SQ_BITS:
         raise Status('BAD_PARAM', 'modify_bitmask')
     kept, c, bits = prm.view('sqc', sq.context), cmd.inp.sub('ctx'), cmd.inp['modify_bitmask']
-    pacing = card.packet_pacing.limits(c['packet_pacing_rate_limit_index'], cmd.uid) if bits & PACING else ()
+    pacing = card.packet_pacing.limits(c['packet_pacing_rate_limit_index'],
+                                       cmd.uid) if bits & PACING else ()
     group = scheduling.group(card, c['qos_queue_group_id'], cmd.uid) if bits & QUEUE_GROUP else None
     if bits & PACING:
         kept['packet_pacing_rate_limit_index'] = c['packet_pacing_rate_limit_index']
@@ -217,7 +221,7 @@ def create_rq(card: 'Card', cmd: Command) -> None:
     if c['state'] != WQ_RESET:
         raise Status('BAD_PARAM', 'RQ is created in state RST')
     if c['rlky'] and cmd.uid:
-        raise Status('BAD_PARAM', 'the reserved key is the kernel\'s')
+        raise Status('BAD_PARAM', "the reserved key is the kernel's")
     cq = card.cqs.get(c['cqn'], cmd.uid)
     rq = Rq(card, _context(cmd))
     rq.rcq = cq
@@ -226,14 +230,16 @@ def create_rq(card: 'Card', cmd: Command) -> None:
         rq.srq = card.rmps.get(c['rmpn'], cmd.uid)
         holds.append(rq.srq)
     elif c['mem_rq_type'] == INLINE_RQ:
-        if wq['wq_type'] not in (LINKED_LIST, CYCLIC, *(STRIDING if card.caps.get('striding_rq') else ())):
+        if wq['wq_type'] not in (LINKED_LIST, CYCLIC,
+                                 *(STRIDING if card.caps.get('striding_rq') else ())):
             raise Status('BAD_PARAM', 'wq_type')
         _check_ring(card, wq, 4, 11)
         holds.append(card.pds.get(wq['pd'], cmd.uid) if wq['pd'] else None)
-        rq.buf, dbr, umems = work_queue_buffer(card, cmd, wq, 1 << (wq['log_wq_sz'] + wq['log_wq_stride']))
+        rq.buf, dbr, umems = work_queue_buffer(card, cmd, wq, 1 <<
+                                               (wq['log_wq_sz'] + wq['log_wq_stride']))
         holds += umems
-        rq.rq = ReceiveRing(rq.buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'], wq['wq_type'] in (0, 2),
-                            bool(wq['wq_signature']))
+        rq.rq = ReceiveRing(rq.buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'],
+                            wq['wq_type'] in (0, 2), bool(wq['wq_signature']))
         card.memory.charge(rq.buf.cost)
     else:
         raise Status('BAD_PARAM', 'mem_rq_type')
@@ -357,7 +363,8 @@ def _answer(cmd: Command, obj: _Context, field: str) -> None:
 def create_tir(card: 'Card', cmd: Command) -> None:
     """Check the transport domain and the RQ or table that it points at."""
     c = cmd.inp.sub('ctx')
-    td = card.transport_domains.get(c['transport_domain'], cmd.uid) if c['transport_domain'] else None
+    td = card.transport_domains.get(c['transport_domain'],
+                                    cmd.uid) if c['transport_domain'] else None
     if c['disp_type'] == 0:
         target: Object = card.rqs.get(c['inline_rqn'], cmd.uid)
     elif c['disp_type'] == 1:
@@ -382,8 +389,8 @@ def modify_tir(card: 'Card', cmd: Command) -> None:
         for field in ('packet_merge_mask', 'lro_timeout_period_usecs', 'lro_max_ip_payload_size'):
             kept[field] = new[field]
     if bits['hash']:
-        for field in ('rx_hash_fn', 'rx_hash_symmetric', 'rx_hash_toeplitz_key', 'rx_hash_field_selector_outer',
-                      'rx_hash_field_selector_inner'):
+        for field in ('rx_hash_fn', 'rx_hash_symmetric', 'rx_hash_toeplitz_key',
+                      'rx_hash_field_selector_outer', 'rx_hash_field_selector_inner'):
             kept[field] = new[field]
 
 
@@ -399,7 +406,8 @@ def destroy_tir(card: 'Card', cmd: Command) -> None:
     card.tirs.free(cmd.inp['tirn'], cmd.uid)
 
 
-def _rq_list(card: 'Card', cmd: Command, c: prm.View, limit: int, list_q_type: int) -> tuple[Object, ...]:
+def _rq_list(card: 'Card', cmd: Command, c: prm.View, limit: int,
+             list_q_type: int) -> tuple[Object, ...]:
     actual = c['rqt_actual_size']
     if actual > limit:
         raise Status('BAD_PARAM', 'rqt_actual_size')

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Reserved QP numbers (general object RESERVED_QPN): ranges that no queue gets, for connections whose messages another queue takes."""
+"""Reserved QP numbers (general object RESERVED_QPN): ranges that no queue gets, for connections
+whose messages another queue takes."""
 from typing import TYPE_CHECKING
 
 from .. import prm
@@ -33,12 +34,14 @@ class ReservedQpns(Object):
 def create_reserved_qpns(card: 'Card', view: prm.View, uid: int) -> Object:
     """A range of the size in the command's header.
 
-    :raises Status: BAD_PARAM for a size that the card does not give; EXCEED_LIM when too many are reserved.
+    :raises Status: BAD_PARAM for a size that the card does not give; EXCEED_LIM when too many are
+        reserved.
     """
     cap = card.caps.page('general_2')
     log_range = prm.view('general_obj_in_cmd_hdr', view.buf)['op_param.create.log_obj_range']
     if not cap['log_reserved_qpn_granularity'] <= log_range <= cap['log_reserved_qpn_max_alloc']:
         raise Status('BAD_PARAM', 'log_obj_range')
-    if sum(r.span for r in card.reserved_qpns) + (1 << log_range) > 1 << cap['log_max_num_reserved_qpn']:
+    if sum(r.span
+           for r in card.reserved_qpns) + (1 << log_range) > 1 << cap['log_max_num_reserved_qpn']:
         raise Status('EXCEED_LIM', 'reserved QP numbers')
     return ReservedQpns(log_range)

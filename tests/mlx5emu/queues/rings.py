@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Rings of work queue elements: what is posted, what was consumed.  QPs, SQs, RQs and SRQs are made of these."""
+"""Rings of work queue elements: what is posted, what was consumed.  QPs, SQs, RQs and SRQs are made
+of these."""
 from typing import TYPE_CHECKING, Any
 
 from ..prm.wqe import SRQ_NEXT, WQEBB
@@ -20,11 +21,12 @@ class SendRing:
     :param dbr: bus address of the doorbell record; the producer index is its second doubleword.
     """
 
-    __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer', 'producer', 'waiting', 'tries',
-                 'scheduled', 'faults', 'refused', 'recordless', 'scheduling',
-                 'pacing', 'streams')
+    __slots__ = ('owner', 'buf', 'offset', 'size', 'mask', 'dbr', 'cq', 'user_index', 'consumer',
+                 'producer', 'waiting', 'tries', 'scheduled', 'faults', 'refused', 'recordless',
+                 'scheduling', 'pacing', 'streams')
 
-    def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int, cq: 'Cq | None', user_index: int) -> None:
+    def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int,
+                 cq: 'Cq | None', user_index: int) -> None:
         #: The producer index comes with the doorbell; there is no doorbell record.
         self.recordless = False
         #: Streams of a DC initiator that has them.
@@ -32,7 +34,8 @@ class SendRing:
         self.owner, self.buf, self.offset, self.dbr, self.cq, self.user_index = owner, buf, offset, dbr, cq, user_index
         self.size = 1 << log_size
         self.mask = (WQEBB << log_size) - 1
-        #: Rates that hold the queue back: of its queue group and what is above that, and of packet pacing.
+        #: Rates that hold the queue back: of its queue group and what is above that, and of packet
+        #: pacing.
         self.scheduling: tuple[RateLimit, ...] = ()
         self.pacing: tuple[RateLimit, ...] = ()
         self.reset()
@@ -49,7 +52,8 @@ class SendRing:
         self.tries = [0, 0]
         #: The rest of a long run waits for its turn.
         self.scheduled = False
-        #: Page faults of the head WQE so far; the key of the last that the driver resumed with an error, and how often.
+        #: Page faults of the head WQE so far; the key of the last that the driver resumed with an
+        #: error, and how often.
         self.faults, self.refused = 0, (0, 0)
 
     def fresh(self) -> None:
@@ -85,20 +89,23 @@ class SendRing:
 
 
 class ReceiveRing:
-    """A receive queue: WQEs of one stride, cyclic, or linked as those of a shared receive queue are.
+    """A receive queue: WQEs of one stride, cyclic, or linked as those of a shared receive queue
+    are.
 
     :param offset: byte offset in the buffer.
     :param log_size: log2 of the number of WQEs.
     :param log_stride: log2 bytes of a WQE.
-    :param dbr: bus address of the doorbell record; the counter of posted WQEs is its first doubleword.
+    :param dbr: bus address of the doorbell record; the counter of posted WQEs is its first
+        doubleword.
     :param pd: number of the protection domain of the buffers posted.
     :param signed: a signature segment comes first in each WQE.
     """
 
-    __slots__ = ('buf', 'offset', 'size', 'stride', 'dbr', 'pd', 'linked', 'head', 'consumer', 'producer', 'skip', '_next')
+    __slots__ = ('buf', 'offset', 'size', 'stride', 'dbr', 'pd', 'linked', 'head', 'consumer',
+                 'producer', 'skip', '_next')
 
-    def __init__(self, buf: QueueBuffer, offset: int, log_size: int, log_stride: int, dbr: int, pd: int, linked: bool = False,
-                 signed: bool = False) -> None:
+    def __init__(self, buf: QueueBuffer, offset: int, log_size: int, log_stride: int, dbr: int,
+                 pd: int, linked: bool = False, signed: bool = False) -> None:
         self.buf, self.offset, self.dbr, self.pd, self.linked = buf, offset, dbr, pd, linked
         self.size, self.stride = 1 << log_size, 1 << log_stride
         self.skip = 16 if signed or linked else 0
@@ -115,11 +122,13 @@ class ReceiveRing:
         """
         self.producer = self.buf.dma.read_be32(self.dbr) & 0xffff
         n = (self.producer - self.consumer) & 0xffff
-        # A counter that went back, or passed the ring: nothing of it can be trusted but the ring's size.
+        # A counter that went back, or passed the ring: nothing of it can be trusted but the ring's
+        # size.
         return n if n <= self.size else self.size
 
     def peek(self) -> tuple[int, bytes] | None:
-        """Index and segments of the next WQE, or None when nothing is posted; it stays the next until :meth:`take`.
+        """Index and segments of the next WQE, or None when nothing is posted; it stays the next
+        until :meth:`take`.
 
         :raises DmaError: doorbell record or buffer are not mapped.
         """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Short data that go into the CQE instead of memory: of received messages (cs_res), of reads and atomics (cs_req)."""
+"""Short data that go into the CQE instead of memory: of received messages (cs_res), of reads and
+atomics (cs_req)."""
 from ..prm.wqe import INLINE_32, INLINE_64
 
 #: Low half of cs_res and cs_req: up to 32 bytes, or up to 64 where CQEs have 128.
@@ -25,7 +26,8 @@ def fits(mode: int, cqe_size: int, n: int) -> bool:
 
     :param mode: of the context.
     """
-    return bool(mode) and (n <= _HALF or (n <= 2 * _HALF and bool(mode & SCATTER_64) and cqe_size == _WIDE_CQE))
+    return bool(mode) and (n <= _HALF or
+                           (n <= 2 * _HALF and bool(mode & SCATTER_64) and cqe_size == _WIDE_CQE))
 
 
 def place(body: bytes, op_own: int, data: bytes) -> tuple[bytes, int, bytes]:

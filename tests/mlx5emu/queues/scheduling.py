@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Scheduling elements of the NIC hierarchy: TSARs and the queue groups below them, as commands and as general objects.
+"""Scheduling elements of the NIC hierarchy: TSARs and the queue groups below them, as commands and
+as general objects.
 
-A queue that belongs to a queue group sends no faster than max_average_bw of the group and of every TSAR above it.  The weights of
-the TSARs (bw_share) are kept and shown; the card has no contention among queues that they could decide.
+A queue that belongs to a queue group sends no faster than max_average_bw of the group and of every
+TSAR above it.  The weights of the TSARs (bw_share) are kept and shown; the card has no contention
+among queues that they could decide.
 """
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +26,13 @@ BW_SHARE, MAX_AVERAGE_BW = 1, 2
 #: Levels below the root that the card schedules.
 MAX_DEPTH = 4
 
-prm.declare('sched_elem', [('modify_field_select', 64), ('scheduling_hierarchy', 8), ('@', 0x100), ('sched_context', 8, 0x40)], size=0x400)
-# The rest of a QP's context, which commands carry behind the queue pair context when their qpc_ext is set.
-prm.declare('qpc_ext', [('', 2), ('mmo', 1), ('', 13), ('dci_stream_channel_id', 16), ('qos_queue_group_id_requester', 32),
-                        ('qos_queue_group_id_responder', 32)], size=0x600)
+prm.declare('sched_elem', [('modify_field_select', 64), ('scheduling_hierarchy', 8), ('@', 0x100),
+                           ('sched_context', 8, 0x40)], size=0x400)
+# The rest of a QP's context, which commands carry behind the queue pair context when their qpc_ext
+# is set.
+prm.declare('qpc_ext', [('', 2), ('mmo', 1), ('', 13), ('dci_stream_channel_id', 16),
+                        ('qos_queue_group_id_requester', 32), ('qos_queue_group_id_responder', 32)],
+            size=0x600)
 
 
 class SchedulingElement(Object):
@@ -59,7 +64,8 @@ class SchedulingElement(Object):
         """
         if select & ~(BW_SHARE | MAX_AVERAGE_BW):
             raise Status('BAD_PARAM', 'only bw_share and max_average_bw can be modified')
-        new, kept = prm.view('scheduling_context', context), prm.view('scheduling_context', self.context)
+        new, kept = prm.view('scheduling_context', context), prm.view('scheduling_context',
+                                                                      self.context)
         if select & BW_SHARE:
             _check_share(card, new)
             kept['bw_share'] = new['bw_share']
@@ -95,9 +101,11 @@ def _new(card: 'Card', hierarchy: int, context: bytes, uid: int) -> SchedulingEl
         raise Status('BAD_PARAM', 'the card has no scheduling elements')
     _check_hierarchy(hierarchy)
     c = prm.view('scheduling_context', context)
-    if c['element_type'] not in (TSAR, QUEUE_GROUP) or not caps['nic_element_type'] >> c['element_type'] & 1:
+    if c['element_type'] not in (
+            TSAR, QUEUE_GROUP) or not caps['nic_element_type'] >> c['element_type'] & 1:
         raise Status('BAD_PARAM', 'element_type')
-    if c['element_type'] == TSAR and prm.view('tsar_element', c['element_attributes'].to_bytes(4, 'big'))['tsar_type'] != DWRR:
+    if c['element_type'] == TSAR and prm.view('tsar_element', c['element_attributes'].to_bytes(
+            4, 'big'))['tsar_type'] != DWRR:
         raise Status('BAD_PARAM', 'tsar_type')
     _check_share(card, c)
     parent = None
@@ -110,7 +118,8 @@ def _new(card: 'Card', hierarchy: int, context: bytes, uid: int) -> SchedulingEl
     elif c['element_type'] == QUEUE_GROUP:
         raise Status('BAD_PARAM', 'a queue group is below a TSAR')
     if c['element_type'] == QUEUE_GROUP:
-        groups = sum(1 for o in card.general_objects if isinstance(o, SchedulingElement) and o.element_type == QUEUE_GROUP)
+        groups = sum(1 for o in card.general_objects
+                     if isinstance(o, SchedulingElement) and o.element_type == QUEUE_GROUP)
         if groups >= 1 << caps['log_max_qos_nic_queue_group']:
             raise Status('EXCEED_LIM', 'queue groups')
     return SchedulingElement(context, parent)
@@ -145,7 +154,8 @@ def group(card: 'Card', number: int, uid: int) -> SchedulingElement | None:
 def join(queue: Any, place: str, new: SchedulingElement | None) -> None:
     """Make a queue a member of a group in place of the one it was in.
 
-    :param place: attribute of the queue that holds the group: ``queue_group`` of what it sends, ``responder_group`` of what it answers.
+    :param place: attribute of the queue that holds the group: ``queue_group`` of what it sends,
+        ``responder_group`` of what it answers.
     """
     old = getattr(queue, place)
     if new is not None:
@@ -173,21 +183,24 @@ def modify_scheduling_element(card: 'Card', cmd: Command) -> None:
     """Weight and rate."""
     _check_hierarchy(cmd.inp['scheduling_hierarchy'])
     at, size = cmd.inp.offset('scheduling_context'), prm.layout_bits('scheduling_context') >> 3
-    element(card, cmd.inp['scheduling_element_id'], cmd.uid).change(card, cmd.raw[at:at + size], cmd.inp['modify_bitmask'])
+    element(card, cmd.inp['scheduling_element_id'], cmd.uid).change(card, cmd.raw[at:at + size],
+                                                                    cmd.inp['modify_bitmask'])
 
 
 @command('QUERY_SCHEDULING_ELEMENT')
 def query_scheduling_element(card: 'Card', cmd: Command) -> None:
     """The context."""
     _check_hierarchy(cmd.inp['scheduling_hierarchy'])
-    cmd.out['scheduling_context'] = bytes(element(card, cmd.inp['scheduling_element_id'], cmd.uid).context)
+    cmd.out['scheduling_context'] = bytes(
+        element(card, cmd.inp['scheduling_element_id'], cmd.uid).context)
 
 
 @command('DESTROY_SCHEDULING_ELEMENT')
 def destroy_scheduling_element(card: 'Card', cmd: Command) -> None:
     """Refused while there are elements below it or queues in it."""
     _check_hierarchy(cmd.inp['scheduling_hierarchy'])
-    card.general_objects.free(element(card, cmd.inp['scheduling_element_id'], cmd.uid).number, cmd.uid)
+    card.general_objects.free(
+        element(card, cmd.inp['scheduling_element_id'], cmd.uid).number, cmd.uid)
 
 
 @object_type(SCHEDULING_ELEMENT, 'sched_elem')

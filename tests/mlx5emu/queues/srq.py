@@ -27,7 +27,8 @@ class Srq(Object):
     :param layout: name of its layout.
     """
 
-    def __init__(self, card: 'Card', buf: QueueBuffer, ring: ReceiveRing, context: bytes, layout: str) -> None:
+    def __init__(self, card: 'Card', buf: QueueBuffer, ring: ReceiveRing, context: bytes,
+                 layout: str) -> None:
         super().__init__()
         self.card, self.buf, self.ring = card, buf, ring
         self.context, self.layout = bytearray(context), layout
@@ -83,7 +84,8 @@ def keep(card: 'Card', cmd: Command, srq: Srq, table: str, field: str) -> None:
         raise
 
 
-def _srq_context(card: 'Card', cmd: Command, c: prm.View, log_size: int) -> tuple[ReceiveRing, list]:
+def _srq_context(card: 'Card', cmd: Command, c: prm.View,
+                 log_size: int) -> tuple[ReceiveRing, list]:
     """The ring of an SRQ or XRC SRQ, and what it holds."""
     inp, xrc = cmd.inp, c.name == 'xrc_srqc'
     log_stride = c['log_rq_stride'] + 4
@@ -103,9 +105,11 @@ def _srq_context(card: 'Card', cmd: Command, c: prm.View, log_size: int) -> tupl
         buf = in_umem(card, umem, inp['xrc_srq_umem_offset'], size, write=False)
     else:
         log_page = c['log_page_size'] + 12
-        buf = in_pages(card, page_list(cmd.raw, inp.offset('pas')), log_page, c['page_offset'] << log_page >> 6, size)
+        buf = in_pages(card, page_list(cmd.raw, inp.offset('pas')), log_page,
+                       c['page_offset'] << log_page >> 6, size)
     linked = not (xrc and c['basic_cyclic_rcv_wqe'])
-    return ReceiveRing(buf, 0, log_size, log_stride, dbr, c['pd'], linked, bool(c['wq_signature'])), [pd, umem]
+    return ReceiveRing(buf, 0, log_size, log_stride, dbr, c['pd'], linked,
+                       bool(c['wq_signature'])), [pd, umem]
 
 
 @command('CREATE_SRQ')
@@ -136,7 +140,8 @@ def create_xrc_srq(card: 'Card', cmd: Command) -> None:
     srq.use(*holds, xrcd, cq)
 
 
-def work_queue_buffer(card: 'Card', cmd: Command, wq: prm.View, size: int, write: bool = False) -> tuple[QueueBuffer, int, list]:
+def work_queue_buffer(card: 'Card', cmd: Command, wq: prm.View, size: int,
+                      write: bool = False) -> tuple[QueueBuffer, int, list]:
     """Buffer and doorbell record of a ``wq`` context.
 
     :param size: bytes of the ring.
@@ -152,7 +157,8 @@ def work_queue_buffer(card: 'Card', cmd: Command, wq: prm.View, size: int, write
         buf = in_umem(card, umem, wq['wq_umem_offset'], size, write)
     else:
         log_page = wq['log_wq_pg_sz'] + 12
-        buf = in_pages(card, page_list(cmd.raw, wq.offset('pas')), log_page, wq['page_offset'] << log_page >> 6, size)
+        buf = in_pages(card, page_list(cmd.raw, wq.offset('pas')), log_page,
+                       wq['page_offset'] << log_page >> 6, size)
     return buf, dbr, [umem, dbr_umem]
 
 
@@ -169,7 +175,8 @@ def create_rmp(card: 'Card', cmd: Command) -> None:
     pd = card.pds.get(wq['pd'], cmd.uid)
     buf, dbr, umems = work_queue_buffer(card, cmd, wq, 1 << (wq['log_wq_sz'] + wq['log_wq_stride']))
     linked = wq['wq_type'] == LINKED_LIST and not c['basic_cyclic_rcv_wqe']
-    ring = ReceiveRing(buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'], linked, bool(wq['wq_signature']))
+    ring = ReceiveRing(buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'], linked,
+                       bool(wq['wq_signature']))
     at = cmd.inp.offset('ctx')
     srq = Srq(card, buf, ring, cmd.raw[at:at + c.size], 'rmpc')
     srq.arm(wq['lwm'])

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The list of posted tags that an XRQ matches messages against, and its agreement with software on unexpected messages.
+"""The list of posted tags that an XRQ matches messages against, and its agreement with software on
+unexpected messages.
 
-Software numbers the entries and links the free ones: the segment of an append names the entry that the *next* append takes.  Each side
-counts the unexpected messages that it knows of.  While the counts differ, a new tag may be meant for a message that software has yet to
-find, so it is kept but not matched.
+Software numbers the entries and links the free ones: the segment of an append names the entry that
+the *next* append takes.  Each side counts the unexpected messages that it knows of.  While the
+counts differ, a new tag may be meant for a message that software has yet to find, so it is kept but
+not matched.
 """
 from ..prm.wqe import TERMINATOR, ZERO_COUNT
 
@@ -21,7 +23,8 @@ class Tag:
 
     __slots__ = ('index', 'tag', 'mask', 'count', 'key', 'addr', 'matching')
 
-    def __init__(self, index: int, tag: int, mask: int, segment: tuple[int, int, int], matching: bool) -> None:
+    def __init__(self, index: int, tag: int, mask: int, segment: tuple[int, int, int],
+                 matching: bool) -> None:
         self.index, self.tag, self.mask, self.matching = index, tag, mask, matching
         count, self.key, self.addr = segment
         self.count = count or (0 if self.key == TERMINATOR else ZERO_COUNT)
@@ -57,7 +60,8 @@ class TagList:
         self.hw_phase = (self.hw_phase + 1) & _COUNT
 
     def append(self, following: int, tag: int, mask: int, segment: tuple[int, int, int]) -> bool:
-        """Post a tag; False when the entry is in use, or there is none of the number ``following``."""
+        """Post a tag; False when the entry is in use, or there is none of the number
+        ``following``."""
         index = self.next
         if following >= self.size or following == index or index in self._tags or index in self.busy:
             return False

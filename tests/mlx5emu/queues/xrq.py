@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Extended receive queues: CREATE_XRQ, QUERY_XRQ, ARM_XRQ, DESTROY_XRQ; shared receive queues that know of an application's messages."""
+"""Extended receive queues: CREATE_XRQ, QUERY_XRQ, ARM_XRQ, DESTROY_XRQ; shared receive queues that
+know of an application's messages."""
 from typing import TYPE_CHECKING
 
 from ..firmware.dispatch import Command, Status, command
@@ -25,10 +26,11 @@ def create_xrq(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'the card has no tag matching')
     if c['state'] != GOOD or c['topology'] != TAG_MATCHING or wq['wq_type'] != LINKED_LIST:
         raise Status('BAD_PARAM', 'state, topology or wq_type')
-    if c['offload'] not in ((NO_OFFLOAD, RNDV) if card.caps.get('rndv_offload_rc') else (NO_OFFLOAD,)):
+    if c['offload'] not in ((NO_OFFLOAD, RNDV) if card.caps.get('rndv_offload_rc') else
+                            (NO_OFFLOAD, )):
         raise Status('BAD_PARAM', 'offload')
     if c['rlkey'] and cmd.uid:
-        raise Status('BAD_PARAM', 'the reserved key is the kernel\'s')
+        raise Status('BAD_PARAM', "the reserved key is the kernel's")
     if tags['log_matching_list_sz'] > card.caps.get('log_tag_matching_list_sz'):
         raise Status('BAD_PARAM', 'log_matching_list_sz')
     if tags['append_next_index'] >> tags['log_matching_list_sz']:
@@ -36,11 +38,13 @@ def create_xrq(card: 'Card', cmd: Command) -> None:
     check_size(card, wq['log_wq_sz'], wq['log_wq_stride'])
     pd, cq = card.pds.get(wq['pd'], cmd.uid), card.cqs.get(c['cqn'], cmd.uid)
     buf, dbr, umems = work_queue_buffer(card, cmd, wq, 1 << (wq['log_wq_sz'] + wq['log_wq_stride']))
-    ring = ReceiveRing(buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'], True, bool(wq['wq_signature']))
+    ring = ReceiveRing(buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'], True,
+                       bool(wq['wq_signature']))
     at = cmd.inp.offset('xrq_context')
     xrq = Srq(card, buf, ring, cmd.raw[at:at + c.size], 'xrqc')
     xrq.cq, xrq.user_index = cq, c['user_index']
-    xrq.tag_list = TagList(1 << tags['log_matching_list_sz'], tags['append_next_index'], c['offload'] == RNDV)
+    xrq.tag_list = TagList(1 << tags['log_matching_list_sz'], tags['append_next_index'],
+                           c['offload'] == RNDV)
     xrq.arm(wq['lwm'])
     keep(card, cmd, xrq, 'xrqs', 'xrqn')
     xrq.use(pd, cq, *umems)
@@ -54,7 +58,8 @@ def query_xrq(card: 'Card', cmd: Command) -> None:
     xrq.ring.posted()
     c.sub('wq').set(lwm=xrq.limit, hw_counter=xrq.ring.consumer, sw_counter=xrq.ring.producer)
     tags = xrq.tag_list
-    c.sub('tag_matching_topology_context').set(append_next_index=tags.next, sw_phase_cnt=tags.sw_phase, hw_phase_cnt=tags.hw_phase)
+    c.sub('tag_matching_topology_context').set(
+        append_next_index=tags.next, sw_phase_cnt=tags.sw_phase, hw_phase_cnt=tags.hw_phase)
 
 
 @command('ARM_XRQ')
@@ -67,4 +72,3 @@ def arm_xrq(card: 'Card', cmd: Command) -> None:
 def destroy_xrq(card: 'Card', cmd: Command) -> None:
     """Refused while a QP receives from it."""
     card.xrqs.free(cmd.inp['xrqn'], cmd.uid)
-

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The embedded switch: the function's own virtual port and the uplink.
 
-As long as the driver has no root table in it (legacy mode without virtual functions), frames pass as if it were not there.
+As long as the driver has no root table in it (legacy mode without virtual functions), frames pass
+as if it were not there.
 """
 from typing import TYPE_CHECKING
 
@@ -24,4 +25,5 @@ def query_esw_vport_context(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'no such vport')
     c = cmd.out.sub('esw_vport_context')
     for k, side in enumerate(('rx', 'tx')):
-        c[f'sw_steering_vport_icm_address_{side}'] = sw_steering.address_of(card, firmware_icm.VPORT, number << 1 | k)
+        c[f'sw_steering_vport_icm_address_{side}'] = sw_steering.address_of(
+            card, firmware_icm.VPORT, number << 1 | k)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Firmware-managed steering: flow tables, groups, entries, the root table of a namespace, flow counters.
+"""Firmware-managed steering: flow tables, groups, entries, the root table of a namespace, flow
+counters.
 
 The objects are kept whole; ``steering`` walks packets through them.
 """
@@ -23,8 +24,9 @@ TO_VPORT, TO_TABLE, TO_TIR, TO_SAMPLER, TO_UPLINK, TO_PORT, TO_COUNTER, TO_TABLE
 ALLOW, DROP, FORWARD, COUNT = 0x1, 0x2, 0x4, 0x8
 REFORMAT, DECAP, MODIFY, VLAN_POP, VLAN_PUSH, VLAN_POP_2, VLAN_PUSH_2 = 0x10, 0x20, 0x40, 0x80, 0x100, 0x400, 0x800
 #: Capability of the table type that each action other than the first four needs.
-ACTION_CAPS = {REFORMAT: 'reformat', DECAP: 'decap', MODIFY: 'max_modify_header_actions', VLAN_POP: 'pop_vlan', VLAN_PUSH: 'push_vlan',
-               VLAN_POP_2: 'pop_vlan_2', VLAN_PUSH_2: 'push_vlan_2'}
+ACTION_CAPS = {
+    REFORMAT: 'reformat', DECAP: 'decap', MODIFY: 'max_modify_header_actions', VLAN_POP: 'pop_vlan',
+    VLAN_PUSH: 'push_vlan', VLAN_POP_2: 'pop_vlan_2', VLAN_PUSH_2: 'push_vlan_2'}
 #: table_miss_action.
 MISS_DEFAULT, MISS_FORWARD, MISS_NEXT_DOMAIN = 0, 1, 2
 _COUNTER = (1 << 64) - 1
@@ -60,8 +62,8 @@ class FlowEntry(Object):
 
     kind = 'flow_entry'
 
-    def __init__(self, index: int, group: FlowGroup, action: int, tag: int, value: bytes, destinations: list[tuple[int, int]],
-                 counters: list[int]) -> None:
+    def __init__(self, index: int, group: FlowGroup, action: int, tag: int, value: bytes,
+                 destinations: list[tuple[int, int]], counters: list[int]) -> None:
         super().__init__()
         self.number, self.group, self.action, self.tag, self.value = index, group, action, tag, value
         self.destinations, self.counters = destinations, counters
@@ -75,10 +77,12 @@ class FlowEntry(Object):
 class FlowTable(Object):
     """A table: its level in the namespace, groups and entries by number and index."""
 
-    def __init__(self, table_type: int, level: int, log_size: int, miss: 'FlowTable | None') -> None:
+    def __init__(self, table_type: int, level: int, log_size: int,
+                 miss: 'FlowTable | None') -> None:
         super().__init__()
         self.table_type, self.level, self.log_size, self.miss = table_type, level, log_size, miss
-        #: ICM addresses of a table whose entries software writes, of its receive and of its transmit side.
+        #: ICM addresses of a table whose entries software writes, of its receive and of its
+        #: transmit side.
         self.icm_roots: tuple[int, int] | None = None
         self.groups: dict[int, FlowGroup] = {}
         self.entries: dict[int, FlowEntry] = {}
@@ -102,7 +106,8 @@ def _namespace(card: 'Card', cmd: Command) -> int:
     if cmd.inp.has('vport_number') and cmd.inp['vport_number']:
         raise Status('BAD_PARAM', 'no such vport')
     properties(card, table_type)
-    if table_type in (TRANSPORT_RX, TRANSPORT_TX) and cmd.uid and not card.uctxs.get(cmd.uid).cap & RDMA_CTRL:
+    if table_type in (TRANSPORT_RX,
+                      TRANSPORT_TX) and cmd.uid and not card.uctxs.get(cmd.uid).cap & RDMA_CTRL:
         raise Status('BAD_PARAM', 'the context may not control RDMA')
     return table_type
 
@@ -123,11 +128,13 @@ def _firmware_table(card: 'Card', cmd: Command) -> FlowTable:
 
 
 def _miss(card: 'Card', cmd: Command, table_type: int, c: prm.View) -> FlowTable | None:
-    """The table that a miss goes to; None for what the namespace does by default, which for RDMA is to go on in the next domain."""
+    """The table that a miss goes to; None for what the namespace does by default, which for RDMA is
+    to go on in the next domain."""
     action = c['table_miss_action']
     if action == MISS_FORWARD:
         return card.flow_tables.get(c['table_miss_id'], cmd.uid)
-    if action != MISS_DEFAULT and not (action == MISS_NEXT_DOMAIN and properties(card, table_type)['table_miss_action_domain']):
+    if action != MISS_DEFAULT and not (action == MISS_NEXT_DOMAIN and
+                                       properties(card, table_type)['table_miss_action_domain']):
         raise Status('BAD_PARAM', 'table_miss_action')
     return None
 
@@ -240,22 +247,26 @@ def destroy_flow_group(card: 'Card', cmd: Command) -> None:
 def query_flow_group(card: 'Card', cmd: Command) -> None:
     """Range and criteria."""
     group = _group(_table(card, cmd), cmd.inp['group_id'])
-    cmd.out.set(start_flow_index=group.start, end_flow_index=group.end, match_criteria_enable=group.enable, match_criteria=group.criteria)
+    cmd.out.set(start_flow_index=group.start, end_flow_index=group.end,
+                match_criteria_enable=group.enable, match_criteria=group.criteria)
 
 
-def _destination(card: 'Card', cmd: Command, table: FlowTable, kind: int, number: int) -> Object | None:
+def _destination(card: 'Card', cmd: Command, table: FlowTable, kind: int,
+                 number: int) -> Object | None:
     if kind == TO_TABLE:
         return card.flow_tables.get(number, cmd.uid)
     if kind == TO_TIR:
         return card.tirs.get(number, cmd.uid)
-    if kind in (TO_UPLINK, TO_PORT) or (kind == TO_VPORT and table.table_type == FDB and number in (OWN_PORT, UPLINK)):
+    if kind in (TO_UPLINK, TO_PORT) or (kind == TO_VPORT and table.table_type == FDB and
+                                        number in (OWN_PORT, UPLINK)):
         return None
     raise Status('BAD_PARAM', 'flow destination type')
 
 
 @command('SET_FLOW_TABLE_ENTRY', op_mods=(0, 1))
 def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
-    """Set a new entry (op_mod 0), or change action, tag, destinations or counters of one that is set (op_mod 1)."""
+    """Set a new entry (op_mod 0), or change action, tag, destinations or counters of one that is
+    set (op_mod 1)."""
     table = _table(card, cmd)
     index, c = cmd.inp['flow_index'], cmd.inp.sub('flow_context')
     old = table.entries.get(index)
@@ -296,13 +307,16 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
             raise Status('BAD_INP_LEN', 'flow counter list')
         uses.append(card.flow_counters.get(int.from_bytes(word, 'big'), cmd.uid))
         counters.append(int.from_bytes(word, 'big'))
-    modify_header = card.modify_headers.get(c['modify_header_id'], cmd.uid) if action & MODIFY else None
-    reformat = card.packet_reformats.get(c['packet_reformat_id'], cmd.uid) if action & REFORMAT else None
+    modify_header = card.modify_headers.get(c['modify_header_id'],
+                                            cmd.uid) if action & MODIFY else None
+    reformat = card.packet_reformats.get(c['packet_reformat_id'],
+                                         cmd.uid) if action & REFORMAT else None
     if old is None:
         if len(table.entries) >= MAX_ENTRIES:
             raise Status('EXCEED_LIM', 'too many flow entries')
         card.memory.charge(1024)
-    entry = FlowEntry(index, group, action, c['flow_tag'], c['match_value'] if old is None else old.value, destinations, counters)
+    entry = FlowEntry(index, group, action, c['flow_tag'],
+                      c['match_value'] if old is None else old.value, destinations, counters)
     entry.modify_header, entry.reformat = modify_header, reformat
     for bit, field in ((VLAN_PUSH, 'push_vlan'), (VLAN_PUSH_2, 'push_vlan_2')):
         if action & bit:
@@ -344,7 +358,8 @@ def dealloc_flow_counter(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_FLOW_COUNTER')
 def query_flow_counter(card: 'Card', cmd: Command) -> None:
-    """Packets and octets of one counter or of a run of them; ``clear`` zeroes them after reading."""
+    """Packets and octets of one counter or of a run of them; ``clear`` zeroes them after
+    reading."""
     first, n = cmd.inp['flow_counter_id'], max(1, cmd.inp['num_of_counters'])
     if cmd.out_len < 16 + 16 * n:
         raise Status('BAD_OUTP_LEN', 'no room for the counters')

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Flow meters (general object FLOW_METER): packets get a colour by how many came before, and go on in a table."""
+"""Flow meters (general object FLOW_METER): packets get a colour by how many came before, and go on
+in a table."""
 from typing import TYPE_CHECKING
 
 from .. import prm
@@ -24,9 +25,11 @@ _IPG = 24
 #: modify_field_select: activity, parameters.
 MODIFY_ACTIVE, MODIFY_PARAMETERS = 1, 2
 
-prm.declare('flow_meter', [
-    ('modify_field_select', 64), ('active', 1), ('', 3), ('return_reg_id', 4), ('table_type', 8), ('', 24), ('destination_table_id', 24),
-    ('@', 0x100), ('flow_meter_params', 8, 32), ('@', 0x300), ('sw_steering_icm_address_rx', 64), ('sw_steering_icm_address_tx', 64)])
+prm.declare('flow_meter', [('modify_field_select', 64), ('active', 1), ('', 3),
+                           ('return_reg_id', 4), ('table_type', 8), ('', 24),
+                           ('destination_table_id', 24), ('@', 0x100), ('flow_meter_params', 8, 32),
+                           ('@', 0x300), ('sw_steering_icm_address_rx', 64),
+                           ('sw_steering_icm_address_tx', 64)])
 
 
 class Bucket:
@@ -36,7 +39,8 @@ class Bucket:
     """
 
     def __init__(self, rate: float, burst: int, now: int) -> None:
-        self.rate, self.burst, self.tokens, self.last = rate, max(burst, 1), float(max(burst, 1)), now
+        self.rate, self.burst, self.tokens, self.last = rate, max(burst, 1), float(max(burst,
+                                                                                       1)), now
 
     def fill(self, now: int) -> None:
         """What came in since the last time."""
@@ -45,13 +49,15 @@ class Bucket:
 
 
 class FlowMeter(Object):
-    """A meter of two buckets: green while the first has tokens, yellow while the second has, red then."""
+    """A meter of two buckets: green while the first has tokens, yellow while the second has, red
+    then."""
 
     kind = 'flow_meter'
 
     def __init__(self, card: 'Card', view: prm.View, table: 'FlowTable') -> None:
         super().__init__()
-        self.card, self.table, self.table_type, self.register = card, table, view['table_type'], view['return_reg_id']
+        self.card, self.table, self.table_type, self.register = card, table, view[
+            'table_type'], view['return_reg_id']
         self.active = bool(view['active'])
         self.configure(view['flow_meter_params'])
 
@@ -59,11 +65,13 @@ class FlowMeter(Object):
         """New parameters; the buckets are full."""
         p = prm.view('flow_meter_parameters', raw)
         self.parameters = raw
-        self.valid, self.start_color, self.mode = bool(p['valid']), p['start_color'], p['meter_mode']
+        self.valid, self.start_color, self.mode = bool(
+            p['valid']), p['start_color'], p['meter_mode']
         scale = 1.0 if self.mode == PACKETS else 1e9
         now = self.card.now()
-        self.buckets = [Bucket(p[f'{k}ir_mantissa'] * scale / (1 << p[f'{k}ir_exponent']), p[f'{k}bs_mantissa'] << p[f'{k}bs_exponent'],
-                               now) for k in ('c', 'e')]
+        self.buckets = [
+            Bucket(p[f'{k}ir_mantissa'] * scale / (1 << p[f'{k}ir_exponent']),
+                   p[f'{k}bs_mantissa'] << p[f'{k}bs_exponent'], now) for k in ('c', 'e')]
         self.excess = bool(p['eir_mantissa'] or p['ebs_mantissa'])
 
     def _cost(self, packet: 'Packet') -> int:
@@ -92,8 +100,8 @@ class FlowMeter(Object):
 
     def describe(self, view: prm.View) -> None:
         """What it was made with, and its ICM addresses."""
-        view.set(active=int(self.active), return_reg_id=self.register, table_type=self.table_type, destination_table_id=self.table.number,
-                 flow_meter_params=self.parameters)
+        view.set(active=int(self.active), return_reg_id=self.register, table_type=self.table_type,
+                 destination_table_id=self.table.number, flow_meter_params=self.parameters)
         address = sw_steering.address_of(self.card, firmware_icm.METER, self.number)
         for side in sw_steering.sides(self.table_type):
             view[f'sw_steering_icm_address_{"tx" if side else "rx"}'] = address

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Arguments of header modification (general object HEADER_MODIFY_ARGUMENT): lines of 64 bytes by number, which send queues write."""
+"""Arguments of header modification (general object HEADER_MODIFY_ARGUMENT): lines of 64 bytes by
+number, which send queues write."""
 from typing import TYPE_CHECKING
 
 from .. import prm
@@ -63,7 +64,8 @@ def create_header_modify_argument(card: 'Card', view: prm.View, uid: int) -> Hea
     :raises Status: BAD_PARAM for a size that the card does not give, BAD_RES without the domain.
     """
     log_range = prm.view('general_obj_in_cmd_hdr', view.buf)['op_param.create.log_obj_range']
-    granularity, most = (card.caps.get(f'log_header_modify_argument_{k}') for k in ('granularity', 'max_alloc'))
+    granularity, most = (card.caps.get(f'log_header_modify_argument_{k}')
+                         for k in ('granularity', 'max_alloc'))
     if not granularity <= log_range <= most:
         raise Status('BAD_PARAM', 'log_obj_range')
     pd = card.pds.get(view['access_pd'], uid)

@@ -1,12 +1,27 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What flow entries do to packets: modify header and packet reformat contexts, VLAN tags, tunnels."""
+"""What flow entries do to packets: modify header and packet reformat contexts, VLAN tags,
+tunnels."""
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import prm
 from ..firmware.dispatch import Command, Status, command
 from ..firmware.flow_namespace import properties
 from ..firmware.tables import Object
-from .packet import IPV4, IPV6, REGISTERS, TCP, UDP, VLAN, Headers, Packet, fill_checksums, inner_headers, l3_ok, l4_ok, parse
+from .packet import (
+    IPV4,
+    IPV6,
+    REGISTERS,
+    TCP,
+    UDP,
+    VLAN,
+    Headers,
+    Packet,
+    fill_checksums,
+    inner_headers,
+    l3_ok,
+    l4_ok,
+    parse,
+)
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -21,7 +36,8 @@ MAX_FRAME = 1 << 18
 
 
 class Field(NamedTuple):
-    """Where a header field lies: which header, first byte, bytes, bits to its right, bits; ``only`` an IP version or protocol."""
+    """Where a header field lies: which header, first byte, bytes, bits to its right, bits; ``only``
+    an IP version or protocol."""
     base: str
     at: int
     size: int
@@ -33,20 +49,29 @@ class Field(NamedTuple):
 _F = 'MLX5_ACTION_IN_FIELD_'
 _IP4, _IP6, _TCP, _UDP = ('ip', 4), ('ip', 6), ('protocol', TCP), ('protocol', UDP)
 _FIELDS: dict[str, tuple[Field, ...]] = {
-    'OUT_SMAC_47_16': (Field('l2', 6, 4),), 'OUT_SMAC_15_0': (Field('l2', 10, 2, 0, 16),),
-    'OUT_ETHERTYPE': (Field('type', 0, 2, 0, 16),),
-    'OUT_DMAC_47_16': (Field('l2', 0, 4),), 'OUT_DMAC_15_0': (Field('l2', 4, 2, 0, 16),),
+    'OUT_SMAC_47_16': (Field('l2', 6, 4), ),
+    'OUT_SMAC_15_0': (Field('l2', 10, 2, 0, 16), ),
+    'OUT_ETHERTYPE': (Field('type', 0, 2, 0, 16), ),
+    'OUT_DMAC_47_16': (Field('l2', 0, 4), ),
+    'OUT_DMAC_15_0': (Field('l2', 4, 2, 0, 16), ),
     'OUT_IP_DSCP': (Field('l3', 1, 1, 2, 6, _IP4), Field('l3', 0, 2, 6, 6, _IP6)),
     'OUT_IP_ECN': (Field('l3', 1, 1, 0, 2, _IP4), Field('l3', 0, 2, 4, 2, _IP6)),
-    'OUT_TCP_FLAGS': (Field('l4', 12, 2, 0, 9, _TCP),),
-    'OUT_TCP_SPORT': (Field('l4', 0, 2, 0, 16, _TCP),), 'OUT_TCP_DPORT': (Field('l4', 2, 2, 0, 16, _TCP),),
-    'OUT_UDP_SPORT': (Field('l4', 0, 2, 0, 16, _UDP),), 'OUT_UDP_DPORT': (Field('l4', 2, 2, 0, 16, _UDP),),
-    'OUT_IP_TTL': (Field('l3', 8, 1, 0, 8, _IP4),), 'OUT_IPV6_HOPLIMIT': (Field('l3', 7, 1, 0, 8, _IP6),),
-    'OUT_SIPV4': (Field('l3', 12, 4, 0, 32, _IP4),), 'OUT_DIPV4': (Field('l3', 16, 4, 0, 32, _IP4),),
-    'OUT_FIRST_VID': (Field('tag', 0, 2, 0, 12),), 'FIRST_TCI': (Field('tag', 0, 2, 0, 16),),
-    'OUT_TCP_SEQ_NUM': (Field('l4', 4, 4, 0, 32, _TCP),), 'OUT_TCP_ACK_NUM': (Field('l4', 8, 4, 0, 32, _TCP),),
-} | {f'OUT_{side}IPV6_{high}_{high - 31}': (Field('l3', start + 12 - (high >> 5) * 4, 4, 0, 32, _IP6),)
-     for side, start in (('S', 8), ('D', 24)) for high in (127, 95, 63, 31)}
+    'OUT_TCP_FLAGS': (Field('l4', 12, 2, 0, 9, _TCP), ),
+    'OUT_TCP_SPORT': (Field('l4', 0, 2, 0, 16, _TCP), ),
+    'OUT_TCP_DPORT': (Field('l4', 2, 2, 0, 16, _TCP), ),
+    'OUT_UDP_SPORT': (Field('l4', 0, 2, 0, 16, _UDP), ),
+    'OUT_UDP_DPORT': (Field('l4', 2, 2, 0, 16, _UDP), ),
+    'OUT_IP_TTL': (Field('l3', 8, 1, 0, 8, _IP4), ),
+    'OUT_IPV6_HOPLIMIT': (Field('l3', 7, 1, 0, 8, _IP6), ),
+    'OUT_SIPV4': (Field('l3', 12, 4, 0, 32, _IP4), ),
+    'OUT_DIPV4': (Field('l3', 16, 4, 0, 32, _IP4), ),
+    'OUT_FIRST_VID': (Field('tag', 0, 2, 0, 12), ),
+    'FIRST_TCI': (Field('tag', 0, 2, 0, 16), ),
+    'OUT_TCP_SEQ_NUM': (Field('l4', 4, 4, 0, 32, _TCP), ),
+    'OUT_TCP_ACK_NUM': (Field('l4', 8, 4, 0, 32, _TCP), ), } | {
+        f'OUT_{side}IPV6_{high}_{high - 31}':
+        (Field('l3', start + 12 - (high >> 5) * 4, 4, 0, 32, _IP6), )
+        for side, start in (('S', 8), ('D', 24)) for high in (127, 95, 63, 31)}
 
 
 def _fields() -> dict[int, str]:
@@ -92,7 +117,9 @@ def decode_actions(raw: bytes) -> list[Action]:
             destination = names.get(c['dst_field'])
             if destination is None:
                 raise Status('BAD_PARAM', 'modify header action')
-            out.append(Action(kind, destination, c['dst_offset'], c['length'] or 32, 0, name, c['src_offset']))
+            out.append(
+                Action(kind, destination, c['dst_offset'], c['length'] or 32, 0, name,
+                       c['src_offset']))
     return out
 
 
@@ -129,7 +156,8 @@ def get_field(packet: Packet, name: str) -> int:
 
 
 def set_field(packet: Packet, name: str, value: int) -> None:
-    """Change a header field or register; checksums that were right stay right.  Without the header nothing happens."""
+    """Change a header field or register; checksums that were right stay right.  Without the header
+    nothing happens."""
     if name not in _FIELDS:
         packet.set_register(name, value & 0xffffffff)
         return
@@ -140,7 +168,8 @@ def set_field(packet: Packet, name: str, value: int) -> None:
     at, f = place
     mask = (1 << f.width) - 1 << f.shift
     old = int.from_bytes(data[at:at + f.size], 'big')
-    new = data[:at] + (old & ~mask | value << f.shift & mask).to_bytes(f.size, 'big') + data[at + f.size:]
+    new = data[:at] + (old & ~mask | value << f.shift & mask).to_bytes(f.size,
+                                                                       'big') + data[at + f.size:]
     if f.base in ('l3', 'l4'):
         l4 = l4_ok(data, h) and not (h.protocol == UDP and not any(data[h.l4 + 6:h.l4 + 8]))
         new = fill_checksums(new, l3_ok(data, h), l4)
@@ -204,7 +233,8 @@ def encapsulate(packet: Packet, header: bytes, keep_l2: bool = True) -> None:
 def decapsulate(packet: Packet, l2_header: bytes | None = None) -> None:
     """Take the outer headers of a tunnel off.
 
-    :param l2_header: Ethernet header to put before the packet of a layer 3 tunnel; None for a tunnel that has frames in it.
+    :param l2_header: Ethernet header to put before the packet of a layer 3 tunnel; None for a
+        tunnel that has frames in it.
     """
     data = packet.data
     inner = inner_headers(data, packet.headers)
@@ -302,5 +332,6 @@ def dealloc_packet_reformat_context(card: 'Card', cmd: Command) -> None:
     card.packet_reformats.free(cmd.inp['packet_reformat_id'], cmd.uid)
 
 
-__all__ = ['VLAN', 'Action', 'ModifyHeader', 'PacketReformat', 'decapsulate', 'encapsulate', 'get_field', 'has_field', 'modify', 'pop_vlan',
-           'push_vlan', 'set_field']
+__all__ = [
+    'VLAN', 'Action', 'ModifyHeader', 'PacketReformat', 'decapsulate', 'encapsulate', 'get_field',
+    'has_field', 'modify', 'pop_vlan', 'push_vlan', 'set_field']

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Match definers (general object MATCH_DEFINER): a format of 32-byte tags, and which of its bits count."""
+"""Match definers (general object MATCH_DEFINER): a format of 32-byte tags, and which of its bits
+count."""
 from typing import TYPE_CHECKING
 
 from .. import prm
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 MATCH_DEFINER = 0x18
 
-prm.declare('definer', [('modify_field_select', 64), ('@', 0x90), ('format_id', 16), ('@', 0x300), ('match_mask_dw_7_0', 8, 32)])
+prm.declare('definer', [('modify_field_select', 64), ('@', 0x90), ('format_id', 16), ('@', 0x300),
+                        ('match_mask_dw_7_0', 8, 32)])
 
 
 class MatchDefiner(Object):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Ethernet frames: their headers as match parameters, Internet checksums, and where each header begins."""
+"""Ethernet frames: their headers as match parameters, Internet checksums, and where each header
+begins."""
 import struct
 
 from .. import prm
@@ -18,11 +19,13 @@ REGISTERS = ('metadata_reg_a', *(f'metadata_reg_c_{k}' for k in range(8)))
 class Headers:
     """Where the headers of one frame (the outer or an inner one) begin; -1 for what it has not.
 
-    ``l2`` first byte of the Ethernet header (-1 below a layer 3 tunnel), ``tags`` VLAN tags, ``ethertype`` after them, ``ip`` 4, 6 or
-    0, ``protocol`` of the transport, ``end`` where the frame's IP packet ends, ``payload`` behind the transport header.
+    ``l2`` first byte of the Ethernet header (-1 below a layer 3 tunnel), ``tags`` VLAN tags,
+    ``ethertype`` after them, ``ip`` 4, 6 or 0, ``protocol`` of the transport, ``end`` where the
+    frame's IP packet ends, ``payload`` behind the transport header.
     """
 
-    __slots__ = ('l2', 'tags', 'ethertype', 'ip', 'l3', 'protocol', 'l4', 'payload', 'end', 'fragment')
+    __slots__ = ('l2', 'tags', 'ethertype', 'ip', 'l3', 'protocol', 'l4', 'payload', 'end',
+                 'fragment')
 
     def __init__(self) -> None:
         self.l2 = self.l3 = self.l4 = self.payload = -1
@@ -33,7 +36,8 @@ class Headers:
 def parse(data: bytes, at: int = 0, ethertype: int | None = None) -> Headers:
     """Find the headers; what is cut off counts as not there.
 
-    :param at: where the Ethernet header begins, or the network header when ``ethertype`` tells which it is.
+    :param at: where the Ethernet header begins, or the network header when ``ethertype`` tells
+        which it is.
     """
     h = Headers()
     size = h.end = len(data)
@@ -86,14 +90,16 @@ def parse(data: bytes, at: int = 0, ethertype: int | None = None) -> Headers:
 
 
 def inner_headers(data: bytes, h: Headers) -> Headers | None:
-    """Headers of the frame or packet inside a VXLAN, Geneve or GRE tunnel; None when it is no tunnel."""
+    """Headers of the frame or packet inside a VXLAN, Geneve or GRE tunnel; None when it is no
+    tunnel."""
     if h.protocol == UDP and h.l4 >= 0:
         port = int.from_bytes(data[h.l4 + 2:h.l4 + 4], 'big')
         at = h.payload
         if port == VXLAN_PORT and len(data) - at >= 8:
             return parse(data, at + 8)
         if port == GENEVE_PORT and len(data) - at >= 8:
-            return _inside(data, at + 8 + (data[at] & 0x3f) * 4, int.from_bytes(data[at + 2:at + 4], 'big'))
+            return _inside(data, at + 8 + (data[at] & 0x3f) * 4,
+                           int.from_bytes(data[at + 2:at + 4], 'big'))
     elif h.protocol == GRE and h.payload >= 0 and len(data) - h.payload >= 4:
         flags = data[h.payload]
         at = h.payload + 4 + 4 * ((flags >> 7 & 1) + (flags >> 5 & 1) + (flags >> 4 & 1))
@@ -117,20 +123,26 @@ def pop_vlan_tag(data: bytes) -> tuple[bytes, int | None]:
 def _lyr_2_4(v: prm.View, data: bytes, h: Headers) -> None:
     if h.l2 >= 0:
         at = h.l2
-        v['dmac_47_16'], v['dmac_15_0'] = int.from_bytes(data[at:at + 4], 'big'), int.from_bytes(data[at + 4:at + 6], 'big')
-        v['smac_47_16'], v['smac_15_0'] = int.from_bytes(data[at + 6:at + 10], 'big'), int.from_bytes(data[at + 10:at + 12], 'big')
+        v['dmac_47_16'], v['dmac_15_0'] = int.from_bytes(data[at:at + 4], 'big'), int.from_bytes(
+            data[at + 4:at + 6], 'big')
+        v['smac_47_16'], v['smac_15_0'] = int.from_bytes(data[at + 6:at + 10],
+                                                         'big'), int.from_bytes(
+                                                             data[at + 10:at + 12], 'big')
         if h.tags:
             tci = int.from_bytes(data[at + 14:at + 16], 'big')
             v.set(first_prio=tci >> 13, first_cfi=tci >> 12 & 1, first_vid=tci & 0xfff)
-            v['cvlan_tag' if int.from_bytes(data[at + 12:at + 14], 'big') == VLAN else 'svlan_tag'] = 1
+            v['cvlan_tag' if int.from_bytes(data[at + 12:at +
+                                                 14], 'big') == VLAN else 'svlan_tag'] = 1
     v['ethertype'] = h.ethertype
     if not h.ip:
         return
     at = h.l3
     v['ip_version'], v['ip_protocol'], v['frag'] = h.ip, h.protocol, int(h.fragment)
     if h.ip == 4:
-        v.set(ip_dscp=data[at + 1] >> 2, ip_ecn=data[at + 1] & 3, ttl_hoplimit=data[at + 8], ipv4_ihl=data[at] & 0xf)
-        v['src_ipv4_src_ipv6'], v['dst_ipv4_dst_ipv6'] = bytes(12) + data[at + 12:at + 16], bytes(12) + data[at + 16:at + 20]
+        v.set(ip_dscp=data[at + 1] >> 2, ip_ecn=data[at + 1] & 3, ttl_hoplimit=data[at + 8],
+              ipv4_ihl=data[at] & 0xf)
+        v['src_ipv4_src_ipv6'], v['dst_ipv4_dst_ipv6'] = bytes(12) + data[at + 12:at + 16], bytes(
+            12) + data[at + 16:at + 20]
     else:
         tclass = int.from_bytes(data[at:at + 2], 'big') >> 4 & 0xff
         v.set(ip_dscp=tclass >> 2, ip_ecn=tclass & 3, ttl_hoplimit=data[at + 7])
@@ -138,7 +150,8 @@ def _lyr_2_4(v: prm.View, data: bytes, h: Headers) -> None:
     if h.l4 >= 0:
         source, destination = struct.unpack_from('>HH', data, h.l4)
         if h.protocol == TCP:
-            v.set(tcp_sport=source, tcp_dport=destination, tcp_flags=int.from_bytes(data[h.l4 + 12:h.l4 + 14], 'big') & 0x1ff)
+            v.set(tcp_sport=source, tcp_dport=destination,
+                  tcp_flags=int.from_bytes(data[h.l4 + 12:h.l4 + 14], 'big') & 0x1ff)
         else:
             v.set(udp_sport=source, udp_dport=destination)
 
@@ -147,7 +160,8 @@ def _misc(v: prm.View, data: bytes, h: Headers, which: str) -> None:
     """What the miscellaneous parameters tell of the outer or inner headers."""
     if h.l2 >= 0 and h.tags == 2:
         tci = int.from_bytes(data[h.l2 + 18:h.l2 + 20], 'big')
-        v[f'{which}_second_prio'], v[f'{which}_second_cfi'], v[f'{which}_second_vid'] = tci >> 13, tci >> 12 & 1, tci & 0xfff
+        v[f'{which}_second_prio'], v[f'{which}_second_cfi'], v[
+            f'{which}_second_vid'] = tci >> 13, tci >> 12 & 1, tci & 0xfff
         kind = 'cvlan' if int.from_bytes(data[h.l2 + 16:h.l2 + 18], 'big') == VLAN else 'svlan'
         v[f'{which}_second_{kind}_tag'] = 1
     if h.ip == 6:
@@ -157,8 +171,8 @@ def _misc(v: prm.View, data: bytes, h: Headers, which: str) -> None:
 def _tunnel(v: prm.View, data: bytes, h: Headers) -> None:
     if h.protocol == GRE and h.payload >= 0 and len(data) - h.payload >= 4:
         at, flags = h.payload, data[h.payload]
-        v.set(gre_c_present=flags >> 7 & 1, gre_k_present=flags >> 5 & 1, gre_s_present=flags >> 4 & 1,
-              gre_protocol=int.from_bytes(data[at + 2:at + 4], 'big'))
+        v.set(gre_c_present=flags >> 7 & 1, gre_k_present=flags >> 5 & 1,
+              gre_s_present=flags >> 4 & 1, gre_protocol=int.from_bytes(data[at + 2:at + 4], 'big'))
         key = at + 4 + (flags >> 7 & 1) * 4
         if flags & 0x20 and len(data) - key >= 4:
             v['gre_key'] = data[key:key + 4]
@@ -167,8 +181,10 @@ def _tunnel(v: prm.View, data: bytes, h: Headers) -> None:
         if port == VXLAN_PORT and len(data) - at >= 8:
             v['vxlan_vni'] = int.from_bytes(data[at + 4:at + 7], 'big')
         elif port == GENEVE_PORT and len(data) - at >= 8:
-            v.set(geneve_vni=int.from_bytes(data[at + 4:at + 7], 'big'), geneve_oam=data[at + 1] >> 7, geneve_opt_len=data[at] & 0x3f,
-                  geneve_protocol_type=int.from_bytes(data[at + 2:at + 4], 'big'))
+            v.set(geneve_vni=int.from_bytes(data[at + 4:at + 7],
+                                            'big'), geneve_oam=data[at + 1] >> 7,
+                  geneve_opt_len=data[at] & 0x3f, geneve_protocol_type=int.from_bytes(
+                      data[at + 2:at + 4], 'big'))
         elif port == ROCE_PORT and len(data) - at >= 12:
             v['bth_opcode'] = data[at]
             if v.has('bth_dst_qp'):
@@ -203,7 +219,8 @@ class Packet:
     def copy(self) -> 'Packet':
         """The same frame for another way."""
         other = Packet(self._data, self.sqn)
-        other.tag, other.registers, other.source_port = self.tag, dict(self.registers), self.source_port
+        other.tag, other.registers, other.source_port = self.tag, dict(
+            self.registers), self.source_port
         other._headers, other._key = self._headers, self._key
         return other
 
@@ -237,14 +254,15 @@ class Packet:
                 view[f'misc_parameters_2.{name}'] = value
             if h.protocol in (ICMP, ICMPV6) and h.payload >= 0 and len(data) - h.payload >= 2:
                 kind = 'icmp' if h.protocol == ICMP else 'icmpv6'
-                view[f'misc_parameters_3.{kind}_type'], view[f'misc_parameters_3.{kind}_code'] = data[h.payload], data[h.payload + 1]
+                view[f'misc_parameters_3.{kind}_type'], view[
+                    f'misc_parameters_3.{kind}_code'] = data[h.payload], data[h.payload + 1]
             self._key = int.from_bytes(view.buf, 'big')
         return self._key
 
 
 #: Sections of fte_match_param by their bit of match_criteria_enable.
-SECTIONS = ('outer_headers', 'misc_parameters', 'inner_headers', 'misc_parameters_2', 'misc_parameters_3', 'misc_parameters_4',
-            'misc_parameters_5')
+SECTIONS = ('outer_headers', 'misc_parameters', 'inner_headers', 'misc_parameters_2',
+            'misc_parameters_3', 'misc_parameters_4', 'misc_parameters_5')
 
 
 def criteria_mask(criteria: bytes, enable: int) -> int:
@@ -298,7 +316,8 @@ def fill_checksums(data: bytes, l3: bool, l4: bool) -> bytes:
     if l3 and h.ip == 4:
         out[h.l3 + 10:h.l3 + 12] = bytes(2)
         length = (data[h.l3] & 0xf) * 4
-        out[h.l3 + 10:h.l3 + 12] = (~ones_sum(bytes(out[h.l3:h.l3 + length])) & 0xffff).to_bytes(2, 'big')
+        out[h.l3 + 10:h.l3 + 12] = (~ones_sum(bytes(out[h.l3:h.l3 + length])) & 0xffff).to_bytes(
+            2, 'big')
     if l4 and h.l4 >= 0 and not h.fragment:
         at = h.l4 + (16 if h.protocol == TCP else 6)
         out[at:at + 2] = bytes(2)

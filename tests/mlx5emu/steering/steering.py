@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Packets on their way through flow tables, from the root of a namespace to where entries send them."""
+"""Packets on their way through flow tables, from the root of a namespace to where entries send
+them."""
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..firmware.flow_namespace import FDB, NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX, UPLINK
+from ..firmware.flow_namespace import (
+    FDB,
+    NIC_TX,
+    RDMA_RX,
+    RDMA_TX,
+    TRANSPORT_RX,
+    TRANSPORT_TX,
+    UPLINK,
+)
 from . import flow
 from .header_rewrite import decapsulate, modify, pop_vlan, push_vlan
 from .packet import Packet
@@ -11,7 +20,8 @@ from .sw_steering import SoftwareSteering
 if TYPE_CHECKING:
     from ..card import Card
 
-#: Groups that one packet may be compared with and tables that it may visit, all its copies together: what a guest's rules may cost.
+#: Groups that one packet may be compared with and tables that it may visit, all its copies
+#: together: what a guest's rules may cost.
 MAX_LOOKUPS, MAX_VISITS = 16384, 256
 #: Places that the copies of one packet may get to.
 MAX_COPIES = 1024
@@ -20,7 +30,8 @@ _ALLOWED_BY_DEFAULT = (NIC_TX, RDMA_RX, RDMA_TX, TRANSPORT_RX, TRANSPORT_TX)
 
 
 class Delivery(NamedTuple):
-    """Where a packet goes: to a TIR, or out of the namespace when ``tir`` is None; out of the switch by the virtual port."""
+    """Where a packet goes: to a TIR, or out of the namespace when ``tir`` is None; out of the
+    switch by the virtual port."""
     tir: Any
     packet: Packet
     vport: int | None = None
@@ -43,7 +54,8 @@ class Steering:
     def walk(self, table_type: int, packet: Packet, goes_on: bool = False) -> list[Delivery]:
         """Take a packet through a namespace.
 
-        :param goes_on: the packet comes from another namespace, and may cost what is left of what it may.
+        :param goes_on: the packet comes from another namespace, and may cost what is left of what
+            it may.
         :return: every place that it (or a copy) gets to; empty when it is dropped.
         """
         if not goes_on:
@@ -69,7 +81,8 @@ class Steering:
         self._lookups, self._visits, self._copies = MAX_LOOKUPS, MAX_VISITS, MAX_COPIES
         self.software.begin()
 
-    def _table(self, table: flow.FlowTable, packet: Packet, todo: list[tuple[Any, Packet]], out: list[Delivery]) -> None:
+    def _table(self, table: flow.FlowTable, packet: Packet, todo: list[tuple[Any, Packet]],
+               out: list[Delivery]) -> None:
         self._visits -= 1
         if self._visits < 0:
             raise _TooMuchError
@@ -90,7 +103,9 @@ class Steering:
         self._apply(entry, packet)
         if entry.action & flow.DROP:
             return
-        ways = [d for d in entry.destinations if d[0] in (flow.TO_TABLE, flow.TO_TIR, flow.TO_UPLINK, flow.TO_PORT, flow.TO_VPORT)]
+        ways = [
+            d for d in entry.destinations
+            if d[0] in (flow.TO_TABLE, flow.TO_TIR, flow.TO_UPLINK, flow.TO_PORT, flow.TO_VPORT)]
         if entry.action & flow.FORWARD and ways:
             # A copy for each; the first is taken up first, which a stack does last.
             for kind, number in reversed(ways):
@@ -124,7 +139,8 @@ class Steering:
         return None if best is None else table.entries[best]
 
     def _apply(self, entry: flow.FlowEntry, packet: Packet) -> None:
-        """Count, then change the packet in the order of the pipeline: tunnel off, tags off, headers, tags on, tunnel on."""
+        """Count, then change the packet in the order of the pipeline: tunnel off, tags off,
+        headers, tags on, tunnel on."""
         if entry.tag:
             packet.tag = entry.tag
         action = entry.action

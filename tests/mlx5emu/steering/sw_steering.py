@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Software steering: tables whose entries software writes into ICM, and the ICM addresses by which it points at firmware's objects."""
+"""Software steering: tables whose entries software writes into ICM, and the ICM addresses by which
+it points at firmware's objects."""
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
@@ -26,16 +27,19 @@ def _root_path(c: prm.View, which: int) -> str:
 
 
 def sides(table_type: int) -> dict[int, int]:
-    """{side of the table: which of its two ICM roots}: a table of one direction has its root in field 0."""
+    """{side of the table: which of its two ICM roots}: a table of one direction has its root in
+    field 0."""
     if table_type == NIC_RX:
         return {_RECEIVE: 0}
     return {_TRANSMIT: 0} if table_type == NIC_TX else {_RECEIVE: 0, _TRANSMIT: 1}
 
 
 def roots(card: 'Card', table_type: int, c: prm.View) -> tuple[int, int]:
-    """Addresses of a new software-owned table's first entries, of its receive and of its transmit side.
+    """Addresses of a new software-owned table's first entries, of its receive and of its transmit
+    side.
 
-    :raises Status: BAD_PARAM when the table type has no such tables or an address is no entry of allocated steering ICM.
+    :raises Status: BAD_PARAM when the table type has no such tables or an address is no entry of
+        allocated steering ICM.
     """
     able = properties(card, table_type)
     if not (able['sw_owner'] or able['sw_owner_v2']):
@@ -53,7 +57,8 @@ def roots(card: 'Card', table_type: int, c: prm.View) -> tuple[int, int]:
 
 
 def describe(card: 'Card', table: Any, c: prm.View) -> None:
-    """Tell a table's ICM addresses: what software gave, or where entries of software may point at firmware's table."""
+    """Tell a table's ICM addresses: what software gave, or where entries of software may point at
+    firmware's table."""
     able = properties(card, table.table_type)
     if not (able['sw_owner'] or able['sw_owner_v2']):
         return
@@ -73,7 +78,8 @@ def address_of(card: 'Card', kind: int, number: int) -> int:
 def tell_tir(card: 'Card', out: prm.View, number: int) -> None:
     """Put a TIR's ICM address into the output of CREATE_TIR, where it is in three pieces."""
     address = address_of(card, firmware_icm.TIR, number)
-    out.set(icm_address_63_40=address >> 40, icm_address_39_32=address >> 32 & 0xff, icm_address_31_0=address & 0xffffffff)
+    out.set(icm_address_63_40=address >> 40, icm_address_39_32=address >> 32 & 0xff,
+            icm_address_31_0=address & 0xffffffff)
 
 
 @command('SYNC_STEERING')
@@ -106,17 +112,20 @@ class SoftwareSteering:
     def walk(self, table: Any, packet: 'Packet') -> Ways:
         """Take a packet through a software-owned table."""
         ways = Ways()
-        rx = table.table_type == NIC_RX or (table.table_type == FDB and packet.source_port == UPLINK)
+        rx = table.table_type == NIC_RX or (table.table_type == FDB and
+                                            packet.source_port == UPLINK)
         target = self.walker.walk(table.icm_roots[_RECEIVE if rx else _TRANSMIT], packet, rx)
         if target is not None:
             self._arrive(target, packet, rx, table.table_type, ways)
         return ways
 
-    def _arrive(self, target: firmware_icm.Place, packet: 'Packet', rx: bool, table_type: int, ways: Ways) -> None:
+    def _arrive(self, target: firmware_icm.Place, packet: 'Packet', rx: bool, table_type: int,
+                ways: Ways) -> None:
         kind, number = target
         if kind == firmware_icm.ALLOW_TX and table_type == NIC_TX:
             ways.allowed.append(packet)
-        elif kind == firmware_icm.VPORT and table_type == FDB and number & 1 == (_RECEIVE if rx else _TRANSMIT):
+        elif kind == firmware_icm.VPORT and table_type == FDB and number & 1 == (_RECEIVE if rx else
+                                                                                 _TRANSMIT):
             ways.vports.append((number >> 1, packet))
         elif kind == firmware_icm.TIR and rx and table_type == NIC_RX:
             tir = self.card.tirs.find(number)

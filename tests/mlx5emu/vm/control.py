@@ -8,8 +8,8 @@ Requests and answers are JSON, one a line, over a virtio-serial port. Inside the
         control.call("fault", opcode="CREATE_UMEM", status="BAD_PARAM")
         control.call("objects")["umem"]
 
-Outside, :class:`Service` answers on behalf of one card. Nothing of the driver or of libmlx5 goes this way: on a real card the
-channel is not there, and what a test asserts through it is left out.
+Outside, :class:`Service` answers on behalf of one card. Nothing of the driver or of libmlx5 goes
+this way: on a real card the channel is not there, and what a test asserts through it is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..firmware import subnet
 from ..firmware.status import Status
 
 #: The port inside the guest.
-PORT = "/run/mlx5emu/control"
+PORT = '/run/mlx5emu/control'
 #: Longest request or answer in bytes.
 MAX_LINE = 8 << 20
 
@@ -61,18 +61,19 @@ def call(method: str, /, **arguments: Any) -> Any:
     """Ask the card.
 
     :param method: a name of :class:`Service`
-    :param arguments: its arguments, and ``function``: which function of the card is asked, 0 when left out
+    :param arguments: its arguments, and ``function``: which function of the card is asked, 0 when
+        left out
     :return: its answer
     :raises ControlError: the card's side refused
     :raises OSError: no channel (ENOENT), or another process holds it for 60 s (EBUSY)
     """
     fd = _open(60.0)
     try:
-        data = json.dumps([method, arguments]).encode() + b"\n"
+        data = json.dumps([method, arguments]).encode() + b'\n'
         while data:
             data = data[os.write(fd, data):]
-        answer = b""
-        while not answer.endswith(b"\n"):
+        answer = b''
+        while not answer.endswith(b'\n'):
             piece = os.read(fd, 65536)
             if not piece:
                 raise ControlError("the card's side of the control channel is gone")
@@ -91,7 +92,9 @@ def call(method: str, /, **arguments: Any) -> Any:
 class Service:
     """Answers for one card. Public methods are what :func:`call` can name."""
 
-    def __init__(self, card: Any, submit: Callable[[Callable[[], Any]], Any], others: Sequence[Service] = ()) -> None:
+    def __init__(
+        self, card: Any, submit: Callable[[Callable[[], Any]],
+                                          Any], others: Sequence[Service] = ()) -> None:
         """Answer for a card.
 
         :param card: the :class:`~mlx5emu.card.Card`
@@ -102,36 +105,38 @@ class Service:
 
     def serve(self, s: socket.socket) -> None:
         """Answer requests until the socket is closed."""
-        with contextlib.suppress(OSError), s.makefile("rb") as lines:
+        with contextlib.suppress(OSError), s.makefile('rb') as lines:
             while line := lines.readline(MAX_LINE):
-                s.sendall(json.dumps(self.answer(line)).encode() + b"\n")
+                s.sendall(json.dumps(self.answer(line)).encode() + b'\n')
 
     def answer(self, line: bytes) -> tuple[bool, Any]:
         """Answer one request: (True, result) or (False, reason)."""
         try:
             name, arguments = json.loads(line)
-            if not isinstance(name, str) or name.startswith("_") or name in ("serve", "answer"):
-                raise ControlError(f"no control request {name!r}")
-            service = self._functions[arguments.pop("function", 0)]
+            if not isinstance(name, str) or name.startswith('_') or name in ('serve', 'answer'):
+                raise ControlError(f'no control request {name!r}')
+            service = self._functions[arguments.pop('function', 0)]
             method = getattr(service, name, None)
             if method is None:
-                raise ControlError(f"no control request {name!r}")
+                raise ControlError(f'no control request {name!r}')
             return True, service._submit(lambda: method(**arguments))
-        except (ControlError, Status, DmaError, ValueError, TypeError, AttributeError, LookupError) as e:
-            return False, f"{type(e).__name__}: {e}"
+        except (ControlError, Status, DmaError, ValueError, TypeError, AttributeError,
+                LookupError) as e:
+            return False, f'{type(e).__name__}: {e}'
 
     def objects(self) -> dict[str, list[int]]:
         """Return the numbers of the live objects, by kind; kinds without objects are left out."""
         live = self._card.objects()
         if self._card.memic.ranges:
-            live["memic"] = sorted(self._card.memic.ranges)
+            live['memic'] = sorted(self._card.memic.ranges)
         return live
 
     def summary(self) -> dict[str, Any]:
-        """Return what the card has seen: profile, link layer, firmware, resets, pages held, faults of its own."""
+        """Return what the card has seen: profile, link layer, firmware, resets, pages held, faults
+        of its own."""
         c = self._card
-        return {"profile": c.profile.name, "link_layer": c.link_layer, "resets": c.resets,
-                "internal_errors": c.internal_errors, "failures": c.failure_counts}
+        return {'profile': c.profile.name, 'link_layer': c.link_layer, 'resets': c.resets,
+                'internal_errors': c.internal_errors, 'failures': c.failure_counts}
 
     def pages(self) -> int:
         """Return how many pages of the driver's the card holds."""
@@ -143,17 +148,20 @@ class Service:
         return bool(self._card.vport.up)
 
     def subnet(self, lid: int | None = None, pkeys: list[int] | None = None) -> dict[str, Any]:
-        """Have the subnet manager give the port another LID or P_Key table; return what it has, and the packets dropped for a key."""
+        """Have the subnet manager give the port another LID or P_Key table; return what it has, and
+        the packets dropped for a key."""
         subnet.assign(self._card, lid, pkeys)
         v = self._card.vport
-        return {"lid": v.lid, "pkeys": self._card.subnet.pkeys, "pkey_violations": v.pkey_violations, "qkey_violations": v.qkey_violations}
+        return {
+            'lid': v.lid, 'pkeys': self._card.subnet.pkeys, 'pkey_violations': v.pkey_violations,
+            'qkey_violations': v.qkey_violations}
 
     def commands(self) -> dict[str, int]:
         """Return how often each firmware command was issued."""
         return self._card.command_counts
 
-    def fault(self, opcode: str | int, status: str | int = 0, count: int = 1, delay_ms: float = 0, skip: int = 0,
-              op_mod: int | None = None) -> bool:
+    def fault(self, opcode: str | int, status: str | int = 0, count: int = 1, delay_ms: float = 0,
+              skip: int = 0, op_mod: int | None = None) -> bool:
         """Make the next ``count`` commands of an opcode fail with a status, or answer late."""
         self._card.faults.add(opcode, status, count, delay_ms / 1000, skip=skip, op_mod=op_mod)
         return True
@@ -164,9 +172,10 @@ class Service:
         return True
 
     def umem(self, umem_id: int) -> dict[str, Any]:
-        """Return how the card sees a umem: its page size in bytes and as log2, the start's offset in the first page, its MTTs."""
+        """Return how the card sees a umem: its page size in bytes and as log2, the start's offset
+        in the first page, its MTTs."""
         u = self._card.umems.get(umem_id)
-        return u.layout() | {"log_page_size": u.log_page}
+        return u.layout() | {'log_page_size': u.log_page}
 
     def umem_read(self, umem_id: int, offset: int, length: int) -> str:
         """Return, in hexadecimal, what the card reads by DMA through the umem's MTTs."""

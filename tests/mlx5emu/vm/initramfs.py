@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The guest's first file system: busybox, the stock kernel modules, `init`.
 
-The archive is in cpio's `newc` format (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
-It is written here because a bare machine has no cpio, and because the kernel accepts several archives
-one after another: the large one is made once a kernel, the small one with the command once a run.
+The archive is in cpio's `newc` format (Linux,
+Documentation/driver-api/early-userspace/buffer-format.rst). It is written here because a bare
+machine has no cpio, and because the kernel accepts several archives one after another: the large
+one is made once a kernel, the small one with the command once a run.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 #: What the guest loads at power-on, in this order, each after what it depends on.
-LOADED = ("mlx5_core", "ib_uverbs", "mlx5_ib", "ib_umad", "rdma_ucm")
-#: What has to be there for the ports and the host's file system; kernels since Debian 13's have it built in, but for 9p.
-LOADED_VIRTIO, LOADED_VIRTIOFS, LOADED_9P = ("virtio_pci", "virtio_console"), ("virtiofs",), ("9pnet_virtio", "9p")
+LOADED = ('mlx5_core', 'ib_uverbs', 'mlx5_ib', 'ib_umad', 'rdma_ucm')
+#: What has to be there for the ports and the host's file system; kernels since Debian 13's have it
+#: built in, but for 9p.
+LOADED_VIRTIO, LOADED_VIRTIOFS, LOADED_9P = ('virtio_pci',
+                                             'virtio_console'), ('virtiofs', ), ('9pnet_virtio',
+                                                                                 '9p')
 #: What a test loads with modprobe, where the kernel has it.
-AT_HAND = ("bochs", "vgem")
+AT_HAND = ('bochs', 'vgem')
 #: Applets that `init` and the tests use; each becomes a link to the one binary.
-APPLETS = ("sh", "mount", "umount", "mkdir", "cat", "echo", "ls", "sleep", "usleep", "poweroff", "insmod", "rmmod", "lsmod",
-           "modprobe", "depmod", "dmesg", "ip", "chroot", "ln", "stty", "setsid", "env", "kill", "true", "grep")
+APPLETS = ('sh', 'mount', 'umount', 'mkdir', 'cat', 'echo', 'ls', 'sleep', 'usleep', 'poweroff',
+           'insmod', 'rmmod', 'lsmod', 'modprobe', 'depmod', 'dmesg', 'ip', 'chroot', 'ln', 'stty',
+           'setsid', 'env', 'kill', 'true', 'grep')
 
 
 #: Brings up the card's network devices.
-NETDEVS_UP = Path(__file__).with_name("guest_netdevs_up.sh")
+NETDEVS_UP = Path(__file__).with_name('guest_netdevs_up.sh')
 
 
 class ModuleError(Exception):
@@ -44,33 +49,33 @@ class Archive:
 
     def _entry(self, name: str, mode: int, data: bytes) -> None:
         self._inode += 1
-        raw = name.encode() + b"\0"
+        raw = name.encode() + b'\0'
         fields = (self._inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(raw), 0)
-        head = b"070701" + b"".join(b"%08x" % f for f in fields) + raw
+        head = b'070701' + b''.join(b'%08x' % f for f in fields) + raw
         self._parts += [head, bytes(-len(head) % 4), data, bytes(-len(data) % 4)]
 
     def directory(self, name: str) -> None:
         """Add a directory and those above it, each once."""
         if name in self._dirs or not name:
             return
-        self.directory(name.rpartition("/")[0])
+        self.directory(name.rpartition('/')[0])
         self._dirs.add(name)
-        self._entry(name, stat.S_IFDIR | 0o755, b"")
+        self._entry(name, stat.S_IFDIR | 0o755, b'')
 
     def file(self, name: str, data: bytes, mode: int = 0o644) -> None:
         """Add a regular file."""
-        self.directory(name.rpartition("/")[0])
+        self.directory(name.rpartition('/')[0])
         self._entry(name, stat.S_IFREG | mode, data)
 
     def link(self, name: str, target: str) -> None:
         """Add a symbolic link."""
-        self.directory(name.rpartition("/")[0])
+        self.directory(name.rpartition('/')[0])
         self._entry(name, stat.S_IFLNK | 0o777, target.encode())
 
     def close(self) -> bytes:
         """Return the archive, padded so that another one can follow it."""
-        self._entry("TRAILER!!!", 0, b"")
-        out = b"".join(self._parts)
+        self._entry('TRAILER!!!', 0, b'')
+        out = b''.join(self._parts)
         return out + bytes(-len(out) % 512)
 
 
@@ -79,25 +84,27 @@ class Modules:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.files = {self.name(p): p for p in directory.rglob("*.ko*")}
-        builtin = directory / "modules.builtin"
+        self.files = {self.name(p): p for p in directory.rglob('*.ko*')}
+        builtin = directory / 'modules.builtin'
         lines = builtin.read_text().splitlines() if builtin.exists() else []
         self.builtin = {self.name(Path(line)) for line in lines}
 
     @staticmethod
     def name(path: Path) -> str:
         """Return the module's name as the kernel spells it."""
-        return path.name.split(".ko")[0].replace("-", "_")
+        return path.name.split('.ko')[0].replace('-', '_')
 
     def read(self, name: str) -> bytes:
         """Return the module as an ELF file, uncompressed."""
         path = self.files.get(name)
         if path is None:
-            raise ModuleError(f"kernel module {name} is not in {self.directory}: the kernel package is not the one expected")
+            raise ModuleError(
+                f'kernel module {name} is not in {self.directory}: the kernel package is not the one expected'
+            )
         data = path.read_bytes()
-        if path.suffix == ".xz":
+        if path.suffix == '.xz':
             return lzma.decompress(data)
-        if path.suffix == ".zst":
+        if path.suffix == '.zst':
             from compression import zstd  # Python 3.14; older kernels' packages use xz
             return zstd.decompress(data)
         return data
@@ -105,11 +112,11 @@ class Modules:
     @staticmethod
     def depends(elf: bytes) -> list[str]:
         """Return the names in the module's `depends=` line (.modinfo)."""
-        start = elf.find(b"\0depends=")
+        start = elf.find(b'\0depends=')
         if start < 0:
             return []
-        end = elf.index(b"\0", start + 1)
-        return [d.replace("-", "_") for d in elf[start + 9:end].decode().split(",") if d]
+        end = elf.index(b'\0', start + 1)
+        return [d.replace('-', '_') for d in elf[start + 9:end].decode().split(',') if d]
 
     def closure(self, names: Iterable[str]) -> Iterator[tuple[str, bytes, list[str]]]:
         """Yield (name, ELF, dependencies) of all modules, each after those it needs."""
@@ -132,29 +139,32 @@ class Modules:
 def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
     """Return the archive that all runs on one kernel share."""
     a = Archive()
-    for d in ("proc", "sys", "dev", "run", "host", "bin", "sbin"):
+    for d in ('proc', 'sys', 'dev', 'run', 'host', 'bin', 'sbin'):
         a.directory(d)
-    a.file("bin/busybox", busybox.read_bytes(), 0o755)
+    a.file('bin/busybox', busybox.read_bytes(), 0o755)
     for applet in APPLETS:
-        a.link(f"bin/{applet}", "busybox")
-    a.link("sbin/modprobe", "../bin/busybox")
-    a.file("init", init.read_bytes(), 0o755)
-    a.file("bin/netdevs-up", NETDEVS_UP.read_bytes(), 0o755)
-    where = f"lib/modules/{release}"
+        a.link(f'bin/{applet}', 'busybox')
+    a.link('sbin/modprobe', '../bin/busybox')
+    a.file('init', init.read_bytes(), 0o755)
+    a.file('bin/netdevs-up', NETDEVS_UP.read_bytes(), 0o755)
+    where = f'lib/modules/{release}'
     deps: dict[str, list[str]] = {}
     order: dict[str, list[str]] = {}
-    groups = (("virtio", LOADED_VIRTIO), ("virtiofs", LOADED_VIRTIOFS), ("9p", LOADED_9P), ("mlx5", LOADED), ("at_hand", AT_HAND))
+    groups = (('virtio', LOADED_VIRTIO), ('virtiofs', LOADED_VIRTIOFS), ('9p', LOADED_9P),
+              ('mlx5', LOADED), ('at_hand', AT_HAND))
     for group, names in groups:
         order[group] = []
-        # Not every package lists what is built in; the virtio groups are built in where they are no files.
-        wanted = [n for n in names if n in modules.files] if group.startswith(("virtio", "at_hand")) else names
+        # Not every package lists what is built in; the virtio groups are built in where they are no
+        # files.
+        wanted = [n for n in names if n in modules.files] if group.startswith(
+            ('virtio', 'at_hand')) else names
         for name, elf, needed in modules.closure(wanted):
             # The first group is loaded whatever follows.
-            if group == "virtio" or name not in order["virtio"]:
+            if group == 'virtio' or name not in order['virtio']:
                 order[group].append(name)
             if name not in deps:
                 deps[name] = needed
-                a.file(f"{where}/{name}.ko", elf)
+                a.file(f'{where}/{name}.ko', elf)
 
     before = list(deps)
 
@@ -168,12 +178,12 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
                 wanted += deps[d]
         return sorted(needed, key=before.index, reverse=True)
 
-    lines = [f"{n}.ko:" + "".join(f" {d}.ko" for d in chain(n)) for n in deps]
-    a.file(f"{where}/modules.dep", ("\n".join(lines) + "\n").encode())
-    for empty in ("modules.alias", "modules.symbols", "modules.softdep"):
-        a.file(f"{where}/{empty}", b"")
+    lines = [f'{n}.ko:' + ''.join(f' {d}.ko' for d in chain(n)) for n in deps]
+    a.file(f'{where}/modules.dep', ('\n'.join(lines) + '\n').encode())
+    for empty in ('modules.alias', 'modules.symbols', 'modules.softdep'):
+        a.file(f'{where}/{empty}', b'')
     for group, names in order.items():
-        a.file(f"load/{group}", "".join(f"/{where}/{n}.ko\n" for n in names).encode())
+        a.file(f'load/{group}', ''.join(f'/{where}/{n}.ko\n' for n in names).encode())
     return a.close()
 
 
@@ -182,17 +192,17 @@ def cached_base(cache: Path, busybox: Path, modules_dir: Path, release: str, ini
     key = hashlib.sha256()
     for p in (busybox, init, NETDEVS_UP, Path(__file__), modules_dir):
         s = p.stat()
-        key.update(f"{p} {s.st_size} {s.st_mtime_ns}\n".encode())
-    path = cache / f"initramfs-{release}-{key.hexdigest()[:16]}.cpio"
+        key.update(f'{p} {s.st_size} {s.st_mtime_ns}\n'.encode())
+    path = cache / f'initramfs-{release}-{key.hexdigest()[:16]}.cpio'
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f"{path.name}.{os.getpid()}")
+        made = path.with_name(f'{path.name}.{os.getpid()}')
         try:
             made.write_bytes(base(busybox, Modules(modules_dir), release, init))
             made.replace(path)
         finally:
             made.unlink(missing_ok=True)
         # Each change to what goes in leaves an archive of tens of megabytes behind.
-        for old in sorted(cache.glob("initramfs-*.cpio"), key=lambda p: p.stat().st_mtime)[:-4]:
+        for old in sorted(cache.glob('initramfs-*.cpio'), key=lambda p: p.stat().st_mtime)[:-4]:
             old.unlink(missing_ok=True)
     return path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """What the kernel complained of: records of /dev/kmsg, and lines of a console log.
 
-A complaint is every message of level warning or worse, whoever's it is, and every trace of whatever level; but for the few that a
-guest on this QEMU prints without any card, which are listed here.
+A complaint is every message of level warning or worse, whoever's it is, and every trace of whatever
+level; but for the few that a guest on this QEMU prints without any card, which are listed here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from pathlib import Path
 #: Levels as in syslog(2): 4 is a warning, 3 an error.
 WARNING = 4
 #: What is a complaint whatever its level says.
-TRACE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|general protection|leaked|unable to handle|soft lockup|hung task|refcount_t|KASAN")
-#: What the machine is warned of: a translated CPU's clocks and range registers, QEMU's ACPI tables, work that took long on a busy host;
-#: and the word that power is off.
-MACHINE = re.compile(r"^(\[ *[0-9.]+\] )?("
-                     r"tsc: |APIC calibration not|Probably due to long platform|clocksource: |sched_clock: |"
-                     r"hrtimer: interrupt took|hpet: Lost|perf: interrupt took|workqueue: .* hogged CPU|mtrr: your CPUs had|"
-                     r"ACPI: IRQ \d+ override|amd_pstate: |reboot: )")
+TRACE = re.compile(
+    r'WARNING:|BUG:|Oops|Call Trace|general protection|leaked|unable to handle|soft lockup|hung task|refcount_t|KASAN'
+)
+#: What the machine is warned of: a translated CPU's clocks and range registers, QEMU's ACPI tables,
+#: work that took long on a busy host; and the word that power is off.
+MACHINE = re.compile(
+    r'^(\[ *[0-9.]+\] )?('
+    r'tsc: |APIC calibration not|Probably due to long platform|clocksource: |sched_clock: |'
+    r'hrtimer: interrupt took|hpet: Lost|perf: interrupt took|workqueue: .* hogged CPU|mtrr: your CPUs had|'
+    r'ACPI: IRQ \d+ override|amd_pstate: |reboot: )')
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Record:
 def is_complaint(level: int | None, text: str) -> bool:
     """Tell whether a message says that the kernel is not content.
 
-    :param level: the message's level, None when the log does not tell and only warnings and worse are in it
+    :param level: the message's level, None when the log does not tell and only warnings and worse
+        are in it
     """
     if TRACE.search(text):
         return True
@@ -49,20 +53,20 @@ def records(since: int = 0) -> list[Record]:
 
     :raises OSError: /dev/kmsg cannot be read (EPERM without CAP_SYSLOG)
     """
-    fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    fd = os.open('/dev/kmsg', os.O_RDONLY | os.O_NONBLOCK)
     out = []
     try:
         while True:
             try:
-                raw = os.read(fd, 8192).decode(errors="replace")
+                raw = os.read(fd, 8192).decode(errors='replace')
             except OSError as e:
                 if e.errno == errno.EPIPE:      # overwritten while we read: go on with the oldest that is left
                     continue
                 if e.errno == errno.EAGAIN:
                     return out
                 raise
-            head, _, text = raw.partition(";")
-            fields = head.split(",")
+            head, _, text = raw.partition(';')
+            fields = head.split(',')
             if int(fields[1]) >= since:
                 out.append(Record(int(fields[0]) & 7, int(fields[1]), text.splitlines()[0]))
     finally:
@@ -76,4 +80,6 @@ def complaints(since: int = 0) -> list[str]:
 
 def console_complaints(path: Path) -> list[str]:
     """Return the complaints in a console log of a kernel that printed warnings and worse only."""
-    return [line for line in path.read_text(errors="replace").splitlines() if line.strip() and is_complaint(None, line)]
+    return [
+        line for line in path.read_text(errors='replace').splitlines()
+        if line.strip() and is_complaint(None, line)]

@@ -27,7 +27,7 @@ MAX_FUNCTIONS = 8
 class Options:
     """How the card and the guest are to be."""
 
-    profile: str = "connectx6dx"
+    profile: str = 'connectx6dx'
     link_layer: str | None = None
     faults: list[str] = field(default_factory=list)
     caps: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Options:
     accel: str | None = None
     fs: str | None = None
     log: bool = False
-    kernel_args: str = ""
+    kernel_args: str = ''
     functions: int = 1
     devices: list[str] = field(default_factory=list)
 
@@ -56,8 +56,9 @@ def link_layer(options: Options) -> str:
         raise CardError(f"--profile {options.profile}: the cards are {', '.join(PROFILES)}")
     chosen = options.link_layer or profile.link_layers[0]
     if chosen not in profile.link_layers:
-        raise CardError(f"--link-layer {chosen}: {options.profile} has {' or '.join(profile.link_layers)} ports only; "
-                        "connectx5 and connectx7 have both kinds")
+        raise CardError(
+            f"--link-layer {chosen}: {options.profile} has {' or '.join(profile.link_layers)} ports only; "
+            "connectx5 and connectx7 have both kinds")
     return chosen
 
 
@@ -66,14 +67,17 @@ class FaultError(ValueError):
 
 
 def parse_fault(text: str) -> tuple[str, str, int, float]:
-    """Split OPCODE:STATUS[:COUNT[:DELAY_MS]], for example CREATE_UMEM:BAD_PARAM:2 or CREATE_UMEM:OK:1:500."""
-    parts = text.split(":")
+    """Split OPCODE:STATUS[:COUNT[:DELAY_MS]], for example CREATE_UMEM:BAD_PARAM:2 or
+    CREATE_UMEM:OK:1:500."""
+    parts = text.split(':')
     try:
         opcode, status = parts[0], parts[1]
         count = int(parts[2]) if len(parts) > 2 else 1
         delay = float(parts[3]) if len(parts) > 3 else 0.0
     except (IndexError, ValueError):
-        raise FaultError(f"--fault {text}: want OPCODE:STATUS[:COUNT[:DELAY_MS]], as in CREATE_UMEM:BAD_PARAM:2") from None
+        raise FaultError(
+            f'--fault {text}: want OPCODE:STATUS[:COUNT[:DELAY_MS]], as in CREATE_UMEM:BAD_PARAM:2'
+        ) from None
     return opcode, status, count, delay
 
 
@@ -90,21 +94,22 @@ class Result:
 
 def log_directory() -> Path:
     """Return where logs go: MLX5EMU_LOG, else build/log, else a directory of this process."""
-    named = os.environ.get("MLX5EMU_LOG")
+    named = os.environ.get('MLX5EMU_LOG')
     if named:
         return Path(named)
-    build = PROJECT / "build"
+    build = PROJECT / 'build'
     if os.access(build, os.W_OK):
-        return build / "log" / f"vm-{os.getpid()}"
-    return Path(tempfile.mkdtemp(prefix="mlx5emu-log-"))
+        return build / 'log' / f'vm-{os.getpid()}'
+    return Path(tempfile.mkdtemp(prefix='mlx5emu-log-'))
 
 
-def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = False, env: dict[str, str] | None = None,
-        watch: Callable[[], None] | None = None) -> Result:
+def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = False,
+        env: dict[str, str] | None = None, watch: Callable[[], None] | None = None) -> Result:
     """Boot a guest with an emulated card, run a command in it, power it off.
 
     :param machine: what the set-up left
-    :param argv: the command; the host's files are at the same paths, the working directory is the caller's
+    :param argv: the command; the host's files are at the same paths, the working directory is the
+        caller's
     :param options: the card's and the guest's properties
     :param tty: give the command a terminal
     :param env: more environment variables
@@ -114,24 +119,25 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
     :raises CardError: no such card, or no such capability
     :raises FaultError: a fault that cannot be read
     """
-    os.environ["MLX5_INCLUDE"] = str(machine.mlx5_include)
+    os.environ['MLX5_INCLUDE'] = str(machine.mlx5_include)
     layer = link_layer(options)
     logs = log_directory()
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        command_log = stack.enter_context(open(logs / "commands.log", "w")) if options.log else None
+        command_log = stack.enter_context(open(logs / 'commands.log', 'w')) if options.log else None
         cards = make_cards(options, layer, command_log)
-        tmp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlx5emu-")))
+        tmp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='mlx5emu-')))
         servers = serve(cards, tmp, stack)
         command = Command(argv, os.getcwd(), machine.environment() | (env or {}), tty)
         services = [control.Service(server.card, server.call) for server in servers[1:]]
         service = control.Service(cards[0], servers[0].call, services)
-        vm = stack.enter_context(Vm(
-            machine, [Path(server.path) for server in servers], command, logs, memory=options.memory, cpus=options.cpus,
-            accel=options.accel, fs=options.fs, control=service.serve, kernel_args=options.kernel_args,
-            devices=options.devices))
+        vm = stack.enter_context(
+            Vm(machine, [Path(server.path) for server in servers], command, logs,
+               memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
+               control=service.serve, kernel_args=options.kernel_args, devices=options.devices))
         status = vm.wait(watch)
-        return Result(status, vm.stages, vm.console, vm.failure, sum(card.internal_errors for card in cards))
+        return Result(status, vm.stages, vm.console, vm.failure,
+                      sum(card.internal_errors for card in cards))
 
 
 def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
@@ -146,19 +152,20 @@ def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
     from ..card import Card
     from ..datapath.fabric import Fabric
     if not 1 <= options.functions <= MAX_FUNCTIONS:
-        raise CardError(f"--functions {options.functions}: a card has 1 to {MAX_FUNCTIONS}")
+        raise CardError(f'--functions {options.functions}: a card has 1 to {MAX_FUNCTIONS}')
     fabric, cards = Fabric(), []
     for index in range(options.functions):
-        name = f"{index}: " if options.functions > 1 else ""
+        name = f'{index}: ' if options.functions > 1 else ''
         write = (lambda line, name=name: print(name + line, file=log)) if log else None
         try:
             card = Card(options.profile, layer, log=write, index=index, cap_overrides=options.caps)
         except ValueError as e:
-            raise CardError(f"--cap {e}") from None
+            raise CardError(f'--cap {e}') from None
         card.datapath.connect(fabric)
         for text in options.faults:
             opcode, status, count, delay = parse_fault(text)
-            card.faults.add(opcode, int(status, 0) if status[:1].isdigit() else status, count, delay / 1000)
+            card.faults.add(opcode,
+                            int(status, 0) if status[:1].isdigit() else status, count, delay / 1000)
         cards.append(card)
     return cards
 
@@ -169,7 +176,7 @@ def serve(cards: list[Card], directory: Path, stack: contextlib.ExitStack) -> li
     from ..bus.turn import Turn
     turn, servers = Turn(), []
     for card in cards:
-        server = Server(str(directory / f"card{card.index}"), card, turn)
+        server = Server(str(directory / f'card{card.index}'), card, turn)
         stack.callback(server.stop)
         server.start()
         servers.append(server)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""A virtual machine with the emulated card: boots, runs one command on the host's files, powers off.
+"""A virtual machine with the emulated card: boots, runs one command on the host's files, powers
+off.
 
-QEMU gets the card through vfio-user-pci and shares the guest's memory, so that the card's DMA is plain memory access.
-The host's root is the guest's, at the same paths, through virtiofs (or 9p, which needs no daemon). Standard input,
-output and error travel over virtio-serial ports, byte for byte; the kernel's console goes to a file.
+QEMU gets the card through vfio-user-pci and shares the guest's memory, so that the card's DMA is
+plain memory access. The host's root is the guest's, at the same paths, through virtiofs (or 9p,
+which needs no daemon). Standard input, output and error travel over virtio-serial ports, byte for
+byte; the kernel's console goes to a file.
 """
 
 from __future__ import annotations
@@ -29,13 +31,17 @@ from typing import Self
 from . import initramfs
 from .machine import PROJECT, Machine
 
-#: Kernel arguments. A translated CPU pays for each mitigation and for each character on the serial line.
-KERNEL_ARGS = ("console=ttyS0 loglevel=5 panic=-1 mitigations=off nokaslr audit=0 apparmor=0 "
-               "random.trust_cpu=on tsc=reliable no_timer_check rcupdate.rcu_expedited=1 raid=noautodetect")
-#: Seconds from power-on until the guest must have said something, and from the end of the command until it must be off.
+#: Kernel arguments. A translated CPU pays for each mitigation and for each character on the serial
+#: line.
+KERNEL_ARGS = (
+    'console=ttyS0 loglevel=5 panic=-1 mitigations=off nokaslr audit=0 apparmor=0 '
+    'random.trust_cpu=on tsc=reliable no_timer_check rcupdate.rcu_expedited=1 raid=noautodetect')
+#: Seconds from power-on until the guest must have said something, and from the end of the command
+#: until it must be off.
 SAY_TIMEOUT, OFF_TIMEOUT = 90.0, 30.0
 #: Variables of the host's that the command in the guest also sees.
-KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "PYTEST_ADDOPTS")
+KEPT = ('HOME', 'USER', 'LOGNAME', 'LANG', 'LC_ALL', 'TERM', 'COLUMNS', 'NO_COLOR',
+        'PYTEST_ADDOPTS')
 
 
 class VmError(Exception):
@@ -54,32 +60,36 @@ class Command:
     def script(self) -> str:
         """Return a shell script that becomes the command."""
         env = {k: os.environ[k] for k in KEPT if k in os.environ} | self.env
-        guest_bin = "/run/mlx5emu/bin"
-        env["PATH"] = os.pathsep.join([env.get("PATH", os.environ.get("PATH", "/usr/bin:/bin")), guest_bin])
-        words = [f"{k}={v}" for k, v in env.items()] + self.argv
-        cd = f"cd {shlex.quote(self.cwd)} || exit 125\n"
+        guest_bin = '/run/mlx5emu/bin'
+        env['PATH'] = os.pathsep.join([
+            env.get('PATH', os.environ.get('PATH', '/usr/bin:/bin')), guest_bin])
+        words = [f'{k}={v}' for k, v in env.items()] + self.argv
+        cd = f'cd {shlex.quote(self.cwd)} || exit 125\n'
         return f"#!/bin/sh\n{cd}exec env -i {' '.join(map(shlex.quote, words))}\n"
 
 
-def kvm_usable(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm")) -> bool:
+def kvm_usable(cpuinfo: Path = Path('/proc/cpuinfo'), device: Path = Path('/dev/kvm')) -> bool:
     """Tell whether QEMU can use KVM here.
 
-    A /dev/kvm that opens is not enough: under some hypervisors it is there without the CPU's virtualization
-    extensions (vmx, svm), and a guest with a stock kernel never gets past its first instructions.
+    A /dev/kvm that opens is not enough: under some hypervisors it is there without the CPU's
+    virtualization extensions (vmx, svm), and a guest with a stock kernel never gets past its first
+    instructions.
     """
     try:
-        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
+        flags = next(
+            line for line in cpuinfo.read_text().splitlines() if line.startswith('flags')).split()
     except (OSError, StopIteration):
         return False
-    return ("vmx" in flags or "svm" in flags) and os.access(device, os.R_OK | os.W_OK)
+    return ('vmx' in flags or 'svm' in flags) and os.access(device, os.R_OK | os.W_OK)
 
 
 class Vm:
-    """One virtual machine. A context manager: leaving it leaves no process, no socket and no file but the log."""
-
-    def __init__(self, machine: Machine, vfio_sockets: Sequence[Path], command: Command, log_dir: Path, *, memory: int = 1 << 30,
-                 cpus: int = 1, accel: str | None = None, fs: str | None = None, control: Callable[[socket.socket], None] | None = None,
-                 kernel_args: str = "", devices: list[str] | None = None) -> None:
+    """One virtual machine. A context manager: leaving it leaves no process, no socket and no file
+    but the log."""
+    def __init__(self, machine: Machine, vfio_sockets: Sequence[Path], command: Command,
+                 log_dir: Path, *, memory: int = 1 << 30, cpus: int = 1, accel: str | None = None,
+                 fs: str | None = None, control: Callable[[socket.socket], None] | None = None,
+                 kernel_args: str = '', devices: list[str] | None = None) -> None:
         """Describe a virtual machine; nothing is started.
 
         :param machine: what the set-up left
@@ -90,14 +100,15 @@ class Vm:
         :param cpus: the guest's CPUs
         :param accel: "kvm" or "tcg"; by default KVM where it works
         :param fs: "virtiofs" or "9p"; by default virtiofs where its daemon is there
-        :param control: serves the control channel on the socket given, in a thread of its own, until it is closed
+        :param control: serves the control channel on the socket given, in a thread of its own,
+            until it is closed
         :param kernel_args: more arguments for the kernel
         :param devices: what else the guest has, each as QEMU's -device names it
         """
         self.machine, self.command, self.log_dir = machine, command, log_dir
         self.vfio_sockets, self.memory, self.cpus = vfio_sockets, memory, cpus
-        self.accel = accel or ("kvm" if kvm_usable() else "tcg")
-        self.fs = fs or ("virtiofs" if machine.virtiofsd else "9p")
+        self.accel = accel or ('kvm' if kvm_usable() else 'tcg')
+        self.fs = fs or ('virtiofs' if machine.virtiofsd else '9p')
         self.control, self.kernel_args, self.devices = control, kernel_args, devices or []
         #: Seconds since power-on at which the guest reached a stage, by the host's clock.
         self.stages: dict[str, float] = {}
@@ -108,7 +119,7 @@ class Vm:
         self._stack = contextlib.ExitStack()
         self._said = threading.Event()
         self._done = threading.Event()
-        self.console = log_dir / "kernel.log"
+        self.console = log_dir / 'kernel.log'
 
     # ---- start
 
@@ -120,76 +131,101 @@ class Vm:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
         self.close()
 
     def accelerator(self) -> list[str]:
         """Return QEMU's words for what runs the guest's CPUs."""
-        return ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+        return ['-accel', 'kvm', '-cpu', 'host'] if self.accel == 'kvm' else [
+            '-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off']
 
     def _pair(self) -> tuple[socket.socket, socket.socket]:
         ours, qemus = socket.socketpair()
         self._stack.callback(ours.close)
         return ours, qemus
 
-    def _spawn(self, argv: list[str], log: str, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        with open(self.log_dir / log, "wb") as out:
+    def _spawn(self, argv: list[str], log: str, fds: tuple[int,
+                                                           ...] = ()) -> subprocess.Popen[bytes]:
+        with open(self.log_dir / log, 'wb') as out:
             try:
-                # A group of its own: Ctrl-C on the terminal is for us, and we end our children in order.
-                # setpriv has the kernel end the child when we die, however we die.
-                p = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                     pass_fds=fds, process_group=0)
+                # A group of its own: Ctrl-C on the terminal is for us, and we end our children in
+                # order. setpriv has the kernel end the child when we die, however we die.
+                p = subprocess.Popen(['setpriv', '--pdeathsig', 'KILL', *argv],
+                                     stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=fds,
+                                     process_group=0)
             except OSError as e:
-                raise VmError(f"{argv[0]} does not start: {e.strerror}; remove build/ and set up again") from e
+                raise VmError(
+                    f'{argv[0]} does not start: {e.strerror}; remove build/ and set up again'
+                ) from e
         self._processes.append(p)
         return p
 
     def _start(self) -> None:
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        tmp = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mlx5emu-")))
+        tmp = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='mlx5emu-')))
         m = self.machine
-        argv = [*m.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-                "-machine", "q35,memory-backend=mem", "-m", f"{self.memory >> 20}M", "-smp", str(self.cpus),
-                "-object", f"memory-backend-memfd,id=mem,size={self.memory},share=on"]
+        argv = [
+            *m.qemu, '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-machine',
+            'q35,memory-backend=mem', '-m', f'{self.memory >> 20}M', '-smp',
+            str(self.cpus), '-object', f'memory-backend-memfd,id=mem,size={self.memory},share=on']
         argv += self.accelerator()
-        argv += ["-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console", "-device", "virtio-serial-pci"]
+        argv += [
+            '-chardev', f'file,id=console,path={self.console}', '-serial', 'chardev:console',
+            '-device', 'virtio-serial-pci']
         fds: list[int] = []
         given: list[socket.socket] = []
         ours: dict[str, socket.socket] = {}
-        ports = ["events", "control"] + (["hvc0"] if self.command.tty else ["stdin", "stdout", "stderr"])
+        ports = ['events', 'control'
+                 ] + (['hvc0'] if self.command.tty else ['stdin', 'stdout', 'stderr'])
         for name in ports:
             ours[name], qemus = self._pair()
             given.append(qemus)
             fds.append(qemus.fileno())
-            device = "virtconsole" if name == "hvc0" else "virtserialport"
-            argv += ["-chardev", f"socket,id={name},fd={qemus.fileno()}", "-device", f"{device},chardev={name},name={name}"]
-        if self.fs == "virtiofs":
-            fs_socket = tmp / "fs"
-            self._spawn([*(m.virtiofsd or []), "--socket-path", str(fs_socket), "--shared-dir", "/", "--sandbox", "none",
-                         "--cache", "always", "--announce-submounts", "--log-level", "error"], "virtiofsd.log")
-            self._wait_socket(fs_socket, "virtiofsd")
-            argv += ["-chardev", f"socket,id=fs,path={fs_socket}", "-device", "vhost-user-fs-pci,chardev=fs,tag=host,queue-size=512"]
+            device = 'virtconsole' if name == 'hvc0' else 'virtserialport'
+            argv += [
+                '-chardev', f'socket,id={name},fd={qemus.fileno()}', '-device',
+                f'{device},chardev={name},name={name}']
+        if self.fs == 'virtiofs':
+            fs_socket = tmp / 'fs'
+            self._spawn([
+                *(m.virtiofsd or []), '--socket-path',
+                str(fs_socket), '--shared-dir', '/', '--sandbox', 'none', '--cache', 'always',
+                '--announce-submounts', '--log-level', 'error'], 'virtiofsd.log')
+            self._wait_socket(fs_socket, 'virtiofsd')
+            argv += [
+                '-chardev', f'socket,id=fs,path={fs_socket}', '-device',
+                'vhost-user-fs-pci,chardev=fs,tag=host,queue-size=512']
         else:
-            argv += ["-fsdev", "local,id=fs,path=/,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=fs,mount_tag=host"]
+            argv += [
+                '-fsdev', 'local,id=fs,path=/,security_model=none,multidevs=remap', '-device',
+                'virtio-9p-pci,fsdev=fs,mount_tag=host']
         # Below a root port, as in a computer: without one the driver finds no link and says so.
-        argv += ["-device", "pcie-root-port,id=card,chassis=1,slot=1,hotplug=off"]
+        argv += ['-device', 'pcie-root-port,id=card,chassis=1,slot=1,hotplug=off']
         for k, path in enumerate(self.vfio_sockets):
-            argv += ["-device", json.dumps({"driver": "vfio-user-pci", "bus": "card", "addr": f"0.{k}",
-                                            "multifunction": len(self.vfio_sockets) > 1,
-                                            "socket": {"type": "unix", "path": str(path)}})]
-        argv += [word for device in self.devices for word in ("-device", device)]
-        argv += ["-kernel", str(m.kernel), "-initrd", str(self._initrd(tmp)), "-append", f"{KERNEL_ARGS} {self.kernel_args}"]
-        for target, name in ((self._events, "events"), (self._serve_control, "control")):
+            argv += [
+                '-device',
+                json.dumps({
+                    'driver': 'vfio-user-pci', 'bus': 'card', 'addr': f'0.{k}', 'multifunction':
+                    len(self.vfio_sockets) > 1, 'socket': {'type': 'unix', 'path': str(path)}})]
+        argv += [word for device in self.devices for word in ('-device', device)]
+        argv += [
+            '-kernel',
+            str(m.kernel), '-initrd',
+            str(self._initrd(tmp)), '-append', f'{KERNEL_ARGS} {self.kernel_args}']
+        for target, name in ((self._events, 'events'), (self._serve_control, 'control')):
             self._thread(target, ours[name])
         self._power_on = time.monotonic()
-        self._qemu = self._spawn(argv, "qemu.log", tuple(fds))
+        self._qemu = self._spawn(argv, 'qemu.log', tuple(fds))
         for s in given:
             s.close()
         if self.command.tty:
-            self._terminal(ours["hvc0"])
+            self._terminal(ours['hvc0'])
         else:
-            self._thread(_pump_in, 0, ours["stdin"])
-            self._outputs = [self._thread(_pump_out, ours["stdout"], 1), self._thread(_pump_out, ours["stderr"], 2)]
+            self._thread(_pump_in, 0, ours['stdin'])
+            self._outputs = [
+                self._thread(_pump_out, ours['stdout'], 1),
+                self._thread(_pump_out, ours['stderr'], 2)]
 
     def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
         t = threading.Thread(target=target, args=args, daemon=True)
@@ -199,19 +235,20 @@ class Vm:
 
     def _initrd(self, tmp: Path) -> Path:
         m = self.machine
-        build = PROJECT / "build"
-        cache = build / "initramfs" if os.access(build, os.W_OK) else self.log_dir
-        init = Path(__file__).with_name("guest_init.sh")
+        build = PROJECT / 'build'
+        cache = build / 'initramfs' if os.access(build, os.W_OK) else self.log_dir
+        init = Path(__file__).with_name('guest_init.sh')
         shared = initramfs.cached_base(cache, m.busybox, m.modules, m.release, init)
         a = initramfs.Archive()
-        a.directory("spec")
+        a.directory('spec')
         size = shutil.get_terminal_size()
-        settings = {"fs": self.fs, "tty": int(self.command.tty), "functions": len(self.vfio_sockets),
-                    "rows": size.lines, "cols": size.columns}
-        a.file("spec/settings", "".join(f"{k}={v}\n" for k, v in settings.items()).encode())
-        a.file("spec/command", self.command.script().encode(), 0o755)
-        path = tmp / "initrd"
-        with open(path, "wb") as out, open(shared, "rb") as src:
+        settings = {
+            'fs': self.fs, 'tty': int(self.command.tty), 'functions': len(self.vfio_sockets),
+            'rows': size.lines, 'cols': size.columns}
+        a.file('spec/settings', ''.join(f'{k}={v}\n' for k, v in settings.items()).encode())
+        a.file('spec/command', self.command.script().encode(), 0o755)
+        path = tmp / 'initrd'
+        with open(path, 'wb') as out, open(shared, 'rb') as src:
             shutil.copyfileobj(src, out, 1 << 20)
             out.write(a.close())
         return path
@@ -226,17 +263,17 @@ class Vm:
     # ---- the guest's messages
 
     def _events(self, s: socket.socket) -> None:
-        with s.makefile("r", encoding="utf-8", errors="replace") as lines:
+        with s.makefile('r', encoding='utf-8', errors='replace') as lines:
             for line in lines:
-                stage, _, rest = line.strip().partition(" ")
-                _, _, text = rest.partition(" ")
+                stage, _, rest = line.strip().partition(' ')
+                _, _, text = rest.partition(' ')
                 self.stages[stage] = time.monotonic() - self._power_on
-                if stage == "exit" and text.isdigit():
+                if stage == 'exit' and text.isdigit():
                     self.status = int(text)
-                elif stage == "failed":
+                elif stage == 'failed':
                     self.failure = text
                 self._said.set()
-                if stage in ("exit", "failed"):
+                if stage in ('exit', 'failed'):
                     self._done.set()
         self._done.set()
 
@@ -258,7 +295,9 @@ class Vm:
             if self._qemu.poll() is not None:
                 break
             if not self._said.is_set() and time.monotonic() > end:
-                raise VmError(f"the guest said nothing for {SAY_TIMEOUT:.0f} s: see {self.console} and {self.log_dir / 'qemu.log'}")
+                raise VmError(
+                    f"the guest said nothing for {SAY_TIMEOUT:.0f} s: see {self.console} and {self.log_dir / 'qemu.log'}"
+                )
         if self.status is not None and not self.command.tty:
             for t in self._outputs:
                 t.join(0.2)
@@ -266,19 +305,20 @@ class Vm:
             self._qemu.wait(OFF_TIMEOUT)
         except subprocess.TimeoutExpired:
             if self.status is None:
-                raise VmError(f"the guest hangs: see {self.console}") from None
-            self.failure = f"the guest did not power off in {OFF_TIMEOUT:.0f} s after the command"
-        self.stages["off"] = time.monotonic() - self._power_on
+                raise VmError(f'the guest hangs: see {self.console}') from None
+            self.failure = f'the guest did not power off in {OFF_TIMEOUT:.0f} s after the command'
+        self.stages['off'] = time.monotonic() - self._power_on
         if self.failure and self.status is None:
-            raise VmError(f"the guest stopped before the command: {self.failure} ({self.console})")
+            raise VmError(f'the guest stopped before the command: {self.failure} ({self.console})')
         if self.status is None:
-            why = _last_line(self.log_dir / "qemu.log") or f"status {self._qemu.returncode}"
-            raise VmError(f"QEMU ended without the command's exit status: {why} (logs in {self.log_dir})")
+            why = _last_line(self.log_dir / 'qemu.log') or f'status {self._qemu.returncode}'
+            raise VmError(
+                f"QEMU ended without the command's exit status: {why} (logs in {self.log_dir})")
         return self.status
 
     def _terminal(self, s: socket.socket) -> None:
         if not os.isatty(0):
-            raise VmError("a shell needs a terminal on standard input; use `run -- CMD` in scripts")
+            raise VmError('a shell needs a terminal on standard input; use `run -- CMD` in scripts')
         saved = termios.tcgetattr(0)
         self._stack.callback(termios.tcsetattr, 0, termios.TCSADRAIN, saved)
         tty.setraw(0)
@@ -317,6 +357,6 @@ def _pump_out(s: socket.socket, fd: int) -> None:
 
 def _last_line(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip().rpartition("\n")[2]
+        return path.read_text(errors='replace').strip().rpartition('\n')[2]
     except OSError:
-        return ""
+        return ''

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
-Show what device memory the mlx5 devices of this machine have: python3 -m pyverbs.providers.mlx5.mlx5dv_dm
+""" Show what device memory the mlx5 devices of this machine have: python3 -m
+pyverbs.providers.mlx5.mlx5dv_dm
 
-mlx5dv_dm is an extension module, and Python runs such a one by -m only if it is a package with this file in it.
+mlx5dv_dm is an extension module, and Python runs such a one by -m only if it is a package with this
+file in it.
 """
 import argparse
 import json
@@ -20,19 +21,24 @@ def main(argv=None):
     :param argv: The command line after the program's name (default: the process's)
     :return: Exit status: 0, or 1 if a device could not be asked, or 2 if there is no such device
     """
-    parser = argparse.ArgumentParser(prog='python3 -m pyverbs.providers.mlx5.mlx5dv_dm',
-                                     description='Device memory that mlx5 devices have: MEMIC and SW ICM.')
+    parser = argparse.ArgumentParser(
+        prog='python3 -m pyverbs.providers.mlx5.mlx5dv_dm',
+        description='Device memory that mlx5 devices have: MEMIC and SW ICM.')
     parser.add_argument('--dev', metavar='NAME', help='this device only (default: all of mlx5)')
-    parser.add_argument('--json', action='store_true', help='a list for programs: numbers in bytes or log2')
+    parser.add_argument('--json', action='store_true',
+                        help='a list for programs: numbers in bytes or log2')
     options = parser.parse_args(argv)
     try:
         names = [device.name.decode() for device in get_device_list()]
     except PyverbsRDMAError:
         # libibverbs answers so when the kernel has no RDMA at all.
         names = []
-    chosen = [name for name in names if name == options.dev or not options.dev and name.startswith('mlx5')]
+    chosen = [
+        name for name in names
+        if name == options.dev or not options.dev and name.startswith('mlx5')]
     if not chosen:
-        print(f'no RDMA device {options.dev or "of mlx5"}; there are: {", ".join(names) or "none"}', file=sys.stderr)
+        print(f'no RDMA device {options.dev or "of mlx5"}; there are: {", ".join(names) or "none"}',
+              file=sys.stderr)
         return 2
     status, found = 0, []
     for name in chosen:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Nothing that software writes into steering ICM hangs or ends the card: circles, wild addresses, random bytes; and the commands around."""
+"""Nothing that software writes into steering ICM hangs or ends the card: circles, wild addresses,
+random bytes; and the commands around."""
 import random
 import struct
 import time
@@ -29,7 +30,8 @@ def bench(request: pytest.FixtureRequest):
 
 
 def test_circles(bench: SteBench) -> None:
-    """Entries that lead to themselves, by hit or by miss, and tables that do so through firmware's."""
+    """Entries that lead to themselves, by hit or by miss, and tables that do so through
+    firmware's."""
     at = bench.alloc(64)
     begin = time.monotonic()
     for entry in (bench.always_hit(at), bench.always_miss(at)):
@@ -47,7 +49,8 @@ def test_circles(bench: SteBench) -> None:
 
 
 def test_wild_addresses(bench: SteBench) -> None:
-    """Memory that is not allocated, ends in the entry, is another function's, or firmware's with nothing there."""
+    """Memory that is not allocated, ends in the entry, is another function's, or firmware's with
+    nothing there."""
     start, size = bench.card.icm.ranges()['steering']
     own = firmware_icm.address_of(1, 0x7f, 5)
     for n, address in enumerate((start + (1 << 20), start + size, 0x40, own | 0x3f)):
@@ -108,12 +111,17 @@ def test_work_is_bounded(bench: SteBench) -> None:
 
 @pytest.mark.parametrize('seed', range(4))
 def test_random_entries(bench: SteBench, seed: int) -> None:
-    """Entries of random bytes, and good entries with random bytes in them; tables, lists and packets likewise."""
+    """Entries of random bytes, and good entries with random bytes in them; tables, lists and
+    packets likewise."""
     rng = random.Random(f'{bench.card.profile.name} {seed}')
     start = bench.alloc(64 * ENTRIES)
     tir, address = bench.tir()
-    good = [bench.always_hit(address), bench.always_hit(start, 16, bench.lookup('eth_l2_src')[0], 0xffff), bench.always_miss(start),
-            bench.entry('eth_l3_ipv4_5_tuple', hit=start + 640, miss=start)]
+    good = [
+        bench.always_hit(address),
+        bench.always_hit(start, 16,
+                         bench.lookup('eth_l2_src')[0], 0xffff),
+        bench.always_miss(start),
+        bench.entry('eth_l3_ipv4_5_tuple', hit=start + 640, miss=start)]
     for k in range(ENTRIES):
         entry = bytearray(rng.choice(good)) if rng.random() < 0.7 else bytearray(rng.randbytes(64))
         for _ in range(rng.randrange(6)):
@@ -121,7 +129,8 @@ def test_random_entries(bench: SteBench, seed: int) -> None:
         if rng.random() < 0.7:
             # Lead somewhere in the same memory, so that chains get long.
             view = prm.view('ste_rx_steering_mult' if bench.v0 else 'ste_match_bwc_v1', entry)
-            bench.link(view, start + 64 * rng.randrange(ENTRIES), 1 << rng.randrange(3), start + 64 * rng.randrange(ENTRIES))
+            bench.link(view, start + 64 * rng.randrange(ENTRIES), 1 << rng.randrange(3),
+                       start + 64 * rng.randrange(ENTRIES))
         bench.put(bytes(entry), start + 64 * k)
     for kind in ('header_modify', 'header_modify_pattern', 'encap'):
         if kind in bench.card.icm.ranges():
@@ -161,7 +170,8 @@ def test_software_owned_tables(bench: SteBench) -> None:
 
     def create(root: int, kind: int = NIC_RX, **context: int) -> str:
         fields = {'sw_owner': 1, root_field(): root, **context}
-        return status(bench, 'CREATE_FLOW_TABLE', table_type=kind, **{f'flow_table_context.{k}': v for k, v in fields.items()})
+        return status(bench, 'CREATE_FLOW_TABLE', table_type=kind, **{
+            f'flow_table_context.{k}': v for k, v in fields.items()})
     assert create(at) == 'OK'
     for root in (0, at + 8, at - 64, bench.card.icm.ranges()['header_modify'][0]):
         assert create(root) == 'BAD_PARAM', hex(root)
@@ -169,7 +179,8 @@ def test_software_owned_tables(bench: SteBench) -> None:
     assert create(at, kind=7) == 'BAD_PARAM'           # RDMA tables are firmware's
     t = bench.table(at, set_root=False)
     assert status(bench, 'CREATE_FLOW_GROUP', table_type=NIC_RX, table_id=t) == 'BAD_RES_STATE'
-    assert status(bench, 'MODIFY_FLOW_TABLE', table_type=NIC_RX, table_id=t, modify_field_select=1) == 'BAD_RES_STATE'
+    assert status(bench, 'MODIFY_FLOW_TABLE', table_type=NIC_RX, table_id=t,
+                  modify_field_select=1) == 'BAD_RES_STATE'
     assert status(bench, 'DESTROY_FLOW_TABLE', table_type=NIC_RX, table_id=t) == 'OK'
     assert status(bench, 'SYNC_STEERING') == 'OK'
 
@@ -179,7 +190,8 @@ def test_vport_context(bench: SteBench) -> None:
     seen = set()
     for fields in ({}, {'other_vport': 1, 'vport_number': 0xffff}):
         c = bench.g.cmd('QUERY_ESW_VPORT_CONTEXT', **fields)
-        seen |= {c[f'esw_vport_context.sw_steering_vport_icm_address_{side}'] for side in ('rx', 'tx')}
+        seen |= {
+            c[f'esw_vport_context.sw_steering_vport_icm_address_{side}'] for side in ('rx', 'tx')}
     assert len(seen) == 4
     assert {a >> 48 for a in seen} == {1}
     assert status(bench, 'QUERY_ESW_VPORT_CONTEXT', other_vport=1, vport_number=1) == 'BAD_PARAM'
@@ -188,7 +200,8 @@ def test_vport_context(bench: SteBench) -> None:
 def sampler(table: int, default: int, sample: int, ratio: int, ignore: int = 1) -> bytes:
     """The object."""
     v = prm.new('flow_sampler')
-    v.set(table_type=table, sample_ratio=ratio, default_table_id=default, sample_table_id=sample, ignore_flow_level=ignore, level=63)
+    v.set(table_type=table, sample_ratio=ratio, default_table_id=default, sample_table_id=sample,
+          ignore_flow_level=ignore, level=63)
     return bytes(v.buf)
 
 
@@ -198,16 +211,20 @@ def test_sampler(bench: SteBench) -> None:
     (every, to_every), (some, to_some) = bench.tir(), bench.tir()
     default = bench.table(bench.put(bench.always_hit(to_every)), set_root=False)
     sample = bench.table(bench.put(bench.always_hit(to_some)), set_root=False)
-    number = g.cmd('CREATE_GENERAL_OBJECT', sampler(NIC_RX, default, sample, 4), obj_type=0x20)['obj_id']
+    number = g.cmd('CREATE_GENERAL_OBJECT', sampler(NIC_RX, default, sample, 4),
+                   obj_type=0x20)['obj_id']
     out = g.cmd('QUERY_GENERAL_OBJECT', obj_type=0x20, obj_id=number, out_len=56)
     address = prm.view('flow_sampler', out.buf, 16)['sw_steering_icm_address_rx']
     bench.table(bench.put(bench.always_hit(address)))
     got = [d.tir for _ in range(40) for d in bench.receive(PLAIN)]
     assert (got.count(every), got.count(some)) == (40, 10)
-    assert status(bench, 'DESTROY_FLOW_TABLE', table_type=NIC_RX, table_id=sample) == 'BAD_RES_STATE'
-    for raw in (sampler(NIC_RX, default, sample, 0), sampler(NIC_TX, default, sample, 4), sampler(NIC_RX, default, sample, 4, 0)):
+    assert status(bench, 'DESTROY_FLOW_TABLE', table_type=NIC_RX,
+                  table_id=sample) == 'BAD_RES_STATE'
+    for raw in (sampler(NIC_RX, default, sample, 0), sampler(
+            NIC_TX, default, sample, 4), sampler(NIC_RX, default, sample, 4, 0)):
         assert status(bench, 'CREATE_GENERAL_OBJECT', raw, obj_type=0x20) == 'BAD_PARAM'
-    assert status(bench, 'CREATE_GENERAL_OBJECT', sampler(NIC_RX, 0xffff, sample, 4), obj_type=0x20) == 'BAD_RES'
+    assert status(bench, 'CREATE_GENERAL_OBJECT', sampler(NIC_RX, 0xffff, sample, 4),
+                  obj_type=0x20) == 'BAD_RES'
     g.cmd('DESTROY_GENERAL_OBJECT', obj_type=0x20, obj_id=number)
     assert bench.receive(PLAIN) == []
     assert status(bench, 'DESTROY_FLOW_TABLE', table_type=NIC_RX, table_id=sample) == 'OK'
@@ -218,35 +235,41 @@ def meter(table: int, **parameters: int) -> bytes:
     p = prm.new('flow_meter_parameters')
     p.set(**{'valid': 1, 'start_color': flow_meter.GREEN, **parameters})
     v = prm.new('flow_meter')
-    v.set(active=1, return_reg_id=3, table_type=NIC_TX, destination_table_id=table, flow_meter_params=bytes(p.buf))
+    v.set(active=1, return_reg_id=3, table_type=NIC_TX, destination_table_id=table,
+          flow_meter_params=bytes(p.buf))
     return bytes(v.buf)
 
 
 def test_meter(bench: SteBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Green while there are tokens, which come with time; yellow out of the second bucket, red then."""
+    """Green while there are tokens, which come with time; yellow out of the second bucket, red
+    then."""
     g, clock = bench.g, [0]
     monkeypatch.setattr(bench.card, 'now', lambda: clock[0])
     table = bench.table(bench.put(bench.entry(hit=ALLOW, tx=True)), NIC_TX, set_root=False)
-    raw = meter(table, meter_mode=flow_meter.PACKETS, cbs_mantissa=1, cbs_exponent=2, cir_mantissa=2, ebs_mantissa=1, ebs_exponent=1)
+    raw = meter(table, meter_mode=flow_meter.PACKETS, cbs_mantissa=1, cbs_exponent=2,
+                cir_mantissa=2, ebs_mantissa=1, ebs_exponent=1)
     number = g.cmd('CREATE_GENERAL_OBJECT', raw, obj_type=0xa)['obj_id']
     out = g.cmd('QUERY_GENERAL_OBJECT', obj_type=0xa, obj_id=number, out_len=128)
     address = prm.view('flow_meter', out.buf, 16)['sw_steering_icm_address_tx']
     bench.table(bench.put(bench.entry(hit=address, tx=True)), NIC_TX)
 
     def colors(n: int) -> list[int]:
-        return [d.packet.registers['metadata_reg_c_3'] for _ in range(n) for d in bench.transmit(PLAIN)]
+        return [
+            d.packet.registers['metadata_reg_c_3'] for _ in range(n) for d in bench.transmit(PLAIN)]
     assert colors(8) == [2, 2, 2, 2, 1, 1, 0, 0]
     clock[0] += 1_000_000_000
     assert colors(4) == [2, 2, 0, 0]
     # Bytes at 10^9 / 64 a second, as rdma-core's own test asks for.
-    v = prm.view('flow_meter', bytearray(meter(table, bucket_overflow=1, cir_mantissa=1, cir_exponent=6)))
+    v = prm.view('flow_meter',
+                 bytearray(meter(table, bucket_overflow=1, cir_mantissa=1, cir_exponent=6)))
     v['modify_field_select'] = flow_meter.MODIFY_PARAMETERS
     g.cmd('MODIFY_GENERAL_OBJECT', bytes(v.buf), obj_type=0xa, obj_id=number)
     assert colors(3) == [2, 0, 0]
     clock[0] += 64 * len(PLAIN)
     assert colors(3) == [2, 0, 0]
     v['modify_field_select'] = 1 << 5
-    assert status(bench, 'MODIFY_GENERAL_OBJECT', bytes(v.buf), obj_type=0xa, obj_id=number) == 'BAD_PARAM'
+    assert status(bench, 'MODIFY_GENERAL_OBJECT', bytes(v.buf), obj_type=0xa,
+                  obj_id=number) == 'BAD_PARAM'
     v.set(modify_field_select=flow_meter.MODIFY_ACTIVE, active=0)
     g.cmd('MODIFY_GENERAL_OBJECT', bytes(v.buf), obj_type=0xa, obj_id=number)
     assert colors(3) == [2, 2, 2]
@@ -275,9 +298,12 @@ def test_definers_and_arguments_are_checked() -> None:
     assert status(bench, 'CREATE_GENERAL_OBJECT', definer(1), obj_type=0x18) == 'BAD_PARAM'
     assert status(bench, 'CREATE_GENERAL_OBJECT', definer(22)[:-1], obj_type=0x18) == 'BAD_INP_LEN'
     assert status(bench, 'CREATE_GENERAL_OBJECT', argument(0xffff), obj_type=0x23) == 'BAD_RES'
-    assert status(bench, 'CREATE_GENERAL_OBJECT', argument(g.pd), obj_type=0x23, uid=other) == 'BAD_RES'
-    assert status(bench, 'CREATE_GENERAL_OBJECT', argument(g.pd), obj_type=0x23, **{'op_param.create.log_obj_range': 11}) == 'BAD_PARAM'
-    number = g.cmd('CREATE_GENERAL_OBJECT', argument(g.pd), obj_type=0x23, **{'op_param.create.log_obj_range': 3})['obj_id']
+    assert status(bench, 'CREATE_GENERAL_OBJECT', argument(g.pd), obj_type=0x23,
+                  uid=other) == 'BAD_RES'
+    assert status(bench, 'CREATE_GENERAL_OBJECT', argument(g.pd), obj_type=0x23, **{
+        'op_param.create.log_obj_range': 11}) == 'BAD_PARAM'
+    number = g.cmd('CREATE_GENERAL_OBJECT', argument(g.pd), obj_type=0x23, **{
+        'op_param.create.log_obj_range': 3})['obj_id']
     assert number % 8 == 0
     assert status(bench, 'DEALLOC_PD', pd=g.pd) == 'BAD_RES_STATE'
     out = g.cmd('QUERY_GENERAL_OBJECT', obj_type=0x23, obj_id=number, out_len=36)
@@ -296,7 +322,8 @@ def test_definers_and_arguments_are_checked() -> None:
 
 
 def test_force_loopback() -> None:
-    """A QP whose path says so talks to itself, whatever address it has: software writes ICM by such queues."""
+    """A QP whose path says so talks to itself, whatever address it has: software writes ICM by such
+    queues."""
     from emulator.driver.guest import RC, GuestQp
     from mlx5emu.prm.wqe import RADDR, Op
     bench = SteBench()
@@ -306,8 +333,10 @@ def test_force_loopback() -> None:
     for loopback, opcode in ((1, 0), (0, 13)):
         qp = GuestQp(g, RC)
         qp.to_init()
-        qp.to_rtr(qp.number, **{'primary_address_path.fl': loopback, 'primary_address_path.rmac_47_32': 0xeeee,
-                                'primary_address_path.rgid_rip': b'\xfe\x80' + bytes(13) + b'\x99'})
+        qp.to_rtr(
+            qp.number, **{
+                'primary_address_path.fl': loopback, 'primary_address_path.rmac_47_32': 0xeeee,
+                'primary_address_path.rgid_rip': b'\xfe\x80' + bytes(13) + b'\x99'})
         qp.to_rts(retry_count=0, **{'primary_address_path.ack_timeout': 1})
         g.write(data, b'entry' * loopback + b'other')
         qp.post_send(Op.WRITE, RADDR.pack(target, key), struct.pack('>IIQ', 5, key, data))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What the formats of steering table entries share: how an entry is asked, where it leads, and how a table is hashed."""
+"""What the formats of steering table entries share: how an entry is asked, where it leads, and how
+a table is hashed."""
 import zlib
 from typing import TYPE_CHECKING, Protocol
 
@@ -67,7 +68,8 @@ class Format(Protocol):
         """Number of the flow counter of a hit, 0 for none."""
 
     def next_table(self, raw: bytes, visit: Visit) -> int:
-        """Address where a hit goes on: an entry of the next table, by its hash, or what firmware owns."""
+        """Address where a hit goes on: an entry of the next table, by its hash, or what firmware
+        owns."""
 
     def act(self, raw: bytes, visit: Visit) -> None:
         """Carry out the actions of a hit."""
@@ -78,11 +80,13 @@ class Format(Protocol):
 
 def miss_address(view: prm.View) -> int:
     """The address in the miss fields, which both formats name alike."""
-    return view['miss_address_63_48'] << GVMI_SHIFT | view['miss_address_39_32'] << 32 | view['miss_address_31_6'] << 6
+    return view['miss_address_63_48'] << GVMI_SHIFT | view['miss_address_39_32'] << 32 | view[
+        'miss_address_31_6'] << 6
 
 
 def next_base(view: prm.View) -> tuple[int, int]:
-    """Address and number of entries of the next table: the lowest set bit of the base is the number.
+    """Address and number of entries of the next table: the lowest set bit of the base is the
+    number.
 
     :raises SteError: there is no next table.
     """
@@ -94,12 +98,14 @@ def next_base(view: prm.View) -> tuple[int, int]:
 
 
 def byte_masked(tag: int, byte_mask: int) -> bytes:
-    """The 16 bytes of a tag, with those zeroed whose bit is not set in the mask (first byte, highest bit)."""
+    """The 16 bytes of a tag, with those zeroed whose bit is not set in the mask (first byte,
+    highest bit)."""
     raw = tag.to_bytes(16, 'big')
     return bytes(b if byte_mask >> 15 - k & 1 else 0 for k, b in enumerate(raw))
 
 
 def hash_index(tag: bytes, entries: int) -> int:
-    """Index of a tag in a table: CRC-32 with neither initial nor final complement, read as big-endian, modulo the entries."""
+    """Index of a tag in a table: CRC-32 with neither initial nor final complement, read as
+    big-endian, modulo the entries."""
     crc = zlib.crc32(tag, 0xffffffff) ^ 0xffffffff
     return int.from_bytes(crc.to_bytes(4, 'little'), 'big') % entries

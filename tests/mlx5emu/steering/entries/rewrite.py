@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Header fields as modify actions of steering table entries name them: numbered words, each of several fields of a packet."""
+"""Header fields as modify actions of steering table entries name them: numbered words, each of
+several fields of a packet."""
 from collections.abc import Mapping
 
 from ..header_rewrite import get_field, has_field, set_field
@@ -21,7 +22,8 @@ def _qualifier(visit: Visit, value: int | None) -> int:
         return 0
     at = h.l2 + 12
     if value in (CVLAN, SVLAN):
-        visit.packet.data = data[:at] + (VLAN if value == CVLAN else SERVICE_VLAN).to_bytes(2, 'big') + data[at + 2:]
+        visit.packet.data = data[:at] + (VLAN if value == CVLAN else SERVICE_VLAN).to_bytes(
+            2, 'big') + data[at + 2:]
     return CVLAN if int.from_bytes(data[at:at + 2], 'big') == VLAN else SVLAN
 
 
@@ -40,7 +42,8 @@ def read(visit: Visit, words: Words, number: int) -> int:
     for low, bits, names in words[number]:
         name = _present(visit, names)
         if name is not None:
-            part = _qualifier(visit, None) if name == VLAN_QUALIFIER else get_field(visit.packet, name)
+            part = _qualifier(visit, None) if name == VLAN_QUALIFIER else get_field(
+                visit.packet, name)
             value |= (part & (1 << bits) - 1) << low
     return value
 

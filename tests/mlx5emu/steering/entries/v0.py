@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Steering table entries of format 0 (ConnectX-5): 16-byte tags with a mask; the entry's type says what its control half can do."""
+"""Steering table entries of format 0 (ConnectX-5): 16-byte tags with a mask; the entry's type says
+what its control half can do."""
 from ... import prm
 from ..header_rewrite import decapsulate, encapsulate, pop_vlan, push_vlan
 from ..packet import VLAN
@@ -20,34 +21,53 @@ COPY, SET, ADD = 1, 2, 3
 LINE, ACTION = 64, 8
 _HEADER, _HEADER_WITH_TAG = bytes(14), bytes(12) + VLAN.to_bytes(2, 'big') + bytes(4)
 
-#: {tag: lookup types of the outer headers in transmit and in receive domains, and of the inner headers}
+#: {tag: lookup types of the outer headers in transmit and in receive domains, and of the inner
+#: headers}
 _TYPES: dict[str, tuple[int | None, ...]] = {
-    'eth_l2_dst': (0x06, 0x1b, 0x07), 'eth_l2_src': (0x08, 0x1c, 0x09), 'eth_l2_src_dst': (0x36, 0x38, 0x37),
+    'eth_l2_dst': (0x06, 0x1b, 0x07),
+    'eth_l2_src': (0x08, 0x1c, 0x09),
+    'eth_l2_src_dst': (0x36, 0x38, 0x37),
     'eth_l2_tnl': (None, None, 0x0a),
-    'eth_l3_ipv6_dst': (0x0d, 0x1e, 0x0e), 'eth_l3_ipv6_src': (0x0f, 0x1f, 0x10), 'eth_l3_ipv4_5_tuple': (0x11, 0x20, 0x12),
-    'eth_l3_ipv4_misc': (0x29, 0x2b, 0x2a), 'eth_l4': (0x13, 0x21, 0x14), 'eth_l4_misc': (0x2c, 0x2e, 0x2d), 'mpls': (0x15, 0x25, None),
-    'gre': (0x16, None, None), 'flex_parser_0': (0x22, None, None), 'flex_parser_1': (0x23, None, None),
-    'flex_parser_tnl_header': (0x19, 0x34, None), 'general_purpose': (0x18, None, None), 'register_0': (0x2f, None, None),
-    'register_1': (0x30, None, None), 'src_gvmi_qp': (0x05, None, None), 'dont_care': (0x00, 0x0f, None),
-}
+    'eth_l3_ipv6_dst': (0x0d, 0x1e, 0x0e),
+    'eth_l3_ipv6_src': (0x0f, 0x1f, 0x10),
+    'eth_l3_ipv4_5_tuple': (0x11, 0x20, 0x12),
+    'eth_l3_ipv4_misc': (0x29, 0x2b, 0x2a),
+    'eth_l4': (0x13, 0x21, 0x14),
+    'eth_l4_misc': (0x2c, 0x2e, 0x2d),
+    'mpls': (0x15, 0x25, None),
+    'gre': (0x16, None, None),
+    'flex_parser_0': (0x22, None, None),
+    'flex_parser_1': (0x23, None, None),
+    'flex_parser_tnl_header': (0x19, 0x34, None),
+    'general_purpose': (0x18, None, None),
+    'register_0': (0x2f, None, None),
+    'register_1': (0x30, None, None),
+    'src_gvmi_qp': (0x05, None, None),
+    'dont_care': (0x00, 0x0f, None), }
 #: {lookup type: (tag, whether of the inner headers)}
-LOOKUPS = {number: (tag, k == 2) for tag, numbers in _TYPES.items() for k, number in enumerate(numbers) if number is not None}
+LOOKUPS = {
+    number: (tag, k == 2) for tag, numbers in _TYPES.items() for k, number in enumerate(numbers)
+    if number is not None}
 
 _V6 = ('127_96', '95_64', '63_32', '31_0')
 #: Words of 64 bits that modify actions know.
 WORDS: dict[int, tuple[Part, ...]] = {
-    0x00: ((0, 16, ('OUT_DMAC_15_0',)), (16, 32, ('OUT_DMAC_47_16',))), 0x01: ((0, 16, ('OUT_SMAC_15_0',)), (16, 32, ('OUT_SMAC_47_16',))),
-    0x02: ((0, 16, ('FIRST_TCI',)), (32, 16, ('OUT_ETHERTYPE',)), (48, 2, (VLAN_QUALIFIER,))),
-    0x03: ((0, 32, ('OUT_SIPV4', f'OUT_DIPV6_{_V6[1]}')), (32, 32, ('OUT_DIPV4', f'OUT_DIPV6_{_V6[0]}'))),
-    0x04: ((0, 6, ('OUT_IP_DSCP',)), (6, 2, ('OUT_IP_ECN',)), (8, 8, ('OUT_IP_TTL', 'OUT_IPV6_HOPLIMIT'))),
-    0x05: ((0, 32, (f'OUT_DIPV6_{_V6[3]}',)), (32, 32, (f'OUT_DIPV6_{_V6[2]}',))),
-    0x06: ((0, 32, (f'OUT_SIPV6_{_V6[1]}',)), (32, 32, (f'OUT_SIPV6_{_V6[0]}',))),
-    0x07: ((0, 32, (f'OUT_SIPV6_{_V6[3]}',)), (32, 32, (f'OUT_SIPV6_{_V6[2]}',))),
-    0x08: ((0, 16, ('OUT_TCP_SPORT', 'OUT_UDP_SPORT')), (16, 16, ('OUT_TCP_DPORT', 'OUT_UDP_DPORT')), (48, 9, ('OUT_TCP_FLAGS',))),
-    0x09: ((0, 32, ('OUT_TCP_ACK_NUM',)), (32, 32, ('OUT_TCP_SEQ_NUM',))),
-    **{0x0c + k: ((0, 32, (f'metadata_reg_c_{2 * k + 1}',)), (32, 32, (f'metadata_reg_c_{2 * k}',))) for k in range(3)},
-    0x16: ((0, 32, ('metadata_reg_a',)), (32, 32, ('metadata_reg_b',))),
-}
+    0x00: ((0, 16, ('OUT_DMAC_15_0', )), (16, 32, ('OUT_DMAC_47_16', ))),
+    0x01: ((0, 16, ('OUT_SMAC_15_0', )), (16, 32, ('OUT_SMAC_47_16', ))),
+    0x02: ((0, 16, ('FIRST_TCI', )), (32, 16, ('OUT_ETHERTYPE', )), (48, 2, (VLAN_QUALIFIER, ))),
+    0x03:
+    ((0, 32, ('OUT_SIPV4', f'OUT_DIPV6_{_V6[1]}')), (32, 32, ('OUT_DIPV4', f'OUT_DIPV6_{_V6[0]}'))),
+    0x04: ((0, 6, ('OUT_IP_DSCP', )), (6, 2, ('OUT_IP_ECN', )), (8, 8, ('OUT_IP_TTL',
+                                                                        'OUT_IPV6_HOPLIMIT'))),
+    0x05: ((0, 32, (f'OUT_DIPV6_{_V6[3]}', )), (32, 32, (f'OUT_DIPV6_{_V6[2]}', ))),
+    0x06: ((0, 32, (f'OUT_SIPV6_{_V6[1]}', )), (32, 32, (f'OUT_SIPV6_{_V6[0]}', ))),
+    0x07: ((0, 32, (f'OUT_SIPV6_{_V6[3]}', )), (32, 32, (f'OUT_SIPV6_{_V6[2]}', ))),
+    0x08: ((0, 16, ('OUT_TCP_SPORT', 'OUT_UDP_SPORT')),
+           (16, 16, ('OUT_TCP_DPORT', 'OUT_UDP_DPORT')), (48, 9, ('OUT_TCP_FLAGS', ))),
+    0x09: ((0, 32, ('OUT_TCP_ACK_NUM', )), (32, 32, ('OUT_TCP_SEQ_NUM', ))),
+    **{
+        0x0c + k: ((0, 32, (f'metadata_reg_c_{2 * k + 1}', )), (32, 32, (f'metadata_reg_c_{2 * k}', ))) for k in range(3)},
+    0x16: ((0, 32, ('metadata_reg_a', )), (32, 32, ('metadata_reg_b', ))), }
 
 
 class FormatV0:
@@ -94,7 +114,8 @@ class FormatV0:
         base, entries = next_base(view)
         if entries == 1 or not view['byte_mask']:
             return base
-        return base + 64 * hash_index(byte_masked(self._tag(view['next_lu_type'], visit), view['byte_mask']), entries)
+        return base + 64 * hash_index(
+            byte_masked(self._tag(view['next_lu_type'], visit), view['byte_mask']), entries)
 
     def act(self, raw: bytes, visit: Visit) -> None:
         """Carry out the actions of a hit."""
@@ -122,7 +143,8 @@ class FormatV0:
             header = view['encap_pointer_vlan_data']
             push_vlan(packet, header >> 16, header & 0xffff)
         elif kind in (ENCAP, ENCAP_L3):
-            context, n = visit.card.packet_reformats.find(view['encap_pointer_vlan_data']), 2 * view['action_description']
+            context, n = visit.card.packet_reformats.find(
+                view['encap_pointer_vlan_data']), 2 * view['action_description']
             if context is None or len(context.data) < n:
                 raise SteError('packet reformat context')
             encapsulate(packet, context.data[:n], kind == ENCAP)
@@ -151,7 +173,8 @@ class FormatV0:
 
     def _modify(self, view: prm.View, visit: Visit) -> None:
         base = visit.card.icm.ranges()['header_modify'][0]
-        actions = visit.icm(base + LINE * view['header_re_write_actions_pointer'], ACTION * view['number_of_re_write_actions'])
+        actions = visit.icm(base + LINE * view['header_re_write_actions_pointer'],
+                            ACTION * view['number_of_re_write_actions'])
         for at in range(0, len(actions), ACTION):
             visit.spend(64)
             self._one(actions[at:at + ACTION], visit)

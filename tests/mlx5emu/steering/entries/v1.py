@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Steering table entries of format 1 (ConnectX-6 Dx) and 2 (ConnectX-7): 16-byte tags with a mask or 32-byte tags of a match definer.
+"""Steering table entries of format 1 (ConnectX-6 Dx) and 2 (ConnectX-7): 16-byte tags with a mask
+or 32-byte tags of a match definer.
 
 Actions follow each other in the entry, four or eight bytes each; longer lists lie in ICM.
 """
@@ -11,7 +12,8 @@ from ..packet import inner_headers
 from .format import SteError, Visit, byte_masked, hash_index, miss_address, next_base
 from .rewrite import Part, add, put, read
 
-#: entry_format: tag and mask with room for two actions or for three, each for lookup types below 0x100 and from there on; a match definer.
+#: entry_format: tag and mask with room for two actions or for three, each for lookup types below
+#: 0x100 and from there on; a match definer.
 BWC_BYTE, BWC_DW, MASK_AND_MATCH_BYTE, MASK_AND_MATCH_DW, MATCH = 0, 1, 2, 3, 4
 #: Index of the definer that matches everything.
 DONT_CARE = 0xf
@@ -19,15 +21,35 @@ DONT_CARE = 0xf
 #: {lookup type: (tag, whether of the inner headers)}
 LOOKUPS: dict[int, tuple[str, bool]] = {
     0x0000: ('dont_care', False),
-    0x0002: ('eth_l2_tnl_v1', True), 0x0003: ('eth_l2_dst_v1', False), 0x0004: ('eth_l2_dst_v1', True), 0x0005: ('eth_l2_src_v1', False),
-    0x0006: ('eth_l2_src_v1', True), 0x0007: ('eth_l3_ipv4_5_tuple_v1', False), 0x0008: ('eth_l3_ipv4_5_tuple_v1', True),
-    0x0009: ('eth_l4_v1', False), 0x000a: ('eth_l4_v1', True), 0x000b: ('eth_l2_src_dst_v1', False), 0x000c: ('eth_l2_src_dst_v1', True),
-    0x000d: ('eth_l3_ipv4_misc_v1', False), 0x000e: ('flex_parser_tnl_header', False), 0x000f: ('eth_l3_ipv4_misc_v1', True),
-    0x0103: ('ib_l4', False), 0x0104: ('src_gvmi_qp_v1', False), 0x0107: ('eth_l3_ipv6_dst', False), 0x0108: ('eth_l3_ipv6_dst', True),
-    0x0109: ('eth_l3_ipv6_src', False), 0x010a: ('eth_l3_ipv6_src', True), 0x010b: ('mpls_v1', False), 0x010d: ('gre_v1', False),
-    0x010e: ('general_purpose', False), 0x010f: ('register_0', False), 0x0110: ('register_1', False), 0x0111: ('flex_parser_0', False),
-    0x0112: ('flex_parser_1', False), 0x0113: ('eth_l4_misc_v1', False), 0x0114: ('eth_l4_misc_v1', True),
-}
+    0x0002: ('eth_l2_tnl_v1', True),
+    0x0003: ('eth_l2_dst_v1', False),
+    0x0004: ('eth_l2_dst_v1', True),
+    0x0005: ('eth_l2_src_v1', False),
+    0x0006: ('eth_l2_src_v1', True),
+    0x0007: ('eth_l3_ipv4_5_tuple_v1', False),
+    0x0008: ('eth_l3_ipv4_5_tuple_v1', True),
+    0x0009: ('eth_l4_v1', False),
+    0x000a: ('eth_l4_v1', True),
+    0x000b: ('eth_l2_src_dst_v1', False),
+    0x000c: ('eth_l2_src_dst_v1', True),
+    0x000d: ('eth_l3_ipv4_misc_v1', False),
+    0x000e: ('flex_parser_tnl_header', False),
+    0x000f: ('eth_l3_ipv4_misc_v1', True),
+    0x0103: ('ib_l4', False),
+    0x0104: ('src_gvmi_qp_v1', False),
+    0x0107: ('eth_l3_ipv6_dst', False),
+    0x0108: ('eth_l3_ipv6_dst', True),
+    0x0109: ('eth_l3_ipv6_src', False),
+    0x010a: ('eth_l3_ipv6_src', True),
+    0x010b: ('mpls_v1', False),
+    0x010d: ('gre_v1', False),
+    0x010e: ('general_purpose', False),
+    0x010f: ('register_0', False),
+    0x0110: ('register_1', False),
+    0x0111: ('flex_parser_0', False),
+    0x0112: ('flex_parser_1', False),
+    0x0113: ('eth_l4_misc_v1', False),
+    0x0114: ('eth_l4_misc_v1', True), }
 #: The lookup type that is another tag for ICMP.
 _L4_MISC = 0x0113
 
@@ -39,9 +61,11 @@ FLOW_TAG, ACCELERATED_LIST, MODIFY_LIST = 0x0c, 0x0e, 0x0f
 LINE, ACTION = 64, 8
 #: attributes of an inserted header.
 INSERT_PLAIN, INSERT_ENCAP = 0, 1
-#: Shifters count bits of a quadword, whose high half is the word that the action names and whose low half is the next.
+#: Shifters count bits of a quadword, whose high half is the word that the action names and whose
+#: low half is the next.
 _HIGH_WORD = 32
-#: Pointers below this are numbers of packet reformat contexts, from it on lines of software's encapsulation ICM.
+#: Pointers below this are numbers of packet reformat contexts, from it on lines of software's
+#: encapsulation ICM.
 REFORMAT_LIMIT = 1 << 20
 START, FIRST_VLAN, IP, INNER_MAC, INNER_IP = 0x00, 0x02, 0x07, 0x13, 0x19
 
@@ -54,14 +78,21 @@ def words(registers: int) -> dict[int, tuple[Part, ...]]:
     :param registers: number of the first of the register words: C4, C5, C2, C3, C0, C1.
     """
     out: dict[int, tuple[Part, ...]] = {
-        0x00: ((0, 32, ('OUT_DMAC_47_16',)),), 0x01: ((0, 16, ('OUT_ETHERTYPE',)), (16, 16, ('OUT_DMAC_15_0',))),
-        0x02: ((0, 16, ('FIRST_TCI',)),), 0x08: ((0, 32, ('OUT_SMAC_47_16',)),), 0x09: ((16, 16, ('OUT_SMAC_15_0',)),),
-        0x0e: ((8, 8, ('OUT_IP_TTL', 'OUT_IPV6_HOPLIMIT')), (16, 2, ('OUT_IP_ECN',)), (18, 6, ('OUT_IP_DSCP',))),
-        0x18: ((0, 16, _P4[1]), (16, 16, _P4[0])), 0x19: ((16, 9, ('OUT_TCP_FLAGS',)),),
-        0x40: ((0, 32, ('OUT_SIPV4',)),), 0x41: ((0, 32, ('OUT_DIPV4',)),),
-        0x5e: ((0, 32, ('OUT_TCP_SEQ_NUM',)),), 0x5f: ((0, 32, ('OUT_TCP_ACK_NUM',)),),
-        0x7b: ((0, 32, ('metadata_reg_b',)),), 0x7c: ((0, 32, ('metadata_reg_a',)),),
-    }
+        0x00: ((0, 32, ('OUT_DMAC_47_16', )), ),
+        0x01: ((0, 16, ('OUT_ETHERTYPE', )), (16, 16, ('OUT_DMAC_15_0', ))),
+        0x02: ((0, 16, ('FIRST_TCI', )), ),
+        0x08: ((0, 32, ('OUT_SMAC_47_16', )), ),
+        0x09: ((16, 16, ('OUT_SMAC_15_0', )), ),
+        0x0e: ((8, 8, ('OUT_IP_TTL', 'OUT_IPV6_HOPLIMIT')), (16, 2, ('OUT_IP_ECN', )),
+               (18, 6, ('OUT_IP_DSCP', ))),
+        0x18: ((0, 16, _P4[1]), (16, 16, _P4[0])),
+        0x19: ((16, 9, ('OUT_TCP_FLAGS', )), ),
+        0x40: ((0, 32, ('OUT_SIPV4', )), ),
+        0x41: ((0, 32, ('OUT_DIPV4', )), ),
+        0x5e: ((0, 32, ('OUT_TCP_SEQ_NUM', )), ),
+        0x5f: ((0, 32, ('OUT_TCP_ACK_NUM', )), ),
+        0x7b: ((0, 32, ('metadata_reg_b', )), ),
+        0x7c: ((0, 32, ('metadata_reg_a', )), ), }
     for first, side in ((0x44, 'D'), (0x4c, 'S')):
         for k, part in enumerate(('127_96', '95_64', '63_32', '31_0')):
             out[first + k] = ((0, 32, (f'OUT_{side}IPV6_{part}',)),)
@@ -98,17 +129,24 @@ class FormatV1:
     def __init__(self, registers: int = 0x8c) -> None:
         self.words = words(registers)
         self.actions: dict[int, tuple[int, Callable[[bytes, Visit], None]]] = {
-            NOP: (4, lambda raw, visit: None), FLOW_TAG: (4, self._flow_tag), REMOVE_BY_SIZE: (4, self._remove_by_size),
-            REMOVE_HEADER_TO_HEADER: (4, self._remove_header), MODIFY_LIST: (4, self._modify_list), COPY: (8, self._copy),
-            SET: (8, self._set), ADD: (8, self._add), INSERT_INLINE: (8, self._insert_inline), INSERT_POINTER: (8, self._insert_pointer),
-            ACCELERATED_LIST: (8, self._accelerated_list),
-        }
+            NOP: (4, lambda raw, visit: None),
+            FLOW_TAG: (4, self._flow_tag),
+            REMOVE_BY_SIZE: (4, self._remove_by_size),
+            REMOVE_HEADER_TO_HEADER: (4, self._remove_header),
+            MODIFY_LIST: (4, self._modify_list),
+            COPY: (8, self._copy),
+            SET: (8, self._set),
+            ADD: (8, self._add),
+            INSERT_INLINE: (8, self._insert_inline),
+            INSERT_POINTER: (8, self._insert_pointer),
+            ACCELERATED_LIST: (8, self._accelerated_list), }
 
     # ---- matching
 
     @staticmethod
     def _view(raw: bytes) -> prm.View:
-        return prm.view('ste_match_bwc_v1' if raw[0] in (BWC_BYTE, BWC_DW) else 'ste_mask_and_match_v1', raw)
+        return prm.view(
+            'ste_match_bwc_v1' if raw[0] in (BWC_BYTE, BWC_DW) else 'ste_mask_and_match_v1', raw)
 
     @staticmethod
     def _tag(lookup: int, visit: Visit) -> int | None:
@@ -287,7 +325,8 @@ class FormatV1:
         v = prm.view('ste_double_action_copy_v1', raw)
         source, right = self._place(v['source_dw_offset'], v['source_right_shifter'])
         word, low = self._place(v['destination_dw_offset'], v['destination_left_shifter'])
-        put(visit, self.words, word, low, v['destination_length'] or 32, read(visit, self.words, source) >> right)
+        put(visit, self.words, word, low, v['destination_length'] or 32,
+            read(visit, self.words, source) >> right)
 
     def _list(self, actions: bytes, visit: Visit) -> None:
         """Actions of eight bytes each, whatever their size; lists in lists are not done."""
@@ -301,16 +340,20 @@ class FormatV1:
     def _modify_list(self, raw: bytes, visit: Visit) -> None:
         v = prm.view('ste_single_action_modify_list_v1', raw)
         base = visit.card.icm.ranges()['header_modify'][0]
-        self._list(visit.icm(base + LINE * v['modify_actions_ptr'], ACTION * v['num_of_modify_actions']), visit)
+        self._list(
+            visit.icm(base + LINE * v['modify_actions_ptr'], ACTION * v['num_of_modify_actions']),
+            visit)
 
     def _accelerated_list(self, raw: bytes, visit: Visit) -> None:
-        """A pattern, with the values that differ from rule to rule out of an argument: one is or-ed to the other."""
+        """A pattern, with the values that differ from rule to rule out of an argument: one is or-ed
+        to the other."""
         v = prm.view('ste_double_action_accelerated_modify_action_list_v1', raw)
         n = ACTION * v['number_of_modify_actions']
         ranges = visit.card.icm.ranges()
         if 'header_modify_pattern' not in ranges:
             raise SteError('no pattern ICM')
-        pattern = visit.icm(ranges['header_modify_pattern'][0] + LINE * v['modify_actions_pattern_pointer'], n)
+        pattern = visit.icm(
+            ranges['header_modify_pattern'][0] + LINE * v['modify_actions_pattern_pointer'], n)
         number = v['modify_actions_argument_pointer']
         argument = visit.card.header_modify_arguments.space.lookup(number)
         if argument is None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Packets through the steering table entries that software wrote into ICM.
 
-Nothing in that memory is trusted: a wild address, an entry that makes no sense or leads in a circle, and too much work drop the packet.
+Nothing in that memory is trusted: a wild address, an entry that makes no sense or leads in a
+circle, and too much work drop the packet.
 """
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 #: steering_format_version: format.
 FORMATS: dict[int, Format] = {0: v0.FORMAT, 1: v1.FORMAT, 2: v1.FORMAT_V2}
-#: What one packet may cost, its copies together: bytes touched.  An entry costs as much as a kilobyte.
+#: What one packet may cost, its copies together: bytes touched.  An entry costs as much as a
+#: kilobyte.
 MAX_WORK, ENTRY_WORK = 4 << 20, 1 << 10
 _ADDRESS = (1 << ADDRESS_BITS) - 1
 
@@ -50,7 +52,7 @@ class SteWalker:
         try:
             while True:
                 if address >> ADDRESS_BITS != self.vhca_id << GVMI_SHIFT - ADDRESS_BITS:
-                    raise SteError(f'address {address:#x} is not this function\'s')
+                    raise SteError(f"address {address:#x} is not this function's")
                 target = place(address & _ADDRESS)
                 if target is not None:
                     return target
