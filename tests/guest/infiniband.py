@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Two InfiniBand functions on one subnet: LIDs, partitions, and what the driver is told. Run in a
-guest by tests/test_vm_guests.py."""
+guest by tests/vm/test_vm_guests.py."""
 
 from __future__ import annotations
 

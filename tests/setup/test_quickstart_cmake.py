@@ -29,11 +29,11 @@ class Tree:
             pytest.skip(str(e))
         self.rdma_core, self.ours, self.build = root / 'rdma-core', root / 'ours', root / 'build'
         shutil.copytree(self.machine.rdma_core_source, self.rdma_core, symlinks=True)
-        (self.ours / 'tests').mkdir(parents=True)
+        (self.ours / 'tests/classes').mkdir(parents=True)
         for name in ('buildlib', 'pyverbs'):
             shutil.copytree(TOP / name, self.ours / name)
         shutil.copy(TOP / 'CMakeLists.txt', self.ours)
-        (self.ours / 'tests/test_mlx5_dm.py').write_text(
+        (self.ours / 'tests/classes/test_mlx5_dm.py').write_text(
             'import unittest\nclass One(unittest.TestCase):\n    def test_two(self): pass\n')
 
     def configure(self) -> subprocess.CompletedProcess[str]:
@@ -143,9 +143,9 @@ def test_tests_are_found(tree: Tree) -> None:
     links = tree.build / 'run_tests/tests'
     upstream = {p.name for p in (tree.rdma_core / 'tests').glob('*.py')}
     assert {p.name for p in links.glob('*.py')} == upstream | {'test_mlx5_dm.py'}
-    new = tree.ours / 'tests/test_mlx5_new.py'
+    new = tree.ours / 'tests/classes/test_mlx5_new.py'
     new.touch()
-    (tree.ours / 'tests/test_other.py').touch()
+    (tree.ours / 'tests/classes/test_other.py').touch()
     assert tree.reconfigured()
     assert {
         p.name for p in links.glob('*.py')} == upstream | {'test_mlx5_dm.py', 'test_mlx5_new.py'}
@@ -171,7 +171,7 @@ def test_installed(tree: Tree) -> None:
             assert f'{tree.ours}/pyverbs/providers/mlx5/{beside}' in script
             link = tree.build / f'python/pyverbs/providers/mlx5/{beside}'
             assert link.resolve() == tree.ours / f'pyverbs/providers/mlx5/{beside}'
-    assert f'{tree.ours}/tests/test_mlx5_dm.py' in script
+    assert f'{tree.ours}/tests/classes/test_mlx5_dm.py' in script
 
 
 def test_rdma_core_is_not_written_to(tree: Tree) -> None:

@@ -313,18 +313,18 @@ def test_interrupted(project: Project, number: signal.Signals, status: int) -> N
     project.complete_system()
     duration = f'300.{os.getpid()}{number:02}'
     project.fake_venv(f'echo half > ${{!#}}/half; sleep {duration} & sleep {duration}; true')
-    # A shell without job control starts us with SIGINT ignored, and what is ignored at start cannot
-    # be trapped.
+    # A shell without job control starts us with SIGINT ignored, nohup with SIGHUP, and what is
+    # ignored at start cannot be trapped.
     p = subprocess.Popen(project.argv('setup'), env=project.env, stderr=subprocess.PIPE, text=True,
                          start_new_session=True,
-                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    end = time.monotonic() + 20
+                         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+    end = time.monotonic() + 120
     while not running(duration):
         assert time.monotonic() < end
         assert p.poll() is None
         time.sleep(0.02)
     p.send_signal(number)
-    _, err = p.communicate(timeout=20)
+    _, err = p.communicate(timeout=120)
     assert p.returncode == status
     assert f"{number.name.removeprefix('SIG')} in 'rdma-core 59.0': nothing half-made is kept" in err
     assert not running(duration)

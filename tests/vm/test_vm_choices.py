@@ -25,7 +25,7 @@ TOP = Path(__file__).resolve().parents[2]
 #: A build of rdma-core, packages to fetch, and a guest, on a machine that does other things.
 LIMIT = 540
 
-DM, CAPS = 'tests/test_mlx5_dm.py', 'tests/test_mlx5_dm_caps.py'
+DM, CAPS = 'tests/classes/test_mlx5_dm.py', 'tests/classes/test_mlx5_dm_caps.py'
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ DM, CAPS = 'tests/test_mlx5_dm.py', 'tests/test_mlx5_dm_caps.py'
         pytest.param(['--kernel', 'oldstable'], [f'{DM}::Mlx5DMAllocTest', CAPS], 17,
                      id='Linux of Debian 12'),
         pytest.param(['--rdma-core', 'sid', '--kernel', 'backports'], [
-            'tests/test_mlx5_dm_dmabuf.py', f'{DM}::Mlx5DMOpAddrTest', f'{DM}::Mlx5DMImportTest',
-            'tests/test_mlx5_dm_drop_in.py', 'tests/test_mlx5_devx_umem_share.py'], 29,
+            'tests/classes/test_mlx5_dm_dmabuf.py', f'{DM}::Mlx5DMOpAddrTest', f'{DM}::Mlx5DMImportTest',
+            'tests/classes/test_mlx5_dm_drop_in.py', 'tests/classes/test_mlx5_devx_umem_share.py'], 29,
                      id='the newest rdma-core and Linux'),
         pytest.param(['--profile', 'connectx5'], [
             f'{DM}::Mlx5DMAllocTest', f'{DM}::Mlx5DMCopyTest', CAPS], 25, id='ConnectX-5'), ])

@@ -65,7 +65,7 @@ def test_several_cpus_and_functions(kernel: str, tmp_path: Path) -> None:
     machine = MACHINE.path if kernel == 'stable' else PROJECT / 'build' / f'machine-{build}-{kernel}.json'
     assert machine.exists(), f'{machine} is missing: `bash buildlib/quickstart.sh test` makes it'
     passed = smoke(tmp_path, ['--cpus', '2', '--functions', '2'],
-                   ['test_guest_driver.py', 'test_guest_functions.py'], machine)
+                   ['guest/test_guest_driver.py', 'guest/test_guest_functions.py'], machine)
     assert passed >= 8
 
 
@@ -79,7 +79,7 @@ ELSEWHERE = {('connectx6dx', 'eth'), ('connectx7', 'ib')}
 def test_cards(profile: str, layer: str, tmp_path: Path) -> None:
     """With two more guests, every card with every kind of port that it is sold with."""
     assert smoke(tmp_path, ['--profile', profile, '--link-layer', layer],
-                 ['test_guest_driver.py']) >= 5
+                 ['guest/test_guest_driver.py']) >= 5
 
 
 def test_infiniband(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_infiniband(tmp_path: Path) -> None:
 def test_extension(profile: str, layer: str, tmp_path: Path) -> None:
     """Both classes pass their tests on the other cards too."""
     passed = smoke(tmp_path, ['--profile', profile, '--link-layer', layer],
-                   ['test_mlx5_dm.py', 'test_mlx5_devx_umem.py'], silent=False)
+                   ['classes/test_mlx5_dm.py', 'classes/test_mlx5_devx_umem.py'], silent=False)
     assert passed >= 80
 
 
