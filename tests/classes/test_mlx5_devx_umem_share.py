@@ -26,7 +26,7 @@ import array, os, socket, sys
 from pyverbs.device import Context
 from pyverbs.pyverbs_error import PyverbsUserError
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from mlx5emu import control
+from mlx5emu.vm import control
 link = socket.socket(fileno=int(sys.argv[1]))
 data, fds, _, _ = socket.recv_fds(link, 4096, 1)
 ctx = Context(cmd_fd=fds[0])

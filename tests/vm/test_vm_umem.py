@@ -28,7 +28,7 @@ GIANT = 1 << 30
 #: which it lets no other device have; vgem has them in system memory.
 DRM = """
 import ctypes, fcntl, glob, json, mmap, os, struct, subprocess
-from mlx5emu import control
+from mlx5emu.vm import control
 from pyverbs.device import Context
 from pyverbs.pyverbs_error import PyverbsRDMAError
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem

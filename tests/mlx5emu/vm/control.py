@@ -3,7 +3,7 @@
 
 Requests and answers are JSON, one a line, over a virtio-serial port. Inside the guest::
 
-    from mlx5emu import control
+    from mlx5emu.vm import control
     if control.available():
         control.call("fault", opcode="CREATE_UMEM", status="BAD_PARAM")
         control.call("objects")["umem"]
