@@ -8,7 +8,7 @@
 #                                bint MLX5_MEM_HAVE_DEVX_UMEM_EXPORT
 #                                int mlx5dv_devx_umem_export(mlx5dv_devx_umem *umem, void *data)
 #                          The header includes verbs.h and mlx5dv.h itself.
-#   mlx5_mem_upstream.pxi  what differs in pyverbs' own cdef classes, which no C macro can hide:
+#   mlx5_mem_upstream.pxi  what differs in pyverbs' own cdef classes, which no C macro can hide, for lifetime.pyx:
 #                            include "mlx5_mem_upstream.pxi"
 #
 # The headers are read rather than compiled against: results are not cached, so the same build directory may be pointed
@@ -59,6 +59,45 @@ else()
         return (<Mlx5Context>context).devx_umems
     return None")
 endif()
+
+# The members of a context that hold its children differ by version. Each Python object in it is looked at; what is no
+# WeakSet when a context is met stays as it is.
+function(mlx5_mem_members RESULT FILE CLASS)
+  set(PATH "${PROJECT_SOURCE_DIR}/${FILE}")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PATH}")
+  file(STRINGS "${PATH}" LINES)
+  set(INSIDE FALSE)
+  set(FOUND "")
+  foreach(LINE IN LISTS LINES)
+    if (LINE MATCHES "^cdef class ")
+      set(INSIDE FALSE)
+      if (LINE MATCHES "^cdef class ${CLASS}[(:]")
+        set(INSIDE TRUE)
+      endif()
+    elseif (INSIDE AND LINE MATCHES "^    cdef object ([a-z_]+)$")
+      list(APPEND FOUND "${CMAKE_MATCH_1}")
+    endif()
+  endforeach()
+  if (NOT FOUND)
+    message(FATAL_ERROR "pyverbs-mlx5-mem: ${PATH} has no class ${CLASS} with children: this rdma-core is not known")
+  endif()
+  set(${RESULT} "${FOUND}" PARENT_SCOPE)
+endfunction()
+
+set(MLX5_MEM_READ "")
+set(MLX5_MEM_WRITE "")
+mlx5_mem_members(MEMBERS pyverbs/device.pxd Context)
+foreach(MEMBER ${MEMBERS})
+  string(APPEND MLX5_MEM_READ "    sets['${MEMBER}'] = context.${MEMBER}\n")
+  string(APPEND MLX5_MEM_WRITE "    context.${MEMBER} = sets['${MEMBER}']\n")
+endforeach()
+set(MLX5_MEM_READ_DERIVED "")
+set(MLX5_MEM_WRITE_DERIVED "")
+mlx5_mem_members(MEMBERS pyverbs/providers/mlx5/mlx5dv.pxd Mlx5Context)
+foreach(MEMBER ${MEMBERS})
+  string(APPEND MLX5_MEM_READ_DERIVED "        sets['${MEMBER}'] = (<Mlx5Context> context).${MEMBER}\n")
+  string(APPEND MLX5_MEM_WRITE_DERIVED "        (<Mlx5Context> context).${MEMBER} = sets['${MEMBER}']\n")
+endforeach()
 
 # configure_file leaves a file whose content stays the same alone, so nothing is rebuilt without need.
 configure_file("${MLX5_MEM_BUILDLIB}/mlx5_mem_features.h.in" "${MLX5_MEM_INCLUDE}/mlx5_mem_features.h" @ONLY)

@@ -4,9 +4,6 @@
 # pass options. Ours live outside the pyverbs package that they become part of, cimport from it, and are rebuilt when a
 # .pxd or .pxi that they read has changed, wherever that is. Compiling and linking is left to rdma-core's own rule.
 
-# A module with a directory of its name beside it, with __main__.py in it, is built as a package, __init__ in that
-# directory: only so can `python3 -m` run it.
-#
 # PY_MODULE: directory of the package, slashes; LIBRARIES: what to link besides libibverbs and librdmacm.
 function(tracked_cython_module PY_MODULE LIBRARIES)
   string(REPLACE "/" "." PACKAGE "${PY_MODULE}")
@@ -32,22 +29,14 @@ function(tracked_cython_module PY_MODULE LIBRARIES)
       COMMENT "Cythonizing ${SOURCE}"
       VERBATIM
     )
-    if (EXISTS "${CMAKE_CURRENT_LIST_DIR}/${NAME}/__main__.py")
-      set(PLACE "${PY_MODULE}/${NAME}")
-      # Left by a build from before it was a package.
-      file(REMOVE "${BUILD_PYTHON}/${PY_MODULE}/${NAME}${CMAKE_PYTHON_SO_SUFFIX}")
-    else()
-      set(PLACE "${PY_MODULE}")
-    endif()
-    build_module_from_cfiles("${PLACE}" "${NAME}" "${CFILE}" "${LIBRARIES}")
+    # Left by a build from when a module could be a package.
+    file(REMOVE_RECURSE "${BUILD_PYTHON}/${PY_MODULE}/${NAME}")
+    build_module_from_cfiles("${PY_MODULE}" "${NAME}" "${CFILE}" "${LIBRARIES}")
     # rdma-core's rule names the target after the file that Python will look for.
     set(TARGET "${NAME}${CMAKE_PYTHON_SO_SUFFIX}")
     string(REGEX REPLACE "\\.so$" "" TARGET "${TARGET}")
-    if (NOT PLACE STREQUAL PY_MODULE)
-      string(REGEX REPLACE "\\.so$" "" FILE "__init__${CMAKE_PYTHON_SO_SUFFIX}")
-      set_target_properties("${TARGET}" PROPERTIES OUTPUT_NAME "${FILE}")
-    endif()
-    target_include_directories("${TARGET}" PRIVATE ${PYTHON_INCLUDE_DIRS} "${MLX5_MEM_INCLUDE}")
+    target_include_directories("${TARGET}" PRIVATE ${PYTHON_INCLUDE_DIRS} "${MLX5_MEM_INCLUDE}"
+      "${CMAKE_CURRENT_LIST_DIR}")
     list(APPEND MLX5_MEM_TARGETS "${TARGET}")
   endforeach()
   set(MLX5_MEM_TARGETS ${MLX5_MEM_TARGETS} PARENT_SCOPE)

@@ -38,7 +38,7 @@ from tests.mlx5_mem_umem import (
     Mlx5DevxUmemTestCase,
 )
 
-from pyverbs.providers.mlx5 import mlx5dv_devx_umem, still_in_use
+from pyverbs.providers.mlx5 import mlx5dv_devx_umem
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
 try:
@@ -362,10 +362,11 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
             self.assert_live('umem', 0)
 
     def test_dropped_while_in_use(self):
-        """A umem that goes out of scope under a CQ is kept, memory and all, until the CQ is
-        gone."""
-        umem, dbr, cq, _ = self.umem_with_cq(self.ctx)
-        number, view = umem.umem_id, memoryview(umem)
+        """A umem that goes out of scope under a CQ stays registered until its context is closed, and
+        its memory, which the device may write to, is never freed."""
+        ctx = self.open_context()
+        umem, dbr, cq, uars = self.umem_with_cq(ctx)
+        number, address, view = umem.umem_id, umem.addr, memoryview(umem)
         with self.assertWarns(ResourceWarning):
             del umem
             gc.collect()
@@ -373,10 +374,16 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
         view[:4] = b'kept'
         self.assert_card_reads(number, 0, b'kept')
         cq.close()
+        dbr.close()
         gc.collect()
         self.assert_live('umem', 1)
-        self.assertEqual(still_in_use._kept, {})
-        dbr.close()
+        self.assert_card_reads(number, 0, b'kept')
+        for uar in uars:
+            uar.close()
+        del view
+        ctx.close()
+        self.assert_live('umem', 0)
+        self.assertEqual(ctypes.string_at(address, 4), b'kept')
 
     def test_views_keep_memory_not_registration(self):
         """A live view does not delay close(), and stays valid after it; a borrowed view is released

@@ -1012,23 +1012,6 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
                 self.assertEqual((failures, dm.closed, len(children)), ([], True, 12))
         self.assert_live('memic', 0)
 
-    def test_closed_before_it_is_allocated(self):
-        """ A context that is closed by another thread takes the object from its sets before there
-        is anything to close, and must not find an allocation afterwards. Here the object itself is
-        that thread, when the sets ask for its hash.
-        """
-        class Hashed(Mlx5DM):
-            asked = 0
-
-            def __hash__(self):
-                type(self).asked += 1
-                self.close()
-                return id(self)
-        with self.assertRaises(PyverbsUserError):
-            Hashed(self.ctx, AllocDmAttr(length=64))
-        self.assertGreater(Hashed.asked, 0)
-        self.assert_live('memic', 0)
-
     def test_refused_by_one_context_made_by_another(self):
         """A context that refused it does not close what another one allocated."""
         with Context(name=self.dev_name) as other:
@@ -1069,7 +1052,7 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
         """Every public name has a docstring, and the stub names it."""
         undocumented = []
         text = ''
-        for name in ('mlx5dv_dm/__init__.pyi', 'mlx5dv_dm_caps.pyi'):
+        for name in ('mlx5dv_dm.pyi', 'mlx5dv_dm_caps.pyi'):
             with open(os.path.join(os.path.dirname(mlx5dv_dm_caps.__file__), name)) as stub:
                 text += stub.read()
         self.assertTrue(inspect.getdoc(mlx5dv_dm.query_hca_cap))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """What a device says that it has: Mlx5DM.query_caps() and python3 -m
-pyverbs.providers.mlx5.mlx5dv_dm."""
+pyverbs.providers.mlx5.mlx5dv_dm_caps."""
 import contextlib
 import errno
 import io
@@ -19,7 +19,7 @@ from pyverbs.providers.mlx5.mlx5dv_dm import (
     mlx5dv_alloc_dm_type,
     query_hca_cap,
 )
-from pyverbs.providers.mlx5.mlx5dv_dm import __main__ as shell
+from pyverbs.providers.mlx5 import mlx5dv_dm_caps
 from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
 
 MEMIC = mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC
@@ -101,7 +101,7 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
         self.wrong(query_hca_cap, Context.__new__(Context), 0)
 
     def shell(self, *words):
-        return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm', *words],
+        return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm_caps', *words],
                               capture_output=True, text=True, timeout=60, check=False)
 
     def test_shell(self):
@@ -128,7 +128,7 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
             for words in (['--json'], ['--dev', self.dev_name]):
                 out, err = io.StringIO(), io.StringIO()
                 with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                    status = shell.main(words)
+                    status = mlx5dv_dm_caps.main(words)
                 self.assertEqual((status, err.getvalue()), (0, ''))
                 if words == ['--json']:
                     self.assertIn(caps, json.loads(out.getvalue()))

@@ -15,8 +15,9 @@ import pytest
 from mlx5emu.vm.machine import Machine, MachineError
 
 TOP = Path(__file__).resolve().parents[2]
-C_FILES = ('mlx5_mem/mlx5dv_dm.c', 'mlx5_mem/mlx5dv_devx_umem.c')
-DM, UMEM = 'mlx5dv_dm.pyx', 'mlx5dv_devx_umem.pyx'
+DM, UMEM, LIFETIME, MEMORY = ('mlx5dv_dm.pyx', 'mlx5dv_devx_umem.pyx', 'lifetime.pyx',
+                              'umem_memory.pyx')
+C_FILES = [f'mlx5_mem/{Path(pyx).stem}.c' for pyx in (DM, UMEM, LIFETIME, MEMORY)]
 
 
 class Tree:
@@ -85,7 +86,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     t = Tree(tmp_path_factory.mktemp('cmake'))
     p = t.configure()
     assert p.returncode == 0, p.stderr
-    assert t.cythonized() == {DM, UMEM}
+    assert t.cythonized() == {DM, UMEM, LIFETIME, MEMORY}
     return t
 
 
@@ -95,7 +96,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     ('ours/pyverbs/providers/mlx5/mlx5dv_dm.pxd', {DM}),
     ('ours/pyverbs/providers/mlx5/mlx5dv_devx_umem.pxd', {UMEM}),
     ('ours/pyverbs/providers/mlx5/libmlx5_mem.pxd', {DM, UMEM}),
-    ('rdma-core/pyverbs/base.pxd', {DM, UMEM}),
+    ('ours/pyverbs/providers/mlx5/lifetime.pxd', {DM, UMEM, LIFETIME}),
+    ('ours/pyverbs/providers/mlx5/umem_memory.pxd', {UMEM, MEMORY}),
+    ('rdma-core/pyverbs/base.pxd', {DM, UMEM, LIFETIME}),
     # Read by nothing of ours.
     ('rdma-core/pyverbs/flow.pxd', set()),
     ('rdma-core/pyverbs/providers/mlx5/mlx5dv_dmabuf.pyx', set()),
@@ -161,13 +164,10 @@ def test_installed(tree: Tree) -> None:
     """Modules, declarations and stubs are installed beside pyverbs' own, the tests beside
     rdma-core's."""
     script = (tree.build / 'cmake_install.cmake').read_text()
-    # A package, as it can be run by -m.
-    assert f'{tree.ours}/pyverbs/providers/mlx5/mlx5dv_dm/__main__.py' in script
-    for name, file in (('mlx5dv_dm', 'mlx5dv_dm/__init__'), ('mlx5dv_devx_umem',
-                                                             'mlx5dv_devx_umem')):
-        assert re.search(rf'pyverbs/providers/mlx5/{file}\.cpython-\S+\.so"', script)
-        # The stub of a package is in it, where type checkers look.
-        for beside in (f'{name}.pxd', f'{file}.pyi'):
+    assert f'{tree.ours}/pyverbs/providers/mlx5/mlx5dv_dm_caps.py' in script
+    for name in ('mlx5dv_dm', 'mlx5dv_devx_umem'):
+        assert re.search(rf'pyverbs/providers/mlx5/{name}\.cpython-\S+\.so"', script)
+        for beside in (f'{name}.pxd', f'{name}.pyi'):
             assert f'{tree.ours}/pyverbs/providers/mlx5/{beside}' in script
             link = tree.build / f'python/pyverbs/providers/mlx5/{beside}'
             assert link.resolve() == tree.ours / f'pyverbs/providers/mlx5/{beside}'

@@ -33,9 +33,8 @@ INHERITED = {'__enter__', '__buffer__'}
 
 
 def stub(module: ModuleType) -> ast.Module:
-    """Return the parsed stub of a module, from where type checkers look for it: beside the module,
-    of a package inside it."""
-    name = '__init__' if hasattr(module, '__path__') else module.__name__.rpartition('.')[2]
+    """Return the parsed stub of a module, from where type checkers look for it: beside it."""
+    name = module.__name__.rpartition('.')[2]
     return ast.parse((Path(str(module.__file__)).parent / f'{name}.pyi').read_text())
 
 

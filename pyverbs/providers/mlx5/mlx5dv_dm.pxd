@@ -8,18 +8,15 @@ from pyverbs.base cimport PyverbsCM, PyverbsObject
 from pyverbs.device cimport Context, DM
 cimport pyverbs.libibverbs as v
 cimport pyverbs.providers.mlx5.libmlx5_mem as mem
-from pyverbs.providers.mlx5.object_gate cimport mlx5_gate
+from pyverbs.providers.mlx5.lifetime cimport Children, Lifetime
 
 
 cdef class Mlx5AllocDmAttr(PyverbsObject):
     cdef mem.mlx5dv_alloc_dm_attr attr
 
 cdef class Mlx5DM(DM):
-    cdef mlx5_gate gate
-    cdef v.ibv_context *owner
-    cdef list children
-    cdef object closing
-    cdef bint closed_early
+    cdef Lifetime life
+    cdef Children children
     cdef unsigned int dm_type
     cdef bint imported
     cdef size_t dm_length
@@ -30,16 +27,11 @@ cdef class Mlx5DM(DM):
     cdef uint64_t icm_address
     cdef add_ref(self, obj)
     cpdef close(self)
-    cdef bint _context_gone(self)
-    cdef _check_open(self)
-    cdef bint _usable(self)
+    cdef bint _is_dead(self)
+    cdef int _check_open(self) except -1
     cdef int _check_mapped(self, str action) except -1
-    cdef _track(self, Context context)
-    cdef _untrack(self, Context context)
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle)
-    cdef _raise_refused(self, Context context, size_t length, unsigned int log_align, unsigned int dm_type, int err)
-    cdef _what_is_missing(self, Context context, unsigned int dm_type)
     cdef int _check_range(self, str action, uint64_t dm_offset, uint64_t length) except -1
     cdef _release_children(self)
     cdef int _release(self)
@@ -47,7 +39,7 @@ cdef class Mlx5DM(DM):
 
 cdef class Mlx5DMOpAddr(PyverbsCM):
     cdef Mlx5DM dm
-    cdef mlx5_gate gate
+    cdef Lifetime life
     cdef void *address
     cdef void *mapping
     cdef size_t mapping_length
@@ -55,6 +47,4 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     cdef unsigned int operation
     cdef unsigned int width_bits
     cpdef close(self)
-    cdef bint _usable(self)
-    cdef int _check_open(self) except -1
     cdef int _access(self, void *host, size_t length, object offset, bint store) except -1

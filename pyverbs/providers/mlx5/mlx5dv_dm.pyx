@@ -9,14 +9,12 @@ what it was made from alive.
 
 import enum
 import operator
-import threading
-import weakref
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_Clear, PyErr_Occurred
-from libc.errno cimport EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, EREMOTEIO, errno
+from libc.errno cimport EBUSY, EFAULT, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT, EREMOTEIO, errno
 from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 from posix.mman cimport munmap
@@ -26,108 +24,22 @@ cimport pyverbs.libibverbs as v
 cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM, PyverbsObject
 from pyverbs.device cimport AllocDmAttr, Context, DM
-from pyverbs.providers.mlx5.object_gate cimport MLX5_GATE_CLOSED, MLX5_GATE_NEW, MLX5_GATE_OPEN, \
-    mlx5_gate_abandon, mlx5_gate_begin_create, mlx5_gate_drain, mlx5_gate_end, mlx5_gate_enter, mlx5_gate_forked, \
-    mlx5_gate_init, mlx5_gate_leave, mlx5_gate_settle, mlx5_gate_state, mlx5_gate_try_close
+from pyverbs.providers.mlx5.arguments cimport checked_number
+from pyverbs.providers.mlx5.lifetime cimport Children, ContextUse, Lifetime, dms_of, life_usable
 
 from pyverbs.mr import DMMR
-from pyverbs.providers.mlx5.still_in_use import keep, retry
-from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
+from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
 
 cdef extern from 'Python.h':
     # Checked by hand: the errors are ours.
     unsigned long long PyLong_AsUnsignedLongLong(object number)
 
-cdef extern from *:
-    """
-    #include <stdlib.h>
+cdef extern from 'dm_access.h':
+    enum: MLX5_HCA_CAP_LENGTH
 
-    static int mlx5_dm_refuse_to(struct ibv_dm *dm, uint64_t offset, const void *host, size_t length)
-    {
-        (void)dm; (void)offset; (void)host; (void)length;
-        return EOPNOTSUPP;
-    }
-
-    static int mlx5_dm_refuse_from(void *host, struct ibv_dm *dm, uint64_t offset, size_t length)
-    {
-        (void)host; (void)dm; (void)offset; (void)length;
-        return EOPNOTSUPP;
-    }
-
-    /* What a closed Mlx5DM points at. pyverbs' own classes, DMMR for one, use the pointer of a DM without asking whether
-     * it is open; the kernel knows no object of this number, so they are refused instead of following NULL. The number
-     * is where libibverbs' providers look for it too, behind the public structure. */
-    static struct {
-        struct ibv_dm dm;
-        uint32_t handle;
-        char zero[256];
-    } mlx5_dm_tombstone = {
-        .dm = { .memcpy_to_dm = mlx5_dm_refuse_to, .memcpy_from_dm = mlx5_dm_refuse_from, .handle = UINT32_MAX },
-        .handle = UINT32_MAX,
-    };
-
-    static inline struct ibv_dm *mlx5_dm_closed(void)
-    {
-        return &mlx5_dm_tombstone.dm;
-    }
-
-    /* libmlx5 leaves the copy functions of SW ICM NULL, and libibverbs jumps through them. */
-    static inline int mlx5_dm_describe(struct ibv_dm *dm, void **buf, uint64_t *length, uint64_t *remote_va)
-    {
-        struct mlx5dv_dm out = { .comp_mask = MLX5DV_DM_MASK_REMOTE_VA };
-        struct mlx5dv_obj obj = { .dm = { .in = dm, .out = &out } };
-        int rc = mlx5dv_init_obj(&obj, MLX5DV_OBJ_DM);
-
-        if (rc)
-            return rc;
-        if (!dm->memcpy_to_dm)
-            dm->memcpy_to_dm = mlx5_dm_refuse_to;
-        if (!dm->memcpy_from_dm)
-            dm->memcpy_from_dm = mlx5_dm_refuse_from;
-        *buf = out.buf;
-        *length = out.length;
-        *remote_va = out.remote_va;
-        return 0;
-    }
-
-    /* An operation address carries out an operation per access, so each must be exactly one access of that width. */
-    static inline void mlx5_dm_access(volatile void *dm, void *host, size_t width, int store)
-    {
-        switch (width) {
-        case 1:
-            if (store) *(volatile uint8_t *)dm = *(uint8_t *)host;
-            else *(uint8_t *)host = *(volatile uint8_t *)dm;
-            break;
-        case 2:
-            if (store) *(volatile uint16_t *)dm = *(uint16_t *)host;
-            else *(uint16_t *)host = *(volatile uint16_t *)dm;
-            break;
-        case 4:
-            if (store) *(volatile uint32_t *)dm = *(uint32_t *)host;
-            else *(uint32_t *)host = *(volatile uint32_t *)dm;
-            break;
-        default:
-            if (store) *(volatile uint64_t *)dm = *(uint64_t *)host;
-            else *(uint64_t *)host = *(volatile uint64_t *)dm;
-        }
-    }
-
-    /* Widths in bytes, one bit each, that an operation takes; 0 where the device does not tell or cannot be asked. Where they
-     * are in the device memory capabilities is in mlx5dv_dm_caps.py, too. */
-    static inline uint8_t mlx5_dm_op_widths(struct ibv_context *context, uint8_t op)
-    {
-        const uint8_t in[16] = { 0x01, 0x00, [7] = 0xf << 1 | 1 };
-        const size_t length = 16 + 4096;
-        uint8_t *out = op > 1 ? NULL : calloc(1, length);
-        uint8_t widths = 0;
-
-        if (out && !mlx5dv_devx_general_cmd(context, in, sizeof(in), out, length) && !out[0])
-            widths = out[16 + (op ? 6 : 4)];
-        free(out);
-        return widths;
-    }
-    """
+    int mlx5_dm_query_hca_cap(v.ibv_context *context, unsigned int page, uint8_t *out) nogil
+    int mlx5_dm_max_length(v.ibv_context *context, uint64_t *length) nogil
     uint8_t mlx5_dm_op_widths(v.ibv_context *context, uint8_t op) nogil
     v.ibv_dm *mlx5_dm_closed() nogil
     int mlx5_dm_describe(v.ibv_dm *dm, void **buf, uint64_t *length, uint64_t *remote_va) nogil
@@ -143,9 +55,6 @@ cdef size_t RELEASE_GIL_READING = 1024
 cdef size_t RELEASE_GIL_WRITING = 16384
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
-
-_QUERY_HCA_CAP = 0x100
-cdef size_t HCA_CAP_PAGE = 4096
 
 
 cdef inline size_t _whole_pages(size_t length) noexcept nogil:
@@ -188,7 +97,7 @@ def _type_name(value):
         return f'type {value}'
 
 
-cdef uint64_t _byte_count(object value, str action, str name) except? 0xffffffffffffffff:
+cdef uint64_t _byte_count(object value, str action, str name) except? -1:
     """
     Narrow an offset or a length to the C type, whatever it is.
     :param value: Anything with __index__
@@ -218,49 +127,47 @@ cdef _get_buffer(obj, Py_buffer *view, bint writable, str action):
 def query_hca_cap(Context context not None, page):
     """
     Query the current values of a capability page of the device's firmware.
-    :param context: An open context with DEVX. Its close() in another thread must not overlap
+    :param context: An open context with DEVX. Its close() waits for the answer
     :param page: Number of the capability type, 0 to 0x7fff, as in the device specification
     :return: The page, 4096 bytes, big-endian
-    :raises PyverbsUserError: The context is closed, or page is no such number
+    :raises PyverbsUserError: The context is closed or being closed, or page is no such number
     :raises PyverbsRDMAError: No DEVX (EOPNOTSUPP, or EINVAL), or the firmware refused (EREMOTEIO)
 
     See mlx5dv_devx_general_cmd(3).
     """
-    cdef uint8_t cmd_in[16]
-    cdef uint8_t *out
-    cdef v.ibv_context *owner = context.context
-    cdef size_t out_length = 16 + HCA_CAP_PAGE
+    cdef unsigned int number = checked_number(page, 'page', 0x7fff)
+    cdef bytearray answer = bytearray(MLX5_HCA_CAP_LENGTH)
+    cdef uint8_t *out = answer
+    cdef ContextUse use = ContextUse.__new__(ContextUse)
+    cdef v.ibv_context *owner = use.begin(context)
     cdef int rc
-    number = operator.index(page)
-    if number < 0 or number > 0x7fff:
-        raise PyverbsUserError(f'page {number} is not the number of a capability type')
-    if owner == NULL:
-        raise PyverbsUserError('The context is closed: open one to query its device')
-    # The opcode in the first two bytes; in the last two of the header the page, and bit 0 for current values.
-    memcpy(cmd_in, PyBytes_AS_STRING(_QUERY_HCA_CAP.to_bytes(2, 'big') + bytes(4) + (number << 1 | 1).to_bytes(2, 'big') +
-                                     bytes(8)), 16)
-    answer = bytearray(out_length)
-    out = answer
     with nogil:
-        rc = mem.mlx5dv_devx_general_cmd(owner, cmd_in, 16, out, out_length)
+        rc = mlx5_dm_query_hca_cap(owner, number, out)
+    use.end()
     if rc or out[0]:
         raise PyverbsRDMAError(f'Failed to query capability page {number:#x} (status {out[0]:#x}, syndrome '
                                f'{int.from_bytes(answer[4:8], "big"):#x})', rc or EREMOTEIO)
     return bytes(answer[16:])
 
 
-cdef str _capabilities_lacking():
-    # Which of the two that SW ICM needs this thread has not, in words.
-    effective = 0
-    try:
-        with open('/proc/thread-self/status') as status:
-            effective = int(status.read().partition('CapEff:')[2].split()[0], 16)
-    except (OSError, IndexError):
-        return 'run privileged or grant both'
-    lacking = [name for name, bit in (('CAP_SYS_RAWIO', 17), ('CAP_NET_RAW', 13)) if not effective >> bit & 1]
-    if lacking:
-        return f'this thread lacks {" and ".join(lacking)}'
-    return 'this thread has them in a user namespace only, they must be of the initial one'
+def _max_memic_length(Context context not None):
+    """
+    Ask the library for the longest MEMIC, for mlx5dv_dm_caps.
+    :param context: An open context. Its close() waits for the answer
+    :return: Bytes, 0 where there is no MEMIC
+    :raises PyverbsUserError: The context is closed or being closed
+    :raises PyverbsRDMAError: The kernel refused
+    """
+    cdef uint64_t length = 0
+    cdef ContextUse use = ContextUse.__new__(ContextUse)
+    cdef v.ibv_context *owner = use.begin(context)
+    cdef int rc
+    with nogil:
+        rc = mlx5_dm_max_length(owner, &length)
+    use.end()
+    if rc:
+        raise PyverbsRDMAError('Failed to query the device', rc)
+    return length
 
 
 cdef class Mlx5AllocDmAttr(PyverbsObject):
@@ -290,10 +197,7 @@ cdef class Mlx5AllocDmAttr(PyverbsObject):
 
     @type.setter
     def type(self, value):
-        number = operator.index(value)
-        if number < 0 or number > UINT32_MAX:
-            raise PyverbsUserError(f'type {number} is not of mlx5dv_alloc_dm_type')
-        self.attr.type = number
+        self.attr.type = checked_number(value, 'type', UINT32_MAX)
 
     @property
     def comp_mask(self):
@@ -302,10 +206,7 @@ cdef class Mlx5AllocDmAttr(PyverbsObject):
 
     @comp_mask.setter
     def comp_mask(self, value):
-        number = operator.index(value)
-        if number < 0 or number > UINT64_MAX:
-            raise PyverbsUserError(f'comp_mask {number} does not fit 64 bits')
-        self.attr.comp_mask = number
+        self.attr.comp_mask = checked_number(value, 'comp_mask', UINT64_MAX)
 
     def __repr__(self):
         return f'Mlx5AllocDmAttr(type={_type_name(self.attr.type)}, comp_mask={self.attr.comp_mask:#x})'
@@ -322,10 +223,10 @@ cdef class Mlx5DM(DM):
     fork() it belongs to the parent: in the child, methods raise, and closing it frees nothing.
     """
     def __cinit__(self):
-        mlx5_gate_init(&self.gate)
+        self.life = Lifetime('Mlx5DM')
+        # pyverbs' DMMR takes the pointer of a DM without asking whether it is open.
         self.dm = mlx5_dm_closed()
-        self.children = []
-        self.closing = threading.RLock()
+        self.children = Children()
 
     def __init__(self, Context context not None, AllocDmAttr dm_attr=None, Mlx5AllocDmAttr mlx5_dm_attr=None, *,
                  handle=None):
@@ -347,13 +248,12 @@ cdef class Mlx5DM(DM):
         cdef v.ibv_alloc_dm_attr attr
         cdef mem.mlx5dv_alloc_dm_attr mlx5_attr
         PyverbsObject.__init__(self)
+        if self._is_dead():
+            raise PyverbsUserError('This Mlx5DM is gone')
         if handle is not None:
             if dm_attr is not None or mlx5_dm_attr is not None:
                 raise PyverbsUserError('A DM is either allocated, by dm_attr, or imported, by handle')
-            number = operator.index(handle)
-            if number < 0 or number > UINT32_MAX:
-                raise PyverbsUserError(f'handle {number} is not the handle of a DM')
-            self._create(context, NULL, NULL, number)
+            self._create(context, NULL, NULL, checked_number(handle, 'handle', UINT32_MAX))
             return
         if dm_attr is None:
             raise PyverbsUserError('dm_attr is needed: AllocDmAttr(length in bytes)')
@@ -393,38 +293,16 @@ cdef class Mlx5DM(DM):
         from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
         return Mlx5DMCaps.query(context)
 
-    cdef _track(self, Context context):
-        # Known to the context before the GIL is released: a close() of the context meanwhile waits for us.
-        self.closed_early = False
-        context.add_ref(self)
-        if context.dr_domains is not None:
-            # The set that a context closes last: it also finds what another thread adds while the context closes.
-            context.dr_domains.add(self)
-
-    cdef _untrack(self, Context context):
-        # Another context may be tried next, and this one must not close what that one made.
-        context.dms.discard(self)
-        if context.dr_domains is not None:
-            context.dr_domains.discard(self)
-
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle):
-        cdef v.ibv_context *owner = context.context
+        cdef v.ibv_context *owner
         cdef v.ibv_dm *dm
         cdef int err
         cdef void *buf = NULL
-        cdef uint64_t length = 0, icm_address = 0
+        cdef uint64_t length = 0, icm_address = 0, largest = 0
         cdef size_t in_page
-        if owner == NULL:
-            raise PyverbsUserError('The context is closed: open one to allocate device memory in it')
-        if mlx5_gate_state(&self.gate) != MLX5_GATE_NEW:
-            raise PyverbsUserError('This Mlx5DM has been initialized already: make another one')
-        retry()
-        self._track(context)
-        # Tracking may have run any Python: a close() of the context, which takes what it closes from its sets, may have found
-        # nothing to close here yet.
-        if context.context != owner or self.closed_early or mlx5_gate_begin_create(&self.gate):
-            raise PyverbsUserError('The context or this object was used by another thread meanwhile')
+        self.life.begin_create(self, context, dms_of(context))
+        owner = self.life.owner
         with nogil:
             if attr == NULL:
                 dm = mem.ibv_import_dm(owner, handle)
@@ -439,15 +317,18 @@ cdef class Mlx5DM(DM):
                     else:
                         mem.ibv_free_dm(dm)
                     dm = NULL
+            if dm == NULL and attr != NULL and mlx5_dm_max_length(owner, &largest):
+                # The refusal itself is what the caller must hear of.
+                largest = UINT64_MAX
         if dm == NULL:
-            mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
-            self._untrack(context)
+            self.life.end_create(self, False)
             if attr == NULL:
                 raise PyverbsRDMAError(f'Failed to import DM {handle}. The context must share the command fd of the '
                                        'one that allocated it, and the memory must be MEMIC', err)
-            self._raise_refused(context, attr.length, attr.log_align_req, mlx5_attr.type, err)
+            # Late: the module of the class imports this one.
+            from pyverbs.providers.mlx5.mlx5dv_dm_caps import refusal
+            raise refusal(context, mlx5_attr.type, attr.length, attr.log_align_req, largest, err)
         self.dm = dm
-        self.owner = owner
         self.context = context
         self.imported = attr == NULL
         self.dm_type = mem.MLX5DV_DM_TYPE_MEMIC if attr == NULL else mlx5_attr.type
@@ -460,105 +341,49 @@ cdef class Mlx5DM(DM):
             # libmlx5 maps whole pages from the one that the memory starts in.
             in_page = <uintptr_t> buf & (PAGE_SIZE - 1)
             self.reachable = min(self.dm_length, _whole_pages(self.dm_length) - in_page)
-        mlx5_gate_end(&self.gate, MLX5_GATE_OPEN)
+        self.life.end_create(self, True)
         self._is_imported = bool(self.imported)
-        self.logger.debug('Mlx5DM: %r', self)
 
-    cdef _raise_refused(self, Context context, size_t length, unsigned int log_align, unsigned int dm_type, int err):
-        name = _type_name(dm_type)
-        largest = 'unknown'
-        try:
-            largest = context.query_device_ex().max_dm_size
-        except PyverbsRDMAError:
-            # The refusal itself is what the caller must hear of.
-            pass
-        is_memic = dm_type == mem.MLX5DV_DM_TYPE_MEMIC
-        if is_memic and err == EINVAL and largest == 0:
-            # libmlx5 only sees a length above the limit where there is no MEMIC at all.
-            err = EOPNOTSUPP
-        text = f'Failed to allocate device memory of size {length}'
-        text += f'. Max available size {largest}' if is_memic else f' ({name})'
-        if err == EPERM:
-            text += f'. SW ICM is for CAP_SYS_RAWIO and CAP_NET_RAW: {_capabilities_lacking()}'
-        elif err == EOPNOTSUPP:
-            text += f'. {self._what_is_missing(context, dm_type)}'
-        elif err == ENOMEM:
-            text += f'. No room is left on the device: close other DMs, each takes whole {"pages" if is_memic else "blocks"}'
-        elif err == EINVAL:
-            text += (f'. Check the length, log_align_req ({log_align}) against the device\'s limits, '
-                     'and that both comp_masks are 0')
-        raise PyverbsRDMAError(text, err)
+    cdef bint _is_dead(self):
+        # Whether its memory is being given back: Cython has dropped what this class adds, and upstream's __dealloc__ calls
+        # close(), which may be any Python of a subclass.
+        return <void *> self.life == NULL
 
-    cdef _what_is_missing(self, Context context, unsigned int dm_type):
-        # EOPNOTSUPP comes from library, kernel and device alike: ask the device to tell which it was.
-        if dm_type not in _TYPES.values():
-            return 'The library does not know the type'
-        try:
-            missing = self.query_caps(context).missing(mlx5dv_alloc_dm_type(dm_type))
-        except PyverbsError:
-            return 'The device lacks the type, the kernel is too old for it, or this is not an mlx5 device'
-        if missing is None:
-            return 'The device has the type, so the kernel is too old for it'
-        return f'The reason: {missing}'
-
-    cdef bint _context_gone(self):
-        return self.context is None or (<Context> self.context).context != self.owner
-
-    cdef _check_open(self):
-        if mlx5_gate_forked(&self.gate):
-            raise PyverbsUserError('This Mlx5DM belongs to the process that was forked from: allocate one here')
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW:
-            raise PyverbsUserError('This Mlx5DM was never allocated: its __init__ did not run or failed')
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and self._context_gone():
-            self.close()
-            raise PyverbsUserError('This Mlx5DM is closed: its context was closed underneath it')
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
-            raise PyverbsUserError('This Mlx5DM is closed')
-
-    cdef bint _usable(self):
-        # With the GIL held it stays so: close() begins with the GIL.
-        return mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate) and not self._context_gone()
+    cdef int _check_open(self) except -1:
+        if self._is_dead():
+            raise PyverbsUserError('This Mlx5DM is gone')
+        return self.life.check_open(self)
 
     cdef int _check_mapped(self, str action) except -1:
-        if self.mapped != NULL and self._usable():
+        if self.mapped != NULL and not self._is_dead() and life_usable(self.life):
             return 0
         self._check_open()
         raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is reached by its '
                           'remote_va through the device', EOPNOTSUPP)
 
     cdef add_ref(self, obj):
-        if isinstance(obj, (DMMR, Mlx5DMOpAddr)):
-            # Dead entries are dropped now and then, not at each addition.
-            if len(self.children) >= 16 and not len(self.children) & (len(self.children) - 1):
-                self.children = [ref for ref in self.children if ref() is not None]
-            self.children.append(weakref.ref(obj))
+        if isinstance(obj, (DMMR, Mlx5DMOpAddr)) and not self._is_dead():
+            self.children.add(obj)
 
     cdef _release_children(self):
         # Every child is given its chance and stays known until it has closed, whatever its siblings do.
         failure = None
-        for ref in tuple(self.children):
-            child = ref()
-            if child is not None:
-                try:
-                    child.close()
-                except Exception as ex:
-                    failure = failure or ex
-                    continue
+        for child in self.children:
             try:
-                self.children.remove(ref)
-            except ValueError:
-                # A finalizer that ran meanwhile in this thread was faster.
-                pass
+                child.close()
+                self.children.discard(child)
+            except Exception as ex:
+                failure = failure or ex
         if failure is not None:
             raise failure
 
     cdef int _release(self):
-        # The C side of closing, 0 or an errno; the gate is ours. After an error everything is as it was.
+        # The C side of closing, 0 or an errno. After an error everything is as it was.
         cdef v.ibv_dm *dm = self.dm
         cdef void *page
         cdef int rc = 0
         self.dm = mlx5_dm_closed()
-        if self._context_gone():
+        if self.life.gone():
             # The library's handle died with the context. What is left is its mapping, which keeps the device file, and
             # with it every kernel object of that context, alive.
             if self.mapped != NULL:
@@ -587,52 +412,32 @@ cdef class Mlx5DM(DM):
         See ibv_free_dm(3).
         """
         cdef int rc
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW or mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
-            self.closed_early = True
-            return
-        if mlx5_gate_forked(&self.gate):
-            # The kernel object is shared with the parent: freeing it here would take it from there.
-            self.dm = mlx5_dm_closed()
-            mlx5_gate_abandon(&self.gate)
-            self.context = None
+        if self._is_dead() or not self.life.begin_close():
             return
         if self.logger:
             self.logger.debug('Closing Mlx5DM')
-        if not self._context_gone():
-            # One thread at a time: closing an MR from two frees it twice, upstream's class has no lock.
-            with self.closing:
+        if not self.life.gone():
+            try:
                 self._release_children()
-        rc = mlx5_gate_try_close(&self.gate)
-        while rc == EBUSY:
-            with nogil:
-                mlx5_gate_settle(&self.gate)
-            rc = mlx5_gate_try_close(&self.gate)
-        if rc:
-            return
-        with nogil:
-            mlx5_gate_drain(&self.gate)
+            except BaseException:
+                self.life.end_close(self, EBUSY)
+                raise
+        self.life.begin_release()
         rc = self._release()
-        mlx5_gate_end(&self.gate, MLX5_GATE_OPEN if rc else MLX5_GATE_CLOSED)
+        self.life.end_close(self, rc)
         if rc:
             hint = '. Something is still registered on it: close it first' if rc == EBUSY else ''
             raise PyverbsRDMAError(f'Failed to free dm{hint}', rc)
         self.context = None
 
     def __del__(self):
-        if mlx5_gate_state(&self.gate) != MLX5_GATE_OPEN:
-            return
-        try:
-            self.close()
-        except Exception:
-            keep(self)
+        self.life.dropped(self)
 
     def __dealloc__(self):
-        # Reached open only if __del__ did not run or was refused, and nobody is left to tell.
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate):
-            self._release()
-        mlx5_gate_abandon(&self.gate)
-        # DM's own __dealloc__ calls close() once more; the state above turns it away.
-        self.dm = NULL
+        if self.life is not None and self.life.end_unseen() and self._release():
+            self.life.leaked()
+        # DM's own __dealloc__ calls close() once more, that of a subclass too, when there is no life any more.
+        self.dm = mlx5_dm_closed()
 
     def unimport(self):
         """
@@ -648,24 +453,20 @@ cdef class Mlx5DM(DM):
 
     cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1:
         cdef int rc
-        if length < (RELEASE_GIL_WRITING if to_dm else RELEASE_GIL_READING) and self._usable():
+        if length < (RELEASE_GIL_WRITING if to_dm else RELEASE_GIL_READING) and life_usable(self.life):
             # The GIL keeps close() out, and nothing up to the end of the copy gives it up.
             if to_dm:
                 rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
             else:
                 rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
         else:
+            self.life.enter(self)
             with nogil:
-                rc = mlx5_gate_enter(&self.gate, True)
-                if not rc:
-                    if to_dm:
-                        rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
-                    else:
-                        rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
-                    mlx5_gate_leave(&self.gate)
-            if rc == EBADF:
-                self._check_open()
-                raise PyverbsUserError('This Mlx5DM is closed')
+                if to_dm:
+                    rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
+                else:
+                    rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
+            self.life.leave()
         if rc:
             raise PyverbsRDMAError('Failed to copy to dm' if to_dm else 'Failed to copy from dm', rc)
         return 0
@@ -788,11 +589,8 @@ cdef class Mlx5DM(DM):
         self._check_mapped('export a dma-buf')
         if not mem.MLX5_MEM_HAVE_DM_EXPORT_DMABUF_FD:
             raise PyverbsRDMAError('Failed to export dmabuf FD for DM: it needs a newer rdma-core, 65 has it', EOPNOTSUPP)
-        with nogil:
-            err = mlx5_gate_enter(&self.gate, True)
-        if err:
-            raise PyverbsUserError('This Mlx5DM is closed')
-        owner = self.owner
+        self.life.enter(self)
+        owner = self.life.owner
         with nogil:
             # libmlx5 remembers one page offset in its handle, of whatever was mapped last through it, and exports
             # that: after an op address was mapped, the operation's page. A fresh handle knows the memory's own only.
@@ -802,7 +600,7 @@ cdef class Mlx5DM(DM):
                 fd = mem.ibv_dm_export_dmabuf_fd(twin)
                 err = errno
                 mem.ibv_unimport_dm(twin)
-            mlx5_gate_leave(&self.gate)
+        self.life.leave()
         if fd < 0:
             hint = '. The kernel is too old to export DMs' if err in (EOPNOTSUPP, EPROTONOSUPPORT) else ''
             raise PyverbsRDMAError(f'Failed to export dmabuf FD for DM{hint}', err)
@@ -853,8 +651,7 @@ cdef class Mlx5DM(DM):
     @property
     def closed(self):
         """Whether there is nothing to use: closed, never allocated, the parent's after fork(), or its context is gone."""
-        return bool(mlx5_gate_state(&self.gate) in (MLX5_GATE_NEW, MLX5_GATE_CLOSED) or mlx5_gate_forked(&self.gate) or
-                    self._context_gone())
+        return bool(self._is_dead() or self.life.closed())
 
     def __repr__(self):
         name = type(self).__name__
@@ -877,7 +674,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     for. After fork() it belongs to the parent.
     """
     def __cinit__(self):
-        mlx5_gate_init(&self.gate)
+        self.life = Lifetime('Mlx5DMOpAddr')
 
     def __init__(self, Mlx5DM dm not None, op=0):
         """
@@ -890,41 +687,28 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
 
         See mlx5dv_dm_map_op_addr(3).
         """
-        cdef uint8_t operation
+        cdef uint8_t operation = checked_number(op, 'op', 255)
         cdef void *address
-        cdef v.ibv_dm *handle
-        cdef v.ibv_context *owner
         cdef uint8_t widths = 0
         cdef size_t in_page
         cdef int err
-        super().__init__()
-        number = operator.index(op)
-        if number < 0 or number > 255:
-            raise PyverbsUserError(f'op {number} is not the number of an operation, 0 to 255')
-        operation = number
+        PyverbsCM.__init__(self)
         dm._check_mapped('map an operation address')
-        if mlx5_gate_state(&self.gate) != MLX5_GATE_NEW:
-            raise PyverbsUserError('This Mlx5DMOpAddr has been initialized already: make another one')
-        # Known to the DM before the GIL is released: a close() of the DM meanwhile waits for us.
-        dm.add_ref(self)
+        dm.life.enter_to_create(dm)
+        try:
+            self.life.begin_create(self, dm.life.context, dm.children)
+        except BaseException:
+            dm.life.leave()
+            raise
         with nogil:
-            err = mlx5_gate_enter(&dm.gate, True)
-        if err:
-            raise PyverbsUserError('The Mlx5DM is closed')
-        if mlx5_gate_begin_create(&self.gate):
-            mlx5_gate_leave(&dm.gate)
-            raise PyverbsUserError('This Mlx5DMOpAddr was initialized by another thread meanwhile')
-        handle = dm.dm
-        owner = dm.owner
-        with nogil:
-            address = mem.mlx5dv_dm_map_op_addr(handle, operation)
+            address = mem.mlx5dv_dm_map_op_addr(dm.dm, operation)
             err = errno
             if address != NULL:
-                widths = mlx5_dm_op_widths(owner, operation)
-            mlx5_gate_leave(&dm.gate)
+                widths = mlx5_dm_op_widths(dm.life.owner, operation)
+        dm.life.leave()
         if address == NULL:
-            mlx5_gate_end(&self.gate, MLX5_GATE_NEW)
-            hint = f'. The device has no operation {number}' if err == EOPNOTSUPP else ''
+            self.life.end_create(self, False)
+            hint = f'. The device has no operation {operation}' if err == EOPNOTSUPP else ''
             raise PyverbsRDMAError(f'Failed to get DM operation address{hint}', err)
         # libmlx5 maps whole pages and returns the address inside the first.
         in_page = <uintptr_t> address & (PAGE_SIZE - 1)
@@ -935,27 +719,10 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         self.operation = operation
         self.width_bits = widths
         self.dm = dm
-        mlx5_gate_end(&self.gate, MLX5_GATE_OPEN)
-
-    cdef bint _usable(self):
-        # As of a DM: with the GIL held it stays so.
-        return mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate) and \
-            self.dm is not None and self.dm._usable()
-
-    cdef int _check_open(self) except -1:
-        if self._usable():
-            return 0
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate):
-            if self.dm is not None and not self.dm.closed:
-                # A close() of the DM is under way, and may be refused.
-                return 0
-            self.close()
-        raise PyverbsUserError('This Mlx5DMOpAddr is closed' if mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED else
-                               'This Mlx5DMOpAddr is not mapped in this process')
+        self.life.end_create(self, True)
 
     cdef int _access(self, void *host, size_t length, object offset, bint store) except -1:
         cdef uint64_t where
-        cdef int rc
         action = 'write to the operation address' if store else 'read from the operation address'
         where = _byte_count(offset, action, 'offset')
         if length not in (1, 2, 4, 8):
@@ -968,17 +735,12 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         if where > self.reachable or length > self.reachable - where:
             raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {where} do not fit in '
                               f'{self.reachable} bytes', EFAULT)
-        if self._usable():
-            # One access takes no longer than giving up the GIL, which keeps close() out.
-            mlx5_dm_access(<char *> self.address + where, host, length, store)
-            return 0
-        with nogil:
-            rc = mlx5_gate_enter(&self.gate, True)
-            if not rc:
-                mlx5_dm_access(<char *> self.address + where, host, length, store)
-                mlx5_gate_leave(&self.gate)
-        if rc:
-            raise PyverbsUserError('This Mlx5DMOpAddr is closed')
+        if not life_usable(self.life):
+            # Wait for a close() that may be refused; then the GIL keeps it out.
+            self.life.enter(self)
+            self.life.leave()
+        # One access takes no longer than giving up the GIL.
+        mlx5_dm_access(<char *> self.address + where, host, length, store)
         return 0
 
     def read(self, length, offset=0):
@@ -992,7 +754,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         :raises PyverbsUserError: It is closed
         """
         cdef uint64_t value = 0, width
-        self._check_open()
+        self.life.check_open(self)
         width = _byte_count(length, 'read from the operation address', 'length')
         self._access(&value, width, offset, False)
         return PyBytes_FromStringAndSize(<char *> &value, width)
@@ -1010,7 +772,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         cdef Py_buffer view
         cdef uint64_t value = 0
         cdef size_t width
-        self._check_open()
+        self.life.check_open(self)
         _get_buffer(data, &view, False, 'write to the operation address')
         try:
             width = view.len
@@ -1033,68 +795,47 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         """
         Unmap it. Does nothing if closed already. Waits for an access that runs in another thread.
         """
-        cdef void *mapping
-        cdef size_t length
-        cdef int rc
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_NEW or mlx5_gate_state(&self.gate) == MLX5_GATE_CLOSED:
+        if not self.life.begin_close():
             return
-        if mlx5_gate_forked(&self.gate):
-            mlx5_gate_abandon(&self.gate)
-            self.dm = None
-            return
-        rc = mlx5_gate_try_close(&self.gate)
-        while rc == EBUSY:
-            with nogil:
-                mlx5_gate_settle(&self.gate)
-            rc = mlx5_gate_try_close(&self.gate)
-        if rc:
-            return
-        with nogil:
-            mlx5_gate_drain(&self.gate)
-        mapping = self.mapping
-        length = self.mapping_length
-        self.address = NULL
-        self.mapping = NULL
+        self.life.begin_release()
         with nogil:
             # Cannot fail: the range is page-aligned and ours.
-            munmap(mapping, length)
-        mlx5_gate_end(&self.gate, MLX5_GATE_CLOSED)
+            munmap(self.mapping, self.mapping_length)
+        self.life.end_close(self, 0)
         self.dm = None
 
     def __dealloc__(self):
-        if mlx5_gate_state(&self.gate) == MLX5_GATE_OPEN and not mlx5_gate_forked(&self.gate):
+        if self.life is not None and self.life.end_unseen():
             munmap(self.mapping, self.mapping_length)
-        mlx5_gate_abandon(&self.gate)
 
     @property
     def addr(self):
         """The address in this process. Accesses through it carry out the operation."""
-        self._check_open()
+        self.life.check_open(self)
         return <uintptr_t> self.address
 
     @property
     def op(self):
         """Number of the operation."""
-        self._check_open()
+        self.life.check_open(self)
         return self.operation
 
     @property
     def widths(self):
         """Widths in bytes that the device offers for the operation; 1, 2, 4 and 8 where it does not tell."""
-        self._check_open()
+        self.life.check_open(self)
         return tuple([width for width in (1, 2, 4, 8) if not self.width_bits or self.width_bits & width])
 
     @property
     def length(self):
         """How many bytes can be reached through it."""
-        self._check_open()
+        self.life.check_open(self)
         return self.reachable
 
     @property
     def closed(self):
         """Whether it is unmapped, never mapped, the parent's after fork(), or its DM is closed."""
-        return bool(mlx5_gate_state(&self.gate) in (MLX5_GATE_NEW, MLX5_GATE_CLOSED) or mlx5_gate_forked(&self.gate) or
-                    self.dm is None or self.dm.closed)
+        return bool(self.life.closed())
 
     def __repr__(self):
         name = type(self).__name__

@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """
-What device memory an mlx5 device has: asked of its firmware by DEVX QUERY_HCA_CAP, current values.
+What device memory an mlx5 device has, and what stands in the way of an allocation: asked of its
+firmware by DEVX QUERY_HCA_CAP, current values.
 
-The module is loaded by Mlx5DM.query_caps() and needs no privilege.
+The module is loaded by Mlx5DM.query_caps() and needs no privilege. As a program it prints a table
+or JSON:
+
+    python3 -m pyverbs.providers.mlx5.mlx5dv_dm_caps [--dev NAME] [--json]
 """
+import argparse
 import dataclasses
+import errno
+import json
+import sys
 
-from pyverbs.providers.mlx5.mlx5dv_dm import mlx5dv_alloc_dm_type, query_hca_cap
+from pyverbs.device import Context, get_device_list
+from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
+
+from pyverbs.providers.mlx5.mlx5dv_dm import _max_memic_length, mlx5dv_alloc_dm_type, query_hca_cap
 
 #: Capability types of QUERY_HCA_CAP.
 GENERAL, FLOW_TABLE, DEVICE_MEMORY = 0x0, 0x7, 0xf
@@ -130,8 +141,9 @@ class Mlx5DMCaps:
         :param kind: One of mlx5dv_alloc_dm_type
         :return: The capability that is missing, in words, or None if the device has all of them
         """
-        return self.memic.missing if kind == mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC else self.sw_icm[
-            kind].missing
+        if kind == mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC:
+            return self.memic.missing
+        return self.sw_icm[kind].missing
 
     def as_dict(self):
         """
@@ -152,8 +164,10 @@ class Mlx5DMCaps:
             lines.append(f'  MEMIC  none: {memic.missing}')
         else:
             lines += [
-                f'  MEMIC  {_bytes(memic.size)}, up to {_bytes(memic.max_length)} each in steps of {_bytes(memic.granularity)}, '
-                f'aligned to {_bytes(1 << memic.max_log_align_req)} at most (log_align_req {memic.max_log_align_req})'
+                f'  MEMIC  {_bytes(memic.size)}, up to {_bytes(memic.max_length)} each '
+                f'in steps of {_bytes(memic.granularity)}, '
+                f'aligned to {_bytes(1 << memic.max_log_align_req)} at most '
+                f'(log_align_req {memic.max_log_align_req})'
             ]
             for op, widths in memic.operations.items():
                 of = 'of ' + ', '.join(
@@ -190,7 +204,7 @@ def _memic(context, memory):
             operations[op] = tuple(width for width in (1, 2, 4, 8, 16) if sizes & width)
     return Mlx5MemicCaps(
         _MEMIC_BAR_SIZE.of(memory),
-        context.query_device_ex().max_dm_size, 1 << _LOG_MIN_MEMIC_ALLOC_SIZE.of(memory),
+        _max_memic_length(context), 1 << _LOG_MIN_MEMIC_ALLOC_SIZE.of(memory),
         _LOG_MAX_MEMIC_ADDR_ALIGNMENT.of(memory) + _LOG_BASE_ALIGNMENT, operations, None)
 
 
@@ -217,4 +231,110 @@ def _sw_icm(kind, general, flow, memory):
                          1 << _LOG_SW_ICM_ALLOC_GRANULARITY.of(memory) if memory else 0, missing)
 
 
-__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps']
+def refusal(context, kind, length, log_align_req, largest, error):
+    """
+    Explain why device memory was not allocated; the classes raise what it returns.
+    :param context: The context that was asked; it may be closed by now
+    :param kind: The type that was asked for, a number
+    :param length: How many bytes were asked for
+    :param log_align_req: Log2 of the alignment in bytes that was asked for
+    :param largest: The longest MEMIC of the device in bytes, 0 where it has none, more than 63 bits
+                    if it is unknown
+    :param error: The errno
+    :return: PyverbsRDMAError with that errno, EOPNOTSUPP for MEMIC of a device that has none
+    """
+    known = {number.value: number for number in mlx5dv_alloc_dm_type}
+    is_memic = kind == mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC
+    if is_memic and error == errno.EINVAL and largest == 0:
+        # libmlx5 only sees a length above the limit where there is no MEMIC at all.
+        error = errno.EOPNOTSUPP
+    text = f'Failed to allocate device memory of size {length}'
+    if is_memic:
+        text += f'. Max available size {largest if largest < 1 << 63 else "unknown"}'
+    else:
+        text += f' ({known[kind].name if kind in known else f"type {kind}"})'
+    if error == errno.EPERM:
+        text += f'. SW ICM is for CAP_SYS_RAWIO and CAP_NET_RAW: {_capabilities_lacking()}'
+    elif error == errno.EOPNOTSUPP:
+        text += f'. {_type_lacking(context, known.get(kind))}'
+    elif error == errno.ENOMEM:
+        text += ('. No room is left on the device: close other DMs, each takes whole '
+                 f'{"pages" if is_memic else "blocks"}')
+    elif error == errno.EINVAL:
+        text += (f'. Check the length, log_align_req ({log_align_req}) against the device\'s '
+                 'limits, and that both comp_masks are 0')
+    return PyverbsRDMAError(text, error)
+
+
+def _type_lacking(context, kind):
+    # EOPNOTSUPP comes from library, kernel and device alike: ask the device to tell which it was.
+    if kind is None:
+        return 'The library does not know the type'
+    try:
+        missing = Mlx5DMCaps.query(context).missing(kind)
+    except PyverbsError:
+        return ('The device lacks the type, the kernel is too old for it, or this is not an mlx5 '
+                'device')
+    if missing is None:
+        return 'The device has the type, so the kernel is too old for it'
+    return f'The reason: {missing}'
+
+
+def _capabilities_lacking():
+    # Which of the two that SW ICM needs this thread has not, in words.
+    try:
+        with open('/proc/thread-self/status') as status:
+            effective = int(status.read().partition('CapEff:')[2].split()[0], 16)
+    except (OSError, IndexError):
+        return 'run privileged or grant both'
+    needed = (('CAP_SYS_RAWIO', 17), ('CAP_NET_RAW', 13))
+    lacking = [name for name, bit in needed if not effective >> bit & 1]
+    if lacking:
+        return f'this thread lacks {" and ".join(lacking)}'
+    return 'this thread has them in a user namespace only, they must be of the initial one'
+
+
+def main(argv=None):
+    """
+    Print the capabilities, and on the error stream what could not be asked.
+    :param argv: The command line after the program's name (default: the process's)
+    :return: Exit status: 0, or 1 if a device could not be asked, or 2 if there is no such device
+    """
+    parser = argparse.ArgumentParser(
+        prog='python3 -m pyverbs.providers.mlx5.mlx5dv_dm_caps',
+        description='Device memory that mlx5 devices have: MEMIC and SW ICM.')
+    parser.add_argument('--dev', metavar='NAME', help='this device only (default: all of mlx5)')
+    parser.add_argument('--json', action='store_true',
+                        help='a list for programs: numbers in bytes or log2')
+    options = parser.parse_args(argv)
+    try:
+        names = [device.name.decode() for device in get_device_list()]
+    except PyverbsRDMAError:
+        # libibverbs answers so when the kernel has no RDMA at all.
+        names = []
+    chosen = [
+        name for name in names
+        if name == options.dev or not options.dev and name.startswith('mlx5')]
+    if not chosen:
+        print(f'no RDMA device {options.dev or "of mlx5"}; there are: {", ".join(names) or "none"}',
+              file=sys.stderr)
+        return 2
+    status, found = 0, []
+    for name in chosen:
+        try:
+            with Context(name=name) as context:
+                found.append(Mlx5DMCaps.query(context))
+        except PyverbsError as ex:
+            print(f'{name}: {ex}', file=sys.stderr)
+            status = 1
+    if options.json:
+        print(json.dumps([caps.as_dict() for caps in found], indent=2))
+    elif found:
+        print('\n\n'.join(map(str, found)))
+    return status
+
+
+__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps', 'main', 'refusal']
+
+if __name__ == '__main__':
+    sys.exit(main())

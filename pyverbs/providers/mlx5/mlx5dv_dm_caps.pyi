@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from pyverbs.device import Context
+from pyverbs.pyverbs_error import PyverbsRDMAError
 
 from pyverbs.providers.mlx5.mlx5dv_dm import mlx5dv_alloc_dm_type
 
-__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps']
+__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps', 'main', 'refusal']
 
 GENERAL: int
 FLOW_TABLE: int
@@ -40,3 +42,7 @@ class Mlx5DMCaps:
     def query(cls, context: Context) -> Mlx5DMCaps: ...
     def missing(self, kind: mlx5dv_alloc_dm_type) -> str | None: ...
     def as_dict(self) -> dict[str, Any]: ...
+
+def refusal(context: Context, kind: int, length: int, log_align_req: int, largest: int,
+            error: int) -> PyverbsRDMAError: ...
+def main(argv: Sequence[str] | None = ...) -> int: ...
