@@ -184,6 +184,7 @@ class Card:
         self.memic.reset()
         self._timers: list[tuple[int, int, Callable[[], Any]]] = []
         self._timer_count = 0
+        self.faults.held.clear()
         self.datapath = importlib.import_module(f'{__package__}.datapath.datapath').DataPath(self)
 
     def reset(self) -> None:

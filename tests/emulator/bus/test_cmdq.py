@@ -8,6 +8,7 @@ from mlx5emu.bus import cmdq
 from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card
 from mlx5emu.firmware import dispatch
+from mlx5emu.firmware.status import CODES
 
 
 class Bench:
@@ -177,3 +178,43 @@ def test_delayed_command(bench) -> None:
     bench.queue.ring_doorbell()
     bench.function.reset()
     assert bench.card.run_timers() is None and bench.guest.read(addr + 63, 1)[0] == 1
+
+
+def test_held_commands_answer_when_they_are_released(bench) -> None:
+    card, read = bench.card, bench.guest.read
+    card.faults.add('ALLOC_PD', count=2, hold=True)
+    held = [bench.queue.post(bytes(encode('ALLOC_PD')), 16, index)[0] for index in (3, 1)]
+    bench.queue.ring_doorbell(1 << 3)
+    bench.queue.ring_doorbell(1 << 3 | 1 << 1)
+    # They have had their effect, no timer answers them, and other commands are not held up.
+    assert card.objects() == {'pd': [1, 2]} and card.run_timers() is None
+    assert [read(addr + 63, 1)[0] for addr in held] == [1, 1] and len(card.faults.held) == 2
+    assert bench.queue.command(bytes(encode('ALLOC_PD')), 16)[0] == 0
+    assert card.faults.release() == 2
+    assert [read(addr + 63, 1)[0] for addr in held] == [0, 0]
+    assert [int.from_bytes(read(addr + 32 + 8, 4), 'big') for addr in held] == [1, 2]
+    assert card.faults.release() == 0
+
+
+def test_release_ends_the_holding_and_clear_releases(bench) -> None:
+    bench.card.faults.add('ALLOC_PD', 'NO_RES', count=-1, hold=True)
+    addr, _ = bench.queue.post(bytes(encode('ALLOC_PD')), 16, 5)
+    bench.queue.ring_doorbell(1 << 5)
+    assert bench.guest.read(addr + 63, 1)[0] == 1 and bench.card.objects() == {}
+    assert bench.card.faults.release() == 1
+    assert bench.guest.read(addr + 63, 1)[0] == 0
+    assert bench.guest.read(addr + 32, 1)[0] == CODES['NO_RES']
+    assert bench.queue.command(bytes(encode('ALLOC_PD')), 16)[1][0] == 0
+    bench.card.faults.add('DEALLOC_PD', hold=True)
+    addr, _ = bench.queue.post(bytes(encode('DEALLOC_PD', {'pd': 1})), 16, 5)
+    bench.queue.ring_doorbell(1 << 5)
+    bench.card.faults.clear()
+    assert bench.guest.read(addr + 63, 1)[0] == 0 and bench.card.faults.held == []
+
+
+def test_a_reset_forgets_held_answers(bench) -> None:
+    bench.card.faults.add('ALLOC_PD', hold=True)
+    addr, _ = bench.queue.post(bytes(encode('ALLOC_PD')), 16)
+    bench.queue.ring_doorbell()
+    bench.function.reset()
+    assert bench.card.faults.release() == 0 and bench.guest.read(addr + 63, 1)[0] == 1

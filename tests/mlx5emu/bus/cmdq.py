@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .. import prm
 from ..dma import DmaError
 from ..firmware import dispatch
+from ..firmware.faults import HELD
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -53,7 +54,7 @@ class CommandQueue:
                 self.run(index)
 
     def run(self, index: int) -> None:
-        """Run the descriptor ``index`` and complete it, now or after the injected delay."""
+        """Run the descriptor ``index`` and complete it: now, or when an injected fault lets it."""
         card = self.card
         at = (self.address or 0) + (index << LOG_STRIDE)
         try:
@@ -77,12 +78,17 @@ class CommandQueue:
             out, delay = dispatch.execute(card, raw, lay['outlen'])
         if delivery:
             had_eq, room = card.command_eq, []
-        if delay:
-            self.busy |= 1 << index
-            card.call_later(delay,
-                            lambda: self._complete(index, at, lay, room, out, delivery, had_eq))
-        else:
+
+        def complete() -> None:
             self._complete(index, at, lay, room, out, delivery, had_eq)
+        if not delay:
+            complete()
+            return
+        self.busy |= 1 << index
+        if delay == HELD:
+            card.faults.held.append(complete)
+        else:
+            card.call_later(delay, complete)
 
     def _gather(self, lay: prm.View) -> bytes:
         length, ptr = lay['inlen'], lay['in_ptr']

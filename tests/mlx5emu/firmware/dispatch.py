@@ -135,7 +135,7 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
     :param raw: the input.
     :param out_len: bytes that the caller has for the output.
     :return: the output, ``out_len`` bytes long, and by how many nanoseconds the answer is to be
-        held back.
+        held back, or faults.HELD.
     """
     opcode = raw[0] << 8 | raw[1] if len(raw) >= 2 else -1
     op_mod = raw[6] << 8 | raw[7] if len(raw) >= 8 else 0

@@ -161,13 +161,23 @@ class Service:
         return self._card.command_counts
 
     def fault(self, opcode: str | int, status: str | int = 0, count: int = 1, delay_ms: float = 0,
-              skip: int = 0, op_mod: int | None = None) -> bool:
-        """Make the next ``count`` commands of an opcode fail with a status, or answer late."""
-        self._card.faults.add(opcode, status, count, delay_ms / 1000, skip=skip, op_mod=op_mod)
+              hold: bool = False, skip: int = 0, op_mod: int | None = None) -> bool:
+        """Make the next ``count`` commands of an opcode fail with a status, answer late, or have
+        their answers held back until :meth:`release`."""
+        self._card.faults.add(opcode, status, count, delay_ms / 1000, hold=hold, skip=skip,
+                              op_mod=op_mod)
         return True
 
+    def held(self) -> int:
+        """Return how many answers are held back."""
+        return len(self._card.faults.held)
+
+    def release(self) -> int:
+        """Give the answers that are held back, and hold back no more; return how many they were."""
+        return int(self._card.faults.release())
+
     def faults_clear(self) -> bool:
-        """Forget all faults."""
+        """Forget all faults, and give the answers that they held back."""
         self._card.faults.clear()
         return True
 
