@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Builds and runs bench/verbs_messages.c on whatever device is there."""
+"""Builds and runs verbs_messages.c on whatever device is there."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Rate(NamedTuple):
 
 
 def measure(seconds: float) -> list[Rate]:
-    """Run each kind of message for some seconds.
+    """Run each kind of message for some seconds, but at least one batch of each.
 
-    :raises subprocess.CalledProcessError: the program cannot be built, or a message failed; what it
-        said is on standard error
+    :raises subprocess.CalledProcessError: the program cannot be built, a message failed or other
+        data arrived; what it said is on standard error
     """
     with built(SOURCE, 'ibverbs') as program:
         done = subprocess.run([program, str(seconds)], capture_output=True, text=True, check=False)

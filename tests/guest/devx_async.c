@@ -22,7 +22,7 @@ enum {
 	PORT_CHANGE = 9,
 	EQE = 64,
 	QUERIES = 3,
-	PATIENCE_MS = 20000,
+	PATIENCE_MS = 120000,
 };
 
 static void die(const char *what)
@@ -73,6 +73,7 @@ static void queries(struct ibv_context *ctx)
 		if (mlx5dv_devx_obj_query_async(obj, query, sizeof(query), QUERY_OUT, 100 + k, comp))
 			die("query");
 	printf("waiting %d\n", !ready(comp->fd, 0));
+	fflush(stdout);
 	for (k = 0; k < QUERIES; k++) {
 		if (!ready(comp->fd, PATIENCE_MS) || mlx5dv_devx_get_async_cmd_comp(comp, answer, sizeof(buf)))
 			die("answer");

@@ -4,12 +4,12 @@ guest by tests/vm/test_vm_guests.py."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from guest.test_guest_clients import DEVICES, PERFTEST, PERFTEST_PORT, between, port
+from guest.patience import until
+from guest.ports import DEVICES, port
+from guest.server_and_client import PERFTEST, PERFTEST_PORT, between
 from mlx5emu.vm import control
 from pyverbs.addr import AHAttr
 from pyverbs.cq import CQ
@@ -31,17 +31,14 @@ from pyverbs.wr import SGE, RecvWR, SendWR
 EVERYONE, ONE, TWO = 0, 1, 2
 
 
-def until(found: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something that the driver does by itself."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def number(path: Path) -> int:
     """Return a number that sysfs prints in hexadecimal."""
     return int(path.read_text(), 16)
+
+
+def until_reads(device: int, name: str, value: int) -> None:
+    """Wait until the driver tells this of a port, in a file of sysfs."""
+    until(lambda: number(port(DEVICES[device]) / name) == value, f'{name} is {value:#x}')
 
 
 class Side:
@@ -78,7 +75,7 @@ class Side:
         def poll() -> bool:
             found.extend(wc.status for wc in self.cq.poll(1)[1])
             return bool(found)
-        until(poll)
+        until(poll, 'a completion')
         return found[0]
 
     def violations(self) -> int:
@@ -147,15 +144,15 @@ def test_another_table() -> None:
     one."""
     try:
         control.call('subnet', function=1, pkeys=[0xffff, 0x8005])
-        until(lambda: number(port(DEVICES[1]) / 'pkeys/1') == 0x8005)
+        until_reads(1, 'pkeys/1', 0x8005)
         assert send(ONE, ONE)[0] == ibv_wc_status.IBV_WC_RETRY_EXC_ERR
         control.call('subnet', function=0, pkeys=[0xffff, 0x8005])
-        until(lambda: number(port(DEVICES[0]) / 'pkeys/1') == 0x8005)
+        until_reads(0, 'pkeys/1', 0x8005)
         assert send(ONE, ONE)[:2] == (ibv_wc_status.IBV_WC_SUCCESS, True)
     finally:
         for k, third in enumerate((0x8002, 2)):
             control.call('subnet', function=k, pkeys=[0xffff, 0x8001, third])
-            until(lambda k=k: number(port(DEVICES[k]) / 'pkeys/1') == 0x8001)
+            until_reads(k, 'pkeys/1', 0x8001)
 
 
 def test_another_lid() -> None:
@@ -163,8 +160,8 @@ def test_another_lid() -> None:
     there."""
     try:
         control.call('subnet', function=1, lid=0x123)
-        until(lambda: number(port(DEVICES[1]) / 'lid') == 0x123)
+        until_reads(1, 'lid', 0x123)
         assert send(EVERYONE, EVERYONE) == (ibv_wc_status.IBV_WC_SUCCESS, True, [0, 0])
     finally:
         control.call('subnet', function=1, lid=2)
-        until(lambda: number(port(DEVICES[1]) / 'lid') == 2)
+        until_reads(1, 'lid', 2)

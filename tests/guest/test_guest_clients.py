@@ -4,29 +4,23 @@ examples and Debian's perftest."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from guest.patience import PATIENCE, until
 from guest.ports import DEVICES, infiniband, network_devices, over_ethernet, port
+from guest.server_and_client import PERFTEST, PERFTEST_PORT, between
 from mlx5emu.vm import control, kernel_log
-from mlx5emu.vm.machine import PROJECT
 
 pytestmark = pytest.mark.skipif(
     not control.available(),
     reason='needs the emulated card: run `bash buildlib/quickstart.sh test`')
 
-PERFTEST = PROJECT / 'build' / 'perftest' / 'bin'
-SECONDS = 60
 #: Where the client is; the server is on the first device.
 CLIENTS = pytest.mark.parametrize('client', DEVICES, ids=['one function', 'two functions'])
-#: TCP port over which pingpongs and perftest tell each other where they are.
-PINGPONG_PORT, PERFTEST_PORT = 18515, 18516
-#: In /proc/net/tcp.
-LISTENING = '0A'
+#: TCP port over which pingpongs tell each other where they are.
+PINGPONG_PORT = 18515
 
 
 @pytest.fixture(autouse=True)
@@ -53,52 +47,6 @@ def address(device: str) -> str:
     """Return a device's IPv4 address."""
     words = (port(device) / f'gids/{gid_index(device)}').read_text().strip().split(':')[-2:]
     return '.'.join(str(b) for b in bytes.fromhex(''.join(words)))
-
-
-def listens(number: int) -> bool:
-    """Tell whether somebody waits at a TCP port."""
-    lines = [
-        line.split() for name in ('tcp', 'tcp6')
-        for line in Path(f'/proc/net/{name}').read_text().splitlines()[1:]]
-    return any(fields[3] == LISTENING and int(fields[1].rpartition(':')[2], 16) == number
-               for fields in lines)
-
-
-def waits_in_cm(pid: int) -> bool:
-    """Tell whether a process has a connection manager's file open and sleeps."""
-    try:
-        files = [os.readlink(f) for f in Path(f'/proc/{pid}/fd').iterdir()]
-        state = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
-    except OSError:
-        return False
-    return '/dev/infiniband/rdma_cm' in files and state == 'S'
-
-
-def between(server: list[str], client: list[str], number: int | None = None) -> str:
-    """Run both to their end; return what the client printed.
-
-    :param number: TCP port that the server listens at, or None for one that waits for a connection
-        of rdma_cm's
-    """
-    first = subprocess.Popen(server, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True)
-    try:
-        end = time.monotonic() + SECONDS
-        while not (listens(number) if number else waits_in_cm(first.pid)):
-            assert first.poll() is None, first.communicate()[0]
-            assert time.monotonic() < end, f'{server} does not listen'
-            time.sleep(0.02)
-        if not number:
-            time.sleep(0.2)     # from the open file to listening it has some calls to make
-        done = subprocess.run(client, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False)
-        said = first.communicate(timeout=SECONDS)[0]
-    finally:
-        first.kill()
-        first.wait()
-    assert (first.returncode,
-            done.returncode) == (0, 0), f'{server}:\n{said}\n{client}:\n{done.stdout}'
-    return done.stdout
 
 
 # ---- rdma-core's examples
@@ -202,14 +150,16 @@ def test_raw_frames() -> None:
     tables = len(control.call('objects')['flow_table'])
     server = subprocess.Popen(side('server', 0), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
+
+    def ready() -> bool:
+        assert server.poll() is None, server.communicate()[0]
+        # Its rule makes a table for it.
+        return len(control.call('objects')['flow_table']) > tables
     try:
-        end = time.monotonic() + SECONDS
-        while len(control.call('objects')['flow_table']) == tables:     # its rule makes a table for it
-            assert server.poll() is None and time.monotonic() < end
-            time.sleep(0.05)
+        until(ready, 'the server has a rule')
         done = subprocess.run(side('client', 1), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False)
-        said = server.communicate(timeout=SECONDS)[0]
+                              stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False)
+        said = server.communicate(timeout=PATIENCE)[0]
     finally:
         server.kill()
         server.wait()

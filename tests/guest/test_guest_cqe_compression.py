@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from guest.patience import PATIENCE
 from guest.ports import DEVICES, network_devices, over_ethernet
 from mlx5emu.vm import control
 
@@ -106,7 +107,7 @@ def send_burst(netdev: Netdev) -> None:
     with Context(name='mlx5_0') as other, Context(name='mlx5_0') as ctx, socket.socket(
             socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE)) as inbox:
         inbox.bind((netdev.name, ETHERTYPE))
-        inbox.settimeout(10)
+        inbox.settimeout(PATIENCE)
         PD(other)
         pd, cq = PD(ctx), CQ(ctx, FRAMES)
         qp = QP(

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 import unittest
 from pathlib import Path
 from typing import Any
 
 import pytest
+from guest.patience import until
 from mlx5emu.vm import control, kernel_log
 
 pytestmark = pytest.mark.skipif(
@@ -33,15 +33,6 @@ def last_sequence() -> int:
     return found[-1].sequence + 1 if found else 0
 
 
-def wait_for(path: str, seconds: float = 20) -> None:
-    """Wait until a path is there."""
-    end = time.monotonic() + seconds
-    while not os.path.exists(path):
-        if time.monotonic() > end:
-            raise AssertionError(f'no {path} after {seconds:.0f} s: {kernel_log.records()[-5:]}')
-        time.sleep(0.1)
-
-
 def unload() -> None:
     """Remove the driver's modules."""
     for m in MODULES:
@@ -60,15 +51,13 @@ def use_port() -> None:
     """Wait for the devices and bring their ports up, as at power-on: the tests that follow send
     over them."""
     for device in DEVICES:
-        wait_for(device)
+        until(lambda device=device: os.path.exists(device),
+              lambda device=device: f'{device} appears: {kernel_log.records()[-5:]}')
     subprocess.run(['/run/mlx5emu/bin/netdevs-up'], check=True, capture_output=True)
-    end = time.monotonic() + 20
     for k in range(FUNCTIONS):
         state = Path(f'/sys/class/infiniband/mlx5_{k}/ports/1/state')
-        while 'ACTIVE' not in state.read_text():
-            if time.monotonic() > end:
-                raise AssertionError(f'port 1 of mlx5_{k} is {state.read_text()}')
-            time.sleep(0.1)
+        until(lambda state=state: 'ACTIVE' in state.read_text(),
+              lambda k=k, state=state: f'port 1 of mlx5_{k} is up: {state.read_text()}')
 
 
 def each(request: str) -> list[Any]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from guest.patience import PATIENCE, until
 from guest.ports import DEVICES, infiniband, network_devices, over_ethernet
 from mlx5emu.vm import control, kernel_log
 
@@ -89,14 +89,15 @@ def test_tcp_between_the_netdevs() -> None:
     """TCP from one function's network device to the other's, which is in a network namespace of its
     own so that the kernel has no shorter way: the frames go through both functions' queues."""
     name = netdev(DEVICES[1])
-    setting = f'read go; {BUSYBOX} ip addr add 10.77.0.2/24 dev {name}; {BUSYBOX} ip link set {name} up; exec python3 -c \"$1\"'
+    setting = (f'read go; {BUSYBOX} ip addr add 10.77.0.2/24 dev {name}; '
+               f'{BUSYBOX} ip link set {name} up; exec python3 -c "$1"')
     before = received(netdev(DEVICES[0]))
     other = subprocess.Popen([BUSYBOX, 'unshare', '-n', 'sh', '-c', setting, '-', ECHO], text=True,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdin and other.stdout
     try:
-        while os.readlink(f'/proc/{other.pid}/ns/net') == os.readlink('/proc/self/ns/net'):
-            time.sleep(0.01)
+        own = os.readlink('/proc/self/ns/net')
+        until(lambda: os.readlink(f'/proc/{other.pid}/ns/net') != own, 'a namespace of its own')
         subprocess.run([BUSYBOX, 'ip', 'link', 'set', name, 'netns', str(other.pid)], check=True)
         subprocess.run([BUSYBOX, 'ip', 'addr', 'add', '10.77.0.1/24', 'dev',
                         netdev(DEVICES[0])], check=True)
@@ -104,7 +105,7 @@ def test_tcp_between_the_netdevs() -> None:
         other.stdin.flush()
         assert other.stdout.readline() == 'ready\n'
         data = os.urandom(200_000)
-        with socket.create_connection(('10.77.0.2', 5000), 30) as s:
+        with socket.create_connection(('10.77.0.2', 5000), PATIENCE) as s:
             got = b''
             for at in range(0, len(data), 20_000):
                 s.sendall(data[at:at + 20_000])
@@ -117,10 +118,7 @@ def test_tcp_between_the_netdevs() -> None:
         subprocess.run([BUSYBOX, 'ip', 'addr', 'del', '10.77.0.1/24', 'dev',
                         netdev(DEVICES[0])], check=False)
         # With the namespace gone the network device comes back, and is set up as at power-on.
-        end = time.monotonic() + 20
-        while not network_devices(DEVICES[1]):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: network_devices(DEVICES[1]), 'the network device comes back')
         subprocess.run(['/run/mlx5emu/bin/netdevs-up'], check=True, capture_output=True)
     # What came back came by the wire.
     assert received(netdev(DEVICES[0])) > before + len(data) // 20_000

@@ -1,26 +1,18 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Messages a second through libibverbs, libmlx5, the driver's queues and the device."""
+"""Messages through libibverbs, libmlx5, the driver's queues and the device."""
 
 from __future__ import annotations
 
-import unittest
-
 from benchmarks.message_rates import measure
 
-#: What the emulated card has to reach with messages of 4 KiB or less: a fifteenth of what it does
-#: on two loaded cores without KVM.
-FLOOR = 2000
+#: Operation, bytes, and how many are posted by one doorbell.
+KINDS = [('send', 4096, 64), ('send', 64, 64), ('write', 4096, 64), ('read', 4096, 64),
+         ('send', 4096, 1), ('write', 64, 1)]
 
 
-class MessageRateTest(unittest.TestCase):
-    """Sends, writes and reads of an RC queue pair."""
-
-    def test_rate(self) -> None:
-        """Every kind of message that is posted in batches is fast enough, and its data arrives."""
-        rows = measure(1)
-        print(*rows, sep='\n')
-        self.assertEqual({(r.operation, r.size) for r in rows if r.batch > 1},
-                         {('send', 4096), ('send', 64), ('write', 4096), ('read', 4096)})
-        for row in rows:
-            with self.subTest(row=row):
-                self.assertGreater(row.rate, FLOOR if row.batch > 1 else FLOOR / 20)
+def test_messages_of_every_kind_arrive() -> None:
+    """Each is completed on every side that is told of it, and its data arrives: the program that
+    posts them fails if not. How many a second is printed; the benchmarks are about that."""
+    rows = measure(0.1)
+    print(*rows, sep='\n')
+    assert [(row.operation, row.size, row.batch) for row in rows] == KINDS
