@@ -7,10 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from guest.patience import until
 from guest.ports import DEVICES, port
 from guest.server_and_client import PERFTEST, PERFTEST_PORT, between
 from mlx5emu.vm import control
+from patience import until
 from pyverbs.addr import AHAttr
 from pyverbs.cq import CQ
 from pyverbs.device import Context

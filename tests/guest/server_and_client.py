@@ -6,8 +6,8 @@ from __future__ import annotations
 import subprocess
 
 from guest import listening
-from guest.patience import PATIENCE, until
 from mlx5emu.vm.machine import PROJECT
+from patience import PATIENCE, until
 
 PERFTEST = PROJECT / 'build' / 'perftest' / 'bin'
 #: TCP port over which perftest's two sides tell each other where they are.

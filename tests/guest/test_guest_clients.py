@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from guest.patience import PATIENCE, until
 from guest.ports import DEVICES, infiniband, network_devices, over_ethernet, port
 from guest.server_and_client import PERFTEST, PERFTEST_PORT, between
 from mlx5emu.vm import control, kernel_log
+from patience import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(
     not control.available(),

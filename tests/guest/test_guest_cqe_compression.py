@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guest.patience import PATIENCE
 from guest.ports import DEVICES, network_devices, over_ethernet
 from mlx5emu.vm import control
+from patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(
     not control.available(),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from guest.c_program import built
-from guest.patience import PATIENCE, until
 from guest.ports import DEVICES, port
 from mlx5emu.vm import control
+from patience import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(
     not control.available(),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest.patience import until
 from mlx5emu.vm import control, kernel_log
+from patience import until
 
 pytestmark = pytest.mark.skipif(
     not control.available(),

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guest.patience import PATIENCE, until
 from guest.ports import DEVICES, infiniband, network_devices, over_ethernet
 from mlx5emu.vm import control, kernel_log
+from patience import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(
     not control.available(),

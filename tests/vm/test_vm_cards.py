@@ -6,22 +6,16 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx5emu.vm.machine import Machine, MachineError
+from vm.runs import PATIENCE, argv, environment, in_a_guest, machine_or_skip
 
-try:
-    Machine.load()
-except MachineError as e:
-    pytest.skip(str(e), allow_module_level=True)
+machine_or_skip()
 
-TESTS = Path(__file__).resolve().parents[1]
-LIMIT = 120
 STEERING, MODIFY, PATTERN, ENCAP = (f'MLX5DV_DM_TYPE_{kind}_SW_ICM'
                                     for kind in ('STEERING', 'HEADER_MODIFY',
                                                  'HEADER_MODIFY_PATTERN', 'ENCAP'))
@@ -52,14 +46,16 @@ def access(address, width):
 
 widths = {}
 with Context(name='mlx5_0') as ctx:
-    out = {kind.name: attempt(lambda: Mlx5DM(ctx, AllocDmAttr(4096), Mlx5AllocDmAttr(kind))) for kind in kinds}
+    out = {kind.name: attempt(lambda: Mlx5DM(ctx, AllocDmAttr(4096), Mlx5AllocDmAttr(kind)))
+           for kind in kinds}
     if not out['MLX5DV_DM_TYPE_MEMIC'][0]:
         dm = Mlx5DM(ctx, AllocDmAttr(4096))
         out |= {f'op {op}': attempt(lambda: dm.map_op_addr(op)) for op in (0, 1)}
         for op in (0, 1):
             if not out[f'op {op}'][0]:
                 with dm.map_op_addr(op) as address:
-                    widths[op] = [address.widths, [access(address, width) for width in (1, 2, 4, 8)]]
+                    found = [access(address, width) for width in (1, 2, 4, 8)]
+                    widths[op] = [address.widths, found]
         dm.close()
     caps = Mlx5DM.query_caps(ctx)
     print(json.dumps([out, caps.as_dict(), str(caps), widths]))
@@ -71,13 +67,7 @@ NO_OBJECTS, NO_RANGE = 'general_obj_types lacks SW_ICM', 'no ICM range of this t
 
 def card(tmp: Path, *words: str) -> Any:
     """Run the script on a card; return what it printed."""
-    env = os.environ | {
-        'PYTHONPATH': str(TESTS), 'MLX5EMU_LOG': str(tmp / 'log'), 'TMPDIR': str(tmp)}
-    done = subprocess.run(
-        [sys.executable, '-m', 'mlx5emu', 'run', *words, '--', sys.executable, '-c', SCRIPT],
-        env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
+    return json.loads(in_a_guest(tmp, [*words], sys.executable, '-c', SCRIPT).stdout)
 
 
 @pytest.mark.parametrize(('words', 'lacking'), [
@@ -132,10 +122,9 @@ def test_lacking(words: list[str], lacking: dict[str, str], tmp_path: Path) -> N
     ('device_memory.memic=-1', 'does not fit 1 bits'),
     ('device_memory.memic=yes', 'yes is not a number'),
 ])
-def test_no_such_capability(cap: str, says: str) -> None:
+def test_no_such_capability(cap: str, says: str, tmp_path: Path) -> None:
     """A capability that cannot be given is named, before anything is started."""
-    done = subprocess.run([sys.executable, '-m', 'mlx5emu', 'run', '--cap', cap, '--', 'true'],
-                          env=os.environ | {'PYTHONPATH': str(TESTS)}, capture_output=True,
-                          timeout=LIMIT, check=False)
+    done = subprocess.run(argv('--cap', cap, '--', 'true'), env=environment(tmp_path), text=True,
+                          capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
-    assert says in done.stderr.decode()
+    assert says in done.stderr

@@ -5,26 +5,19 @@ nothing to complain of from power-on to power-off."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from mlx5emu.firmware.caps import PROFILES
 from mlx5emu.vm import kernel_log
-from mlx5emu.vm.machine import PROJECT, Machine, MachineError
+from mlx5emu.vm.machine import PROJECT
+from vm.runs import TESTS, in_a_guest, machine_or_skip, quickstart
 
-try:
-    MACHINE = Machine.load()
-except MachineError as e:
-    pytest.skip(str(e), allow_module_level=True)
+MACHINE = machine_or_skip()
 
-TESTS = Path(__file__).resolve().parents[1]
 DEMO = PROJECT / 'pyverbs' / 'examples' / 'demo.py'
-#: Seconds, on a machine that does other things.
-LIMIT = 400
 
 
 def smoke(tmp: Path, words: list[str], files: list[str], machine: Path = MACHINE.path,
@@ -36,17 +29,11 @@ def smoke(tmp: Path, words: list[str], files: list[str], machine: Path = MACHINE
     :param only: which tests of the files, in pytest's words
     :param silent: whether no test makes the card refuse what the driver complains of
     """
-    env = os.environ | {
-        'PYTHONPATH': str(TESTS), 'MLX5EMU_LOG': str(tmp / 'log'), 'TMPDIR': str(tmp),
-        'MLX5EMU_MACHINE': str(machine)}
     # The demo last: one of its commands is to fail.
     script = 'demo=$1; shift; "$0" -m pytest -q -p no:cacheprovider "$@" && exec "$0" "$demo"'
-    done = subprocess.run([
-        sys.executable, '-m', 'mlx5emu', 'run', *words, '--', 'sh', '-c', script, sys.executable,
-        str(DEMO), '-k', only, *(str(TESTS / f) for f in files)], env=env, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=LIMIT, check=False)
+    done = in_a_guest(tmp, words, 'sh', '-c', script, sys.executable, str(DEMO), '-k', only,
+                      *(str(TESTS / f) for f in files), machine=machine)
     said = done.stdout + done.stderr
-    assert done.returncode == 0, said
     assert 'all as it must be' in done.stdout
     console = tmp / 'log' / 'kernel.log'
     assert 'Power down' in console.read_text(errors='replace')
@@ -62,7 +49,9 @@ def test_several_cpus_and_functions(kernel: str, tmp_path: Path) -> None:
     """Two CPUs, two functions: the driver is loaded, unloaded, unbound, its function reset, and
     frames pass between both."""
     build = MACHINE.rdma_core_build.name.removesuffix('-build')
-    machine = MACHINE.path if kernel == 'stable' else PROJECT / 'build' / f'machine-{build}-{kernel}.json'
+    machine = MACHINE.path
+    if kernel != 'stable':
+        machine = PROJECT / 'build' / f'machine-{build}-{kernel}.json'
     assert machine.exists(), f'{machine} is missing: `bash buildlib/quickstart.sh test` makes it'
     passed = smoke(tmp_path, ['--cpus', '2', '--functions', '2'],
                    ['guest/test_guest_driver.py', 'guest/test_guest_functions.py'], machine)
@@ -109,12 +98,7 @@ def test_extension(profile: str, layer: str, tmp_path: Path) -> None:
 def test_profile_is_for_every_command(words: list[str]) -> None:
     """Each command has its card from --profile: one that is not there is refused by all of them,
     with the names of those that are."""
-    env = {
-        k: v for k, v in os.environ.items()
-        if not k.startswith(('MLX5', 'PYTEST')) and k not in ('PYTHONPATH', 'LD_LIBRARY_PATH')}
-    done = subprocess.run(
-        ['bash', 'buildlib/quickstart.sh', words[0], '--profile', 'connectx99', *words[1:]],
-        cwd=PROJECT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=LIMIT, check=False)
+    done = quickstart(words[0], '--profile', 'connectx99', *words[1:])
     assert done.returncode == (1 if words[0] == 'test' else 2)
-    assert '--profile connectx99: the cards are connectx5, connectx6dx, connectx7' in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert '--profile connectx99: the cards are connectx5, connectx6dx, connectx7' in said

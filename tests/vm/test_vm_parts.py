@@ -124,7 +124,8 @@ def test_console_complaints(tmp_path: Path) -> None:
     """Of a console, every line but the machine's own and empty ones."""
     log = tmp_path / 'kernel.log'
     log.write_text(
-        '[    0.1] mtrr: your CPUs had inconsistent MTRRdefType settings\r\n\r\n[    1.0] mlx5_core: no\r\n'
+        '[    0.1] mtrr: your CPUs had inconsistent MTRRdefType settings\r\n\r\n'
+        '[    1.0] mlx5_core: no\r\n'
         '[    9.0] reboot: Power down\r\n')
     assert kernel_log.console_complaints(log) == ['[    1.0] mlx5_core: no']
 
@@ -247,7 +248,7 @@ def test_control_over_a_socket() -> None:
             ours.sendall(b'["nothing", {}]\n')
             assert json.loads(lines.readline())[0] is False
         ours.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     theirs.close()
 

@@ -5,21 +5,16 @@ driver's own entries in switchdev mode."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from mlx5emu.vm.machine import Machine, MachineError
+from mlx5emu.vm import suite_runner
+from mlx5emu.vm.suite import TEST_SECONDS
+from vm.runs import in_a_guest, machine_or_skip
 
-try:
-    MACHINE = Machine.load()
-except MachineError as e:
-    pytest.skip(str(e), allow_module_level=True)
+MACHINE = machine_or_skip()
 
-EMULATOR = Path(__file__).resolve().parents[1] / 'mlx5emu' / 'vm'
-LIMIT = 180
+RUNNER = Path(suite_runner.__file__)
 #: Tests that need each of: hashed tables, header modification, tunnels both ways, multiple
 #: destinations.
 TESTS = ('test_set_matcher_layout', 'test_metadata_modify_action', 'test_packet_reformat_l3_gre',
@@ -38,14 +33,10 @@ def outcomes(tmp_path: Path, profile: str, tests: tuple[str, ...], *before: str,
     card = ['--profile', profile, '--link-layer', 'eth', *(w for c in caps for w in ('--cap', c))]
     runner = [
         MACHINE.python,
-        str(EMULATOR / 'suite_runner.py'),
+        str(RUNNER),
         str(MACHINE.rdma_core_source),
-        str(results), '100', *words]
-    env = os.environ | {'MLX5EMU_LOG': str(tmp_path / 'log'), 'TMPDIR': str(tmp_path)}
-    done = subprocess.run([sys.executable, '-m', 'mlx5emu', 'run', *card, '--', *before, *runner],
-                          cwd=EMULATOR.parents[1], env=env, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=LIMIT, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+        str(results), str(TEST_SECONDS), *words]
+    in_a_guest(tmp_path, card, *before, *runner)
     ended = [
         line for line in map(json.loads,
                              results.read_text().splitlines()) if line[0] not in ('all', 'start')]
@@ -73,5 +64,5 @@ def test_switchdev(tmp_path: Path) -> None:
     """The driver's rules in the switch are entries that it wrote itself; a program's tables hang on
     them."""
     ended = outcomes(tmp_path, 'connectx6dx', ('test_dest_vport', ), 'sh',
-                     str(EMULATOR / 'guest_switchdev.sh'))
+                     str(RUNNER.with_name('guest_switchdev.sh')))
     assert ended == {'test_dest_vport': ['ok', '']}

@@ -6,22 +6,14 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-from mlx5emu.vm.machine import Machine, MachineError
+from vm.runs import TESTS, in_a_guest, machine_or_skip
 
-try:
-    Machine.load()
-except MachineError as e:
-    pytest.skip(str(e), allow_module_level=True)
+machine_or_skip()
 
-TESTS = Path(__file__).resolve().parents[1]
-LIMIT = 300
 GIANT = 1 << 30
 
 #: Buffers of DRM drivers, exported as dma-bufs. bochs has them in the memory of a display adapter,
@@ -66,10 +58,10 @@ with Context(name='mlx5_0') as ctx:
             if kwargs.get('access'):
                 mapped = mmap.mmap(card, size, offset=ask(card, MAP_DUMB, '=IIQ', handle, 0, 0)[2])
                 mapped[4090:4096] = b'Python'
-                read = bytes.fromhex(control.call('umem_read', umem_id=umem.umem_id, offset=4090, length=6)).decode()
+                read = control.call('umem_read', umem_id=umem.umem_id, offset=4090, length=6)
                 os.close(fd)
                 control.call('umem_write', umem_id=umem.umem_id, offset=0, data=b'card'.hex())
-                answers[-1][1] = [read, mapped[:4].decode()]
+                answers[-1][1] = [bytes.fromhex(read).decode(), mapped[:4].decode()]
                 mapped.close()
                 fd = ask(card, HANDLE_TO_FD, '=IIi', handle, os.O_RDWR | os.O_CLOEXEC, -1)[2]
             umem.close()
@@ -97,31 +89,22 @@ def attempt(call):
 
 with Context(name='mlx5_0') as ctx:
     out = [attempt(lambda: Mlx5DevxUmem(ctx, **kwargs)) for kwargs in
-           ({'size': 4096}, {'size': 4096, 'access': 1}, {'size': 4096, 'pgsz_bitmap': 4096}, {'size': 0})]
+           ({'size': 4096}, {'size': 4096, 'access': 1}, {'size': 4096, 'pgsz_bitmap': 4096},
+            {'size': 0})]
     data = bytearray(4096)
     out.append(attempt(lambda: Mlx5DevxUmem(ctx, buffer=data, access=1)))
     data.append(1)
-out.append(attempt(lambda: Mlx5Context(Mlx5DVContextAttr(flags.MLX5DV_CONTEXT_FLAGS_DEVX), 'mlx5_0')))
+devx = Mlx5DVContextAttr(flags.MLX5DV_CONTEXT_FLAGS_DEVX)
+out.append(attempt(lambda: Mlx5Context(devx, 'mlx5_0')))
 print(json.dumps(out))
 """
-
-
-def guest(tmp: Path, words: list[str], *command: str) -> str:
-    """Run a command in a guest; return what it printed."""
-    env = os.environ | {
-        'PYTHONPATH': str(TESTS), 'MLX5EMU_LOG': str(tmp / 'log'), 'TMPDIR': str(tmp)}
-    done = subprocess.run([sys.executable, '-m', 'mlx5emu', 'run', *words, '--', *command], env=env,
-                          cwd=TESTS.parent, stdin=subprocess.DEVNULL, capture_output=True,
-                          timeout=LIMIT, check=False)
-    assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
-    return done.stdout.decode()
 
 
 def test_exporters_of_other_devices(tmp_path: Path) -> None:
     """ENOSYS from an exporter that keeps its memory from other devices, and nothing left; one with
     system memory is a source."""
     found: dict[str, Any] = json.loads(
-        guest(tmp_path, ['--beside', 'bochs-display'], sys.executable, '-c', DRM))
+        in_a_guest(tmp_path, ['--beside', 'bochs-display'], sys.executable, '-c', DRM).stdout)
     assert sorted(found) == ['bochs-drm', 'vgem']
     for code, said in found['bochs-drm']:
         assert code == errno.ENOSYS
@@ -133,7 +116,8 @@ def test_card_without_devx(tmp_path: Path) -> None:
     """EPROTONOSUPPORT, and the text says that it is the device, and what its firmware lacks;
     nothing is held."""
     *refused, context = json.loads(
-        guest(tmp_path, ['--cap', 'general.log_max_uctx=0'], sys.executable, '-c', NO_DEVX))
+        in_a_guest(tmp_path, ['--cap', 'general.log_max_uctx=0'], sys.executable, '-c',
+                   NO_DEVX).stdout)
     assert len(refused) == 5
     for code, said in refused:
         assert code == errno.EPROTONOSUPPORT
@@ -145,8 +129,8 @@ def test_card_without_devx(tmp_path: Path) -> None:
 
 def test_pages_of_1_gib(tmp_path: Path) -> None:
     """Every page size from 4 KiB to 1 GiB, read back from the card, in a reserved page of 1 GiB."""
-    said = guest(tmp_path, ['--memory', '4096', '--kernel-args', 'hugepagesz=1G hugepages=1'],
-                 'env', f'MLX5_UMEM_HUGE_PAGES={GIANT}', sys.executable, '-m', 'pytest', '-q', '-p',
-                 'no:cacheprovider', f'{TESTS}/classes/test_mlx5_devx_umem_sources.py', '-k',
-                 'test_huge_pages')
+    said = in_a_guest(tmp_path, ['--memory', '4096', '--kernel-args', 'hugepagesz=1G hugepages=1'],
+                      'env', f'MLX5_UMEM_HUGE_PAGES={GIANT}', sys.executable, '-m', 'pytest', '-q',
+                      '-p', 'no:cacheprovider', f'{TESTS}/classes/test_mlx5_devx_umem_sources.py',
+                      '-k', 'test_huge_pages').stdout
     assert '1 passed' in said, said

@@ -35,7 +35,7 @@ NEEDS_DEVICE = re.compile(r'test_(mlx5|guest)_\w+\.py$')
 #: What may be missing even on the emulated card.
 FOREIGN = re.compile(r'\b(CUDA|GPU|EFA|irdma|Intel|AMD)\b', re.IGNORECASE)
 #: Seconds without a report after which the guest counts as hung.
-SILENCE = 300.0
+SILENCE = 900.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

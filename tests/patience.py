@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""How the tests in the guest wait: for what they wait for, on a machine of any speed."""
+"""How tests wait: for what they wait for, on a machine of any speed."""
 
 from __future__ import annotations
 
