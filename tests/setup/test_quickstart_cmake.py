@@ -220,8 +220,8 @@ def test_too_old(tree: Tree) -> None:
     text = header.read_text()
     header.write_text(text.replace('mlx5dv_devx_umem_reg_ex', 'mlx5dv_devx_umem_reg_other'))
     try:
-        assert 'has no mlx5dv_devx_umem_reg_ex in providers/mlx5/mlx5dv.h; 56.1 or later is needed' in configure_fails(
-            tree)
+        assert ('has no mlx5dv_devx_umem_reg_ex in providers/mlx5/mlx5dv.h; '
+                '56.1 or later is needed') in configure_fails(tree)
     finally:
         header.write_text(text)
 

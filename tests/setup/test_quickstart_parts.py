@@ -53,16 +53,19 @@ def mirrors(root: Path, files: dict[str, str], release: str = BOOKWORM) -> list[
             'http://one.example/debian http://one.example/debian-security/']),
         ({
             'apt/sources.list':
-            'deb http://two.example/debian bookworm main # why\ndeb http://two.example/s bookworm-security main\n'
+            'deb http://two.example/debian bookworm main # why\n'
+            'deb http://two.example/s bookworm-security main\n'
         }, ['http://two.example/debian http://two.example/s']),
         ({
             'apt/sources.list':
-            'deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] mirror+file:/etc/m bookworm main\n'
+            'deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
+            'mirror+file:/etc/m bookworm main\n'
         }, ['mirror+file:/etc/m -']),
         # Not binary, commented out, switched off, another suite, a medium.
         ({
             'apt/sources.list':
-            'deb-src http://a.example/d bookworm main\n# deb http://b.example/d bookworm main\ndeb cdrom:[x]/ bookworm main\n'
+            'deb-src http://a.example/d bookworm main\n# deb http://b.example/d bookworm main\n'
+            'deb cdrom:[x]/ bookworm main\n'
             'deb http://c.example/d bullseye main\n', 'apt/sources.list.d/x.sources':
             'Types: deb\nURIs: http://d.example/\nSuites: bookworm\nComponents: main\nEnabled: no\n'
         }, []),
@@ -105,9 +108,8 @@ def test_mirrors_of_trixie(tmp_path: Path) -> None:
 def test_fit_qemu(tmp_path: Path, version: str, devices: str, fits: bool) -> None:
     """10.1 or later, and built with the device."""
     qemu = tmp_path / 'qemu'
-    qemu.write_text(
-        f"#!/bin/sh\n[ \"$1\" = --version ] && echo 'QEMU emulator version {version}' || echo '{devices}'\n"
-    )
+    qemu.write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && echo 'QEMU emulator version {version}' "
+                    f"|| echo '{devices}'\n")
     qemu.chmod(0o755)
     p = subprocess.run(['bash', '-c', '. "$1"; fit_qemu "$2"', '-', PARTS / 'qemu.sh', qemu],
                        check=False)

@@ -151,8 +151,8 @@ def test_signatures(module: ModuleType) -> None:
                 assert is_writable(member, cls) == (name in setters), where
                 continue
             assert not is_property(member), where
-            assert isinstance(member, classmethod) or inspect.isbuiltin(getattr(cls, name)) == ('classmethod' in kind) or \
-                'classmethod' not in kind, where
+            assert ('classmethod' not in kind or isinstance(member, classmethod) or
+                    inspect.isbuiltin(getattr(cls, name))), where
             bound = 'staticmethod' not in kind
             try:
                 # Of a class method the class is bound already; a method looked up on the class
