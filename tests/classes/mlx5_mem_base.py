@@ -8,6 +8,7 @@ channel and only those assertions are left out.
 import gc
 import os
 import sys
+import time
 import unittest
 
 # First: rdma-core's test modules import each other in a circle, which only opens from here.
@@ -21,7 +22,13 @@ from tests.mlx5_base import Mlx5PyverbsAPITestCase
 try:
     from mlx5emu.vm import control
 except ImportError:
+    # On the emulated card its absence would leave out what it is asked, and nobody would know.
+    if os.path.exists('/run/mlx5emu/control'):
+        raise
     control = None
+
+#: Seconds after which something counts as hanging. No test depends on how fast the machine is.
+PATIENCE = 120
 
 
 class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
@@ -82,6 +89,47 @@ class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
                 bytes.fromhex(
                     control.call('umem_read', umem_id=umem_id, offset=offset, length=len(data))),
                 bytes(data))
+
+    def until(self, happened, what):
+        """Wait until another thread or the card has done something."""
+        end = time.monotonic() + PATIENCE
+        while not happened():
+            self.assertLess(time.monotonic(), end, f'hangs: {what}')
+            time.sleep(0.005)
+
+    def hold(self, opcode):
+        """ Have the emulated card hold the answers of a command until release() or the end of the
+        test. A real card answers when it does, and what happens meanwhile is left to chance.
+        """
+        if self.card:
+            control.call('fault', opcode=opcode, count=-1, hold=True)
+
+    def until_held(self, count=1):
+        """Wait until so many commands are at the card that holds their answers."""
+        if self.card:
+            self.until(lambda: control.call('held') == count, f'{count} commands at the card')
+
+    def release(self):
+        """Have the card give the answers that it holds."""
+        if self.card:
+            control.call('release')
+
+    def assert_no_growth(self, size, call, times, leak):
+        """
+        Calls leave the process as large as it was. What an allocator keeps for the next time shows
+        in the first of two rounds at most, a leak in both.
+        :param size: How large the process is, in bytes
+        :param call: What is called
+        :param times: How often in each round
+        :param leak: The bytes that each call would leave
+        """
+        grown = []
+        for _ in range(2):
+            before = size()
+            for _ in range(times):
+                call()
+            grown.append(size() - before)
+        self.assertLess(min(grown), times * leak // 4, grown)
 
     def refused(self, code, call, *args, **kwargs):
         """A call that library, kernel or device refuses with this errno, and says more than

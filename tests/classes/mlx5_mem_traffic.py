@@ -11,6 +11,8 @@ from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, SendWR
 
 PORT = 1
+#: Seconds after which a completion counts as lost.
+PATIENCE = 120
 REMOTE = (ibv_access_flags.IBV_ACCESS_LOCAL_WRITE | ibv_access_flags.IBV_ACCESS_REMOTE_WRITE |
           ibv_access_flags.IBV_ACCESS_REMOTE_READ)
 
@@ -53,12 +55,12 @@ class Loopback:
                     send_flags=ibv_send_flags.IBV_SEND_SIGNALED)
         wr.set_wr_rdma(rkey, address)
         self.pair[0].post_send(wr)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             count, completions = self.cq.poll()
             if count:
                 return completions[0].status
-        raise TimeoutError('no completion for 20 s')
+        raise TimeoutError(f'no completion for {PATIENCE} s')
 
     def write(self, rkey, address, data):
         """

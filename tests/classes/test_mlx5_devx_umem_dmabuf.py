@@ -50,8 +50,10 @@ class Mlx5DevxUmemDmabufTest(Mlx5DevxUmemTestCase):
                              LENGTH - PAGE, 0), (64, LENGTH - 64, 4096), (PAGE - 8, 2 * PAGE, [
                                  4096]), (LENGTH - 16, 16, 0), (3 * PAGE, 100, [4096, 1 << 21])):
                 for mask in (0, MASK_DMABUF):
-                    with self.subTest(offset=offset, length=length, sizes=sizes, mask=mask), self.assert_freed_once(1), \
-                            self.umem(length, offset, access=WRITE, pgsz_bitmap=sizes, comp_mask=mask, dmabuf_fd=fd) as umem:
+                    with self.subTest(offset=offset, length=length, sizes=sizes, mask=mask), \
+                            self.assert_freed_once(1), \
+                            self.umem(length, offset, access=WRITE, pgsz_bitmap=sizes,
+                                      comp_mask=mask, dmabuf_fd=fd) as umem:
                         self.assertEqual((umem.addr, umem.size, umem.access),
                                          (offset, length, WRITE))
                         self.assert_layout(umem, PAGE if sizes else None)

@@ -16,7 +16,6 @@ import weakref
 from pyverbs.device import Context
 from pyverbs.pd import PD
 from pyverbs.pyverbs_error import PyverbsRDMAError
-from tests.mlx5_mem_base import control
 from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase, devx_mkey
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
@@ -32,19 +31,22 @@ from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 ENABLED, UNNEEDED = 1, 2
 def open_context():
-    return Mlx5Context(Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX), sys.argv[1])
+    flags = mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX
+    return Mlx5Context(Mlx5DVContextAttr(flags), sys.argv[1])
 def udmabuf(length):
     memory = os.memfd_create('umem', os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, length)
     os.pwrite(memory, b'of the dma-buf', 0)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     with open('/dev/udmabuf', 'rb', buffering=0) as device:
-        return fcntl.ioctl(device, 0x40187542, bytearray(struct.pack('=IIQQ', memory, 1, 0, length)), True)
+        request = bytearray(struct.pack('=IIQQ', memory, 1, 0, length))
+        return fcntl.ioctl(device, 0x40187542, request, True)
 def child(function):
     sys.stdout.flush()
     pid = os.fork()
     if not pid:
-        # Not by sys.exit(): libmlx5 aborts when a context of the parent's is torn down in a child, with or without umems.
+        # Not by sys.exit(): libmlx5 aborts when a context of the parent's is torn down in a child,
+        # with or without umems.
         status = 1
         try:
             function()
@@ -61,15 +63,17 @@ def mkey(umem, pd):
     box = bytearray(0x110)
     struct.pack_into('>H', box, 0, 0x200)
     pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
-    for at, value in ((0x0c, 1 << 30), (0x10, 1 << 8 | 3 << 10), (0x14, 0xffffff << 8), (0x1c, pdn), (0x2c, 4096), (0x44, 1), (0x48, 12),
-                      (0x60, 1), (0x64, umem.umem_id)):
+    for at, value in ((0x0c, 1 << 30), (0x10, 1 << 8 | 3 << 10), (0x14, 0xffffff << 8),
+                      (0x1c, pdn), (0x2c, 4096), (0x44, 1), (0x48, 12), (0x60, 1),
+                      (0x64, umem.umem_id)):
         struct.pack_into('>I', box, at, value)
     return Mlx5DevxObj(ctx, box, 16)
 ctx = open_context()
 """
 
 FORK = """
-# Memory that is lent must have pages of its own where the library keeps registered pages from the child.
+# Memory that is lent must have pages of its own where the library keeps registered pages from the
+# child.
 umem, data = Mlx5DevxUmem(ctx, 16384, access=1), mmap.mmap(-1, 16384)
 borrowed = Mlx5DevxUmem(ctx, buffer=data, access=1)
 memoryview(umem)[:6] = b'parent'
@@ -95,6 +99,16 @@ borrowed.close()
 data.close()
 """
 
+#: Has the library keep registered pages from children, as where the kernel cannot tell it that
+#: fork() copies them.
+PAGES_LEFT_OUT = """
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
+fork_init()
+assert is_fork_initialized() == ENABLED
+resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+"""
+
 #: Interpreters that end without closing anything. Each line makes two umems.
 EXITS = {
     'globals':
@@ -102,14 +116,15 @@ EXITS = {
     'context first':
     'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); del ctx',
     'a cycle':
-    'class C: pass\nc = C(); c.c, c.ctx, c.a, c.b = c, ctx, Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); gc.disable()',
+    'class C: pass\nc = C(); c.c, c.ctx, c.a = c, ctx, Mlx5DevxUmem(ctx, 4096)\n'
+    'c.b = Mlx5DevxUmem(ctx, 4096); gc.disable()',
     'in a module':
     'sys.a, sys.b, sys.c = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096), ctx',
     'a view':
     'sys.v = memoryview(Mlx5DevxUmem(ctx, 4096)), memoryview(Mlx5DevxUmem(ctx, 4096))',
     'a thread':
-    'h = []; t = threading.Thread(target=lambda: h.append([Mlx5DevxUmem(ctx, 4096) for _ in "ab"]))\n'
-    't.start(); t.join()',
+    'h = []\ndef make(): h.append([Mlx5DevxUmem(ctx, 4096) for _ in "ab"])\n'
+    't = threading.Thread(target=make); t.start(); t.join()',
     'os._exit':
     'a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096); os._exit(0)',
     'sys.exit in a frame':
@@ -117,7 +132,8 @@ EXITS = {
     # The kept umem says so in a warning, which is off by default; its key is in a module that is
     # torn down late.
     'in use':
-    'from pyverbs.pd import PD\na, b, pd = Mlx5DevxUmem(ctx, 4096, access=1), Mlx5DevxUmem(ctx, 4096), PD(ctx)\n'
+    'from pyverbs.pd import PD\npd = PD(ctx)\n'
+    'a, b = Mlx5DevxUmem(ctx, 4096, access=1), Mlx5DevxUmem(ctx, 4096)\n'
     'sys.k = pd, mkey(a, pd)\ndel a',
     'plain context':
     'ctx = Context(name=sys.argv[1]); a, b = Mlx5DevxUmem(ctx, 4096), Mlx5DevxUmem(ctx, 4096)', }
@@ -125,7 +141,8 @@ EXITS = {
 U12 = """
 fd = udmabuf(8192)
 if os.environ.get('WITHOUT_COPY_ON_FORK'):
-    # The library asks the kernel by netlink whether fork() copies pinned pages, and goes by the old way if it cannot ask.
+    # The library asks the kernel by netlink whether fork() copies pinned pages, and goes by the old
+    # way if it cannot ask.
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     fork_init()
 print(is_fork_initialized())
@@ -154,10 +171,7 @@ class Mlx5DevxUmemProcessTest(Mlx5DevxUmemTestCase):
         """The same on a library that keeps registered pages from the child: the memory is not
         touched there."""
         with self.assert_freed_once(3):
-            script = PREAMBLE + 'limit = resource.getrlimit(resource.RLIMIT_NOFILE)\n' \
-                'resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))\nfork_init()\n' \
-                'assert is_fork_initialized() == ENABLED\nresource.setrlimit(resource.RLIMIT_NOFILE, limit)\n' + FORK
-            self.in_new_process(script)
+            self.in_new_process(PREAMBLE + PAGES_LEFT_OUT + FORK)
 
     def test_exit_with_open_umems(self):
         """No crash, nothing said, and nothing left on the card, wherever the umems are when the
@@ -190,41 +204,54 @@ class Mlx5DevxUmemProcessTest(Mlx5DevxUmemTestCase):
 
 class Mlx5DevxUmemThreadTest(Mlx5DevxUmemTestCase):
     def test_two_threads_close_one(self):
-        """Both return when it is closed; the card destroys it once, also when that takes long."""
-        for delay in (0, 50):
-            rounds = 20 if not delay else 3
-            with self.subTest(delay=delay), self.assert_freed_once(rounds):
+        """All return when it is closed, and not before the card has answered; the card destroys it
+        once."""
+        for held in (False, True):
+            rounds = 3 if held else 20
+            with self.subTest(held=held), self.assert_freed_once(rounds):
                 for _ in range(rounds):
-                    umem, failures = self.umem(LENGTH, access=WRITE), []
-                    if delay and self.card:
-                        control.call('fault', opcode='DESTROY_UMEM', status=0, delay_ms=delay)
+                    umem, outcomes = self.umem(LENGTH, access=WRITE), []
+                    if held:
+                        self.hold('DESTROY_UMEM')
                     barrier = threading.Barrier(4)
 
-                    def close(umem=umem, failures=failures, barrier=barrier):
+                    def close(umem=umem, outcomes=outcomes, barrier=barrier):
                         barrier.wait()
                         try:
                             umem.close()
-                            if not umem.closed:
-                                failures.append('open')
+                            outcomes.append('closed' if umem.closed else 'open')
                         except Exception as ex:
-                            failures.append(ex)
+                            outcomes.append(ex)
                     threads = [threading.Thread(target=close) for _ in range(4)]
                     for thread in threads:
                         thread.start()
-                    for thread in threads:
-                        thread.join()
-                    self.assertEqual(failures, [])
+                    try:
+                        if held and self.card:
+                            self.until_held()
+                            self.assertEqual(outcomes, [])
+                    finally:
+                        self.release()
+                        for thread in threads:
+                            thread.join()
+                    self.assertEqual(outcomes, ['closed'] * 4)
 
     def test_close_while_others_register(self):
-        """A registration that takes 300 ms does not hold up closing another umem, nor its view."""
+        """A registration that the card does not answer holds up neither another umem's view nor
+        its closing."""
         with self.assert_freed_once(2):
             umem, made = self.umem(LENGTH, access=WRITE), []
-            if self.card:
-                control.call('fault', opcode='CREATE_UMEM', status=0, delay_ms=300)
+            self.hold('CREATE_UMEM')
             thread = threading.Thread(target=lambda: made.append(self.umem(LENGTH)))
             thread.start()
-            umem.close()
-            thread.join()
+            try:
+                self.until_held()
+                memoryview(umem)[:4] = b'mine'
+                umem.close()
+                if self.card:
+                    self.assertEqual(made, [])
+            finally:
+                self.release()
+                thread.join()
             made.pop().close()
 
     def test_threads_and_the_collector(self):
