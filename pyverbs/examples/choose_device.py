@@ -22,8 +22,7 @@ def choose_device(name=None):
         (device for device in devices if device.startswith('mlx5')), '')
     if name not in devices:
         program = os.path.basename(sys.argv[0])
-        print(
-            f'{program}: no RDMA device {name or "of mlx5"}; there are: {", ".join(devices) or "none"}',
-            file=sys.stderr)
+        there = ', '.join(devices) or 'none'
+        print(f'{program}: no RDMA device {name or "of mlx5"}; there are: {there}', file=sys.stderr)
         sys.exit(2)
     return name

@@ -178,9 +178,8 @@ def main():
         show_context_close(table, ctx)
     except PyverbsError as ex:
         table.row('stopped', result=str(ex), good=False)
-    print(
-        f'{"all as it must be" if not table.failed else f"{table.failed} WRONG"}, {time.monotonic() - start:.2f} s'
-    )
+    verdict = f'{table.failed} WRONG' if table.failed else 'all as it must be'
+    print(f'{verdict}, {time.monotonic() - start:.2f} s')
     return 1 if table.failed else 0
 
 

@@ -83,7 +83,8 @@ def create_mkey(umem_id, address, length, pdn, local_write=True):
     mkc = 0x10
     box = Mailbox(OPCODE_CREATE_MKEY, 0x110)
     box.set(0x0c, 1, shift=30)                                          # mkey_umem_valid
-    box.set(mkc, 1, shift=8).set(mkc, 1, shift=10).set(mkc, int(local_write), shift=11)     # MTT, local read, local write
+    # MTT, local read, local write
+    box.set(mkc, 1, shift=8).set(mkc, 1, shift=10).set(mkc, int(local_write), shift=11)
     box.set(mkc + 0x04, 0xffffff, shift=8)                              # any queue pair
     box.set(mkc + 0x0c, pdn)
     box.set(mkc + 0x10, address >> 32).set(mkc + 0x14, address & 0xffffffff)
@@ -91,7 +92,7 @@ def create_mkey(umem_id, address, length, pdn, local_write=True):
     # Two 8-byte entries, one a 4 KiB page, in each octword.
     octwords = (((address & 4095) + length + 4095) // 4096 + 1) // 2
     box.set(mkc + 0x34, octwords)
-    box.set(mkc + 0x38, 12)                                             # log_entity_size: pages of 4 KiB
+    box.set(mkc + 0x38, 12)                                             # pages of 4 KiB
     box.set(0x60, octwords)
     box.set(0x64, umem_id)
     return box

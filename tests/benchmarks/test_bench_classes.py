@@ -121,9 +121,8 @@ def test_giving_up_the_gil(context: Mlx5Context, capsys: pytest.CaptureFixture[s
         thread.join()
     with capsys.disabled():
         for what, (a, b) in (('alone', alone), ('beside a busy thread, mean', beside)):
-            print(
-                f'\n  {direction} {threshold} bytes, {what:28} GIL held {a:8.1f} us   given up {b:8.1f} us',
-                end='')
+            print(f'\n  {direction} {threshold} bytes, {what:28} '
+                  f'GIL held {a:8.1f} us   given up {b:8.1f} us', end='')
 
 
 @pytest.mark.skipif(not control.available(), reason='only the emulated card can be told to be slow')

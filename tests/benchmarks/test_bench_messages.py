@@ -14,6 +14,5 @@ def test_messages(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print()
         for row in rows:
-            print(
-                f'  {row.operation:8}{row.size:6} bytes, {row.batch:3} at a time {row.rate:10.0f} messages/s'
-            )
+            print(f'  {row.operation:8}{row.size:6} bytes, {row.batch:3} at a time '
+                  f'{row.rate:10.0f} messages/s')
