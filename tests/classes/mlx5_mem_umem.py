@@ -15,7 +15,7 @@ from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_obj_type
 from pyverbs.providers.mlx5.mlx5dv import Mlx5DevxObj
 from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
-from tests.mlx5_mem_base import Mlx5MemTestCase, control, devx_cq
+from tests.mlx5_mem_base import PATIENCE, Mlx5MemTestCase, control, devx_cq
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
@@ -137,7 +137,7 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
         """
         process = subprocess.run(
             [sys.executable, '-X', 'faulthandler', '-c', script, self.dev_name], text=True,
-            timeout=120, capture_output=True,
+            timeout=PATIENCE, capture_output=True,
             env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)} | environment)
         self.assertEqual((process.returncode, process.stderr), (0, ''))
         return process.stdout

@@ -617,7 +617,7 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
             self.assertRaises(TypeError, copy.copy, umem)
             self.assertIsNotNone(weakref.ref(umem)())
 
-    def test_documented(self):
+    def test_public_names_have_docstrings_and_stubs(self):
         """Every public name has a docstring, and the stub names it."""
         undocumented = []
         with open(os.path.join(os.path.dirname(mlx5dv_devx_umem.__file__),

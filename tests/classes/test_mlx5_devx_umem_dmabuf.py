@@ -97,7 +97,7 @@ class Mlx5DevxUmemDmabufTest(Mlx5DevxUmemTestCase):
         self.assert_card_reads(umem.umem_id, 64, seen)
         umem.close()
 
-    def test_refused(self):
+    def test_wrong_parts_and_other_files_are_refused(self):
         """What does not lie inside, and what is no dma-buf, with the kernel's errno and nothing
         left on the card."""
         memory, _ = self.memfd()

@@ -192,7 +192,7 @@ class Mlx5DevxUmemProcessTest(Mlx5DevxUmemTestCase):
             raise unittest.SkipTest(
                 '/dev/udmabuf is not there, or not for this user: the kernel needs CONFIG_UDMABUF')
         found = self.in_new_process(PREAMBLE + U12, RDMAV_FORK_SAFE='1').split('\n', 1)
-        self.assertIn(found[0], '12')
+        self.assertIn(found[0], ('1', '2'))
         self.assertEqual(found[1].strip() == 'registered', found[0] == '2', found)
         if self.card:
             self.assertEqual(found[0], '2')
@@ -339,7 +339,7 @@ class Mlx5DevxUmemContextTest(Mlx5DevxUmemTestCase):
             ctx.close()
             for exporter in data:
                 exporter.append(1)
-            self.assertEqual(len(umems), 3)
+            self.assertEqual([umem.closed for umem in umems], [True] * 3)
 
     def test_cycles_of_buffers(self):
         """A cycle through the exporter, the umem and a subclass: collected, and freed once."""

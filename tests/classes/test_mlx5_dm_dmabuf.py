@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""
+r"""
 MEMIC as a dma-buf, imported as an MR and as a umem.
 
 It takes rdma-core 65, whose library has the call, and Linux 7, whose kernel has the object:
 
-    bash buildlib/quickstart.sh test --rdma-core sid --kernel backports tests/test_mlx5_dm_dmabuf.py
+    bash buildlib/quickstart.sh test --rdma-core sid --kernel backports \
+        tests/classes/test_mlx5_dm_dmabuf.py
 
 Where either is older each test asserts the refusal that the documentation promises, and ends there.
 """
@@ -186,9 +187,9 @@ class Mlx5DMDmabufTest(Mlx5MemTestCase):
             with PD(self.ctx) as pd, DmaBufMR(pd, LENGTH, REMOTE, fd, 0) as mr:
                 self.assert_holds(pd, mr, PATTERN)
 
-    def test_refused(self):
-        """A closed DM is the caller's fault; a failing export leaves no fd, no mapping and the DM
-        as it was."""
+    def test_exports_leave_no_fd_and_a_closed_dm_has_none(self):
+        """Succeeding or not, an export leaves no fd and the DM as it was; a closed DM is the
+        caller's fault."""
         with self.memic() as dm:
             dm.copy_to_dm(0, PATTERN)
             fds = len(os.listdir('/proc/self/fd'))

@@ -17,7 +17,7 @@ class Mlx5DMExamplesTest(Mlx5MemTestCase):
         if not os.path.exists(path):
             raise unittest.SkipTest(f'{name} is not installed beside the tests')
         done = subprocess.run([sys.executable, path, self.dev_name], capture_output=True, text=True,
-                              timeout=60, check=False)
+                              timeout=600, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         for kind in ('memic', 'general_object'):
             self.assert_live(kind, 0)

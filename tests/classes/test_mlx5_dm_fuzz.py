@@ -19,7 +19,7 @@ class Mlx5DMFuzzTest(Mlx5MemTestCase):
              str(seed),
              str(actions),
              str(threads)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=120, check=False)
+            timeout=600, check=False)
         self.assertEqual((done.returncode, done.stdout), (0, f'seed {seed}: nothing found\n'))
         for kind in ('memic', 'general_object'):
             self.assert_live(kind, 0)

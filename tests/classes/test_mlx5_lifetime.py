@@ -19,7 +19,7 @@ from pyverbs.device import AllocDmAttr
 from pyverbs.mr import DMMR
 from pyverbs.pd import PD
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
-from tests.mlx5_mem_base import Mlx5MemTestCase
+from tests.mlx5_mem_base import PATIENCE, Mlx5MemTestCase
 from tests.mlx5_mem_umem import WRITE, devx_mkey
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
@@ -27,8 +27,6 @@ from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM, Mlx5DMOpAddr, query_hca_cap
 
 LENGTH = 4096
 OURS = Mlx5DM, Mlx5DMOpAddr, Mlx5DevxUmem
-#: Against hanging only, in seconds.
-FOREVER = 300
 
 
 def new_dm(ctx):
@@ -63,7 +61,7 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(FOREVER)
+            thread.join(PATIENCE)
             self.assertFalse(thread.is_alive(), 'a thread hangs')
         return raised
 
@@ -140,13 +138,13 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
 
             def create(kind, ctx=ctx, began=began):
                 kind(ctx)
-                began.wait(FOREVER)
+                began.wait(PATIENCE)
                 while True:
                     kind(ctx).close()
             kinds = (new_dm, new_umem, new_dm, new_umem)
             raised = self.in_threads(
                 *[lambda kind=kind: create(kind) for kind in kinds],
-                lambda ctx=ctx, began=began: (began.wait(FOREVER), ctx.close()))
+                lambda ctx=ctx, began=began: (began.wait(PATIENCE), ctx.close()))
             self.assertEqual([type(ex) for ex in raised], [PyverbsUserError] * len(kinds), raised)
             self.assertRegex(str(raised[0]), 'context is (being )?closed')
             for kind in ('memic', 'umem'):
@@ -161,19 +159,19 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
             began = threading.Barrier(4)
 
             def refused(ctx=ctx, began=began):
-                began.wait(FOREVER)
+                began.wait(PATIENCE)
                 while True:
                     with self.assertRaises(PyverbsRDMAError) as caught:
                         Mlx5DM(ctx, AllocDmAttr(length=1 << 40))
                     self.assertEqual(caught.exception.error_code, errno.EINVAL)
 
             def asked(ctx=ctx, began=began):
-                began.wait(FOREVER)
+                began.wait(PATIENCE)
                 while True:
                     self.assertEqual(len(query_hca_cap(ctx, 0)), 4096)
             raised = self.in_threads(
                 refused, refused, asked,
-                lambda ctx=ctx, began=began: (began.wait(FOREVER), ctx.close()))
+                lambda ctx=ctx, began=began: (began.wait(PATIENCE), ctx.close()))
             # What assertRaises and the query let through.
             self.assertEqual([type(ex) for ex in raised], [PyverbsUserError] * 3, raised)
 
