@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 
+from pyverbs.providers.mlx5.umem_memory import UmemMemory
 from pyverbs.pyverbs_error import PyverbsRDMAError
 from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-from pyverbs.providers.mlx5.umem_memory import UmemMemory
 
 FUZZ = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'mlx5_mem_umem_fuzz.py')
 SEEDS, STEPS = (1, 2, 3, 4), 2500

@@ -13,13 +13,13 @@ from pyverbs.device import AllocDmAttr, Context
 from pyverbs.pyverbs_error import PyverbsRDMAError
 from tests.mlx5_mem_base import PATIENCE, Mlx5MemTestCase, control
 
+from pyverbs.providers.mlx5 import mlx5dv_dm_caps
 from pyverbs.providers.mlx5.mlx5dv_dm import (
     Mlx5AllocDmAttr,
     Mlx5DM,
     mlx5dv_alloc_dm_type,
     query_hca_cap,
 )
-from pyverbs.providers.mlx5 import mlx5dv_dm_caps
 from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
 
 MEMIC = mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC

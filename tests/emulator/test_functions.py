@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from emulator.driver.commands import run
-from mlx5emu.bus.server import Server
-from mlx5emu.bus.turn import Turn
+from mlx5emu.bus.server import Server, Turn
 from mlx5emu.card import Card
 from mlx5emu.vm import control
 from mlx5emu.vm import run as vm_run

@@ -19,14 +19,13 @@ from mlx5emu.bus import vfio_user as vu
 from mlx5emu.bus.pci import Function
 from mlx5emu.bus.server import Server
 from mlx5emu.card import Card
-from mlx5emu.firmware import dispatch
-from mlx5emu.memory import memic
+from mlx5emu.firmware import caps, dispatch
 
 SCALE = float(os.environ.get('MLX5EMU_FUZZ', '1'))
 #: Values that lie on edges.
 EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff, 0xffffffff,
          1 << 32, (1 << 64) - 1, GUEST_BASE, GUEST_BASE + 4096, GUEST_BASE + GUEST_SIZE - 4,
-         memic.BAR_START, 0x10_0000_0000)
+         caps.MEMIC_START, 0x10_0000_0000)
 #: Growth in KiB that is no leak: caches of compiled paths, Python's own arenas.
 GROWTH = 64 << 10
 
@@ -189,9 +188,9 @@ def test_registers_and_rings() -> None:
         elif kind < 0.85:
             n = rng.choice((1, 2, 4, 8, 64))
             b.function.read(rng.choice((0, 7)), rng.randrange(4096 - 64), n)
-            b.function.read(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+            b.function.read(0, caps.MEMIC_OPERATION_START + rng.randrange(2 * caps.MEMIC_SIZE - 64),
                             n)
-            b.function.write(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+            b.function.write(0, caps.MEMIC_OPERATION_START + rng.randrange(2 * caps.MEMIC_SIZE - 64),
                              rng.randbytes(n))
         elif kind < 0.88:
             offset = rng.randrange(pci.CONFIG_SIZE - 4)
@@ -233,7 +232,7 @@ def test_messages(tmp_path) -> None:
         if code in (vu.REGION_READ, vu.REGION_WRITE):
             n = rng.choice((0, 1, 4, 8, 64))
             body = vu.REGION_ACCESS.pack(
-                rng.choice((0, 0x10, 0x18, 0x100800, memic.BAR_START, some(rng, 64))),
+                rng.choice((0, 0x10, 0x18, 0x100800, caps.MEMIC_START, some(rng, 64))),
                 rng.choice((0, 7, some(rng, 32))), n)
             body += rng.randbytes(n) if code == vu.REGION_WRITE else b''
         size = 16 + len(body)

@@ -241,20 +241,6 @@ class Card:
         """One firmware command, input bytes to output bytes; an injected delay is ignored."""
         return dispatch.execute(self, raw, out_len)[0]
 
-    def doorbell(self, offset: int, uar: int, data: bytes) -> None:
-        """A write into a UAR page.
-
-        :param offset: byte offset in the page.
-        :param uar: UAR page index.
-        :param data: the bytes as written (big-endian).
-        """
-        if offset == 0x40 or offset == 0x48:
-            eq.doorbell(self, offset, data)
-        elif offset == 0x20:
-            self.datapath.arm_cq(uar, data)
-        else:
-            self.datapath.doorbell(uar, offset, data)
-
     def post_eqe(self, eqn: int, event_type: int, subtype: int = 0, data: bytes = b'') -> bool:
         """Post an event.
 

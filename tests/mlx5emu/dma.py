@@ -6,7 +6,6 @@ layout changes.  Everything runs in the server's one thread.
 """
 import mmap
 from bisect import bisect_right
-from collections.abc import Callable
 
 #: Longest single transfer in bytes: what a hostile length field can make the card allocate at once.
 MAX_TRANSFER = 64 << 20
@@ -71,8 +70,7 @@ class Dma:
         self._starts.insert(i, addr)
 
     def unmap(self, addr: int, size: int) -> int:
-        """Drop the maps that lie wholly in the range; memory views taken from them stay readable
-        until they go.
+        """Drop the maps that lie wholly in the range.
 
         :return: number of maps dropped.
         """
@@ -109,11 +107,8 @@ class Dma:
 
     @staticmethod
     def _close(m: _Map) -> None:
-        try:
-            m.view.release()
-            m.mem.close()
-        except BufferError:
-            pass    # a view of it is still held: the mapping goes with the view
+        m.view.release()
+        m.mem.close()
 
     def _set(self, maps: list[_Map]) -> None:
         self._maps, self._starts, self._last = maps, [m.start for m in maps], None
@@ -188,42 +183,6 @@ class Dma:
             m.view[at:at + k] = source[done:done + k]
             done += k
 
-    def memory(self, addr: int, n: int, writable: bool = False) -> memoryview | None:
-        """The range itself, when one map holds it all; None when it straddles two.
-
-        Do not keep it longer than the command or doorbell at hand: a later unmap leaves it detached
-        from the guest.
-
-        :raises DmaError: not mapped, read-only and ``writable`` asked, or too long.
-        """
-        pieces = self._pieces(addr, n)
-        if writable and not all(m.writable for m, _, _ in pieces):
-            raise DmaError(f'{addr:#x}+{n:#x} is read-only')
-        if len(pieces) != 1:
-            return None
-        m, at, k = pieces[0]
-        return m.view[at:at + k]
-
     def read_be32(self, addr: int) -> int:
         """A big-endian doubleword, as doorbell records hold."""
         return int.from_bytes(self.read(addr, 4), 'big')
-
-    def write_be32(self, addr: int, value: int) -> None:
-        """Write a big-endian doubleword."""
-        self.write(addr, value.to_bytes(4, 'big'))
-
-    def modify(self, addr: int, n: int, change: Callable[[bytes], bytes]) -> bytes:
-        """Read-modify-write of ``n`` = 4 or 8 aligned bytes: atomic among the card's own accesses.
-
-        :param change: gets the old bytes, returns the new ones of the same length.
-        :return: the old bytes.
-        :raises DmaError: not mapped, read-only, or not aligned.
-        """
-        if n not in (4, 8) or addr % n:
-            raise DmaError(f'atomic access of {n} bytes at {addr:#x}')
-        old = self.read(addr, n)
-        new = change(old)
-        if len(new) != n:
-            raise ValueError(f'atomic change of {n} bytes gave {len(new)}')
-        self.write(addr, new)
-        return old

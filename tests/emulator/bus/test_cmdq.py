@@ -5,6 +5,7 @@ import pytest
 from emulator.driver.commands import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
 from mlx5emu import prm
 from mlx5emu.bus import cmdq
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card
 from mlx5emu.firmware import dispatch
@@ -134,7 +135,7 @@ def test_no_dma_before_bus_master(bench) -> None:
 
 def test_completion_event(bench) -> None:
     eqn = create_eq(bench, 1 << prm.EVENTS['CMD'], vector=5)
-    bench.card.doorbell(0x40, bench.card.eqs.get(eqn).uar, (eqn << 24).to_bytes(4, 'big'))
+    doorbell(bench.card, 0x40, bench.card.eqs.get(eqn).uar, (eqn << 24).to_bytes(4, 'big'))
     bench.queue.post(bytes(encode('ALLOC_PD')), 16, 7)
     bench.queue.ring_doorbell(1 << 7)
     eqe = bench.guest.read(bench.eq_buffer, 64)
@@ -143,7 +144,7 @@ def test_completion_event(bench) -> None:
     bench.queue.command(bytes(encode('ALLOC_PD')), 16)
     assert bench.irqs == [5], 'an EQ that is not armed does not interrupt'
     assert bench.guest.read(bench.eq_buffer + 64, 64)[1] == 0x0a
-    bench.card.doorbell(0x40, bench.card.eqs.get(eqn).uar, (eqn << 24 | 1).to_bytes(4, 'big'))
+    doorbell(bench.card, 0x40, bench.card.eqs.get(eqn).uar, (eqn << 24 | 1).to_bytes(4, 'big'))
     assert bench.irqs == [5, 5], 'arming with events left interrupts at once'
 
 

@@ -5,11 +5,11 @@ import os
 
 import pytest
 from emulator.driver.commands import run, status
-from mlx5emu.bus import pci
+from mlx5emu.bus import bar0, pci
 from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card
 from mlx5emu.dma import DmaError
-from mlx5emu.memory import memic
+from mlx5emu.firmware import caps
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_header(function) -> None:
 def test_bar_sizing(function) -> None:
     function.write(7, 0x10, b'\xff' * 8)
     value = config(function, 0x10, 8)
-    assert value & 0xf == 0xc and (1 << 64) - (value & ~0xf) == pci.BAR_SIZE
+    assert value & 0xf == 0xc and (1 << 64) - (value & ~0xf) == bar0.SIZE
 
 
 def test_what_is_read_only_stays(function) -> None:
@@ -116,18 +116,18 @@ def test_software_reset_by_nic_interface(function) -> None:
 
 
 def test_bounds(function) -> None:
-    for region, offset, n in ((0, pci.BAR_SIZE, 1), (0, pci.BAR_SIZE - 1, 2), (0, (1 << 64) - 1, 4),
+    for region, offset, n in ((0, bar0.SIZE, 1), (0, bar0.SIZE - 1, 2), (0, (1 << 64) - 1, 4),
                               (7, 4096, 1), (7, 4095, 2), (1, 0, 1), (8, 0, 4), (9, 0, 1)):
         with pytest.raises(IndexError):
             function.read(region, offset, n)
         with pytest.raises(IndexError):
             function.write(region, offset, bytes(n))
-    assert function.read(0, pci.BAR_SIZE - 4, 4) == bytes(4)
+    assert function.read(0, bar0.SIZE - 4, 4) == bytes(4)
 
 
 def test_doorbells_reach_the_card_only_on_allocated_pages(function, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(function.card, 'doorbell', lambda offset, uar, data: seen.append(
+    monkeypatch.setattr(bar0, 'doorbell', lambda card, offset, uar, data: seen.append(
         (offset, uar, data)))
     function.write(0, 0x100800, b'abcdefgh')
     assert seen == []
@@ -146,7 +146,7 @@ def test_doorbells_reach_the_card_only_on_allocated_pages(function, monkeypatch)
 # ---- MEMIC
 
 
-def alloc(card: Card, size: int, *, low: int = memic.BAR_START, length: int = memic.BAR_SIZE,
+def alloc(card: Card, size: int, *, low: int = caps.MEMIC_START, length: int = caps.MEMIC_SIZE,
           align: int = 0) -> int:
     """ALLOC_MEMIC; the start offset in BAR0."""
     return run(
@@ -161,11 +161,11 @@ def test_memic_window(function) -> None:
     assert function.card.memic.read(at + 100, 15) == b'through the BAR'
     assert function.read(0, at + 100, 15) == b'through the BAR'
     fd, areas = function.mappings[0]
-    assert areas == [(memic.BAR_START, memic.BAR_SIZE)] and fd == function.card.memic.fd
+    assert areas == [(caps.MEMIC_START, caps.MEMIC_SIZE)] and fd == function.card.memic.fd
     assert os.pread(fd, 15,
                     at + 100) == b'through the BAR', 'the VM maps the file at the offset in BAR0'
-    for offset, n in ((memic.BAR_START - 1, 1), (memic.BAR_START + memic.BAR_SIZE, 1),
-                      (memic.BAR_START, memic.BAR_SIZE + 1), (memic.BAR_START, -1)):
+    for offset, n in ((caps.MEMIC_START - 1, 1), (caps.MEMIC_START + caps.MEMIC_SIZE, 1),
+                      (caps.MEMIC_START, caps.MEMIC_SIZE + 1), (caps.MEMIC_START, -1)):
         with pytest.raises(IndexError):
             function.card.memic.read(offset, n)
 
@@ -174,14 +174,14 @@ def test_memic_allocation(function) -> None:
     card = function.card
     a = alloc(card, 64)
     b = alloc(card, 128, align=6)
-    assert a == memic.BAR_START and b == memic.BAR_START + 4096
+    assert a == caps.MEMIC_START and b == caps.MEMIC_START + 4096
     c = alloc(card, 4096 - 64)
-    assert c == memic.BAR_START + 64, 'the gap between the two fits exactly'
+    assert c == caps.MEMIC_START + 64, 'the gap between the two fits exactly'
     assert alloc(card, 64) == b + 128
     run(card, 'DEALLOC_MEMIC', {'memic_start_addr': c, 'memic_size': 4096 - 64})
     assert alloc(card, 64) == c
-    d = alloc(card, 4096, low=memic.BAR_START + 0x8000, length=4096)
-    assert d == memic.BAR_START + 0x8000
+    d = alloc(card, 4096, low=caps.MEMIC_START + 0x8000, length=4096)
+    assert d == caps.MEMIC_START + 0x8000
     assert status(card, 'ALLOC_MEMIC',
                   {'memic_size': 64, 'range_start_addr': d, 'range_size': 4096}) == 'NO_RES'
     ranges = sorted((r.number, r.size) for r in card.memic.ranges.values())
@@ -191,35 +191,35 @@ def test_memic_allocation(function) -> None:
 
 @pytest.mark.parametrize(('fields', 'want'),
                          [({'memic_size': 0}, 'BAD_PARAM'), ({'memic_size': 63}, 'BAD_PARAM'),
-                          ({'memic_size': memic.MAX_ALLOC + 64}, 'BAD_PARAM'),
+                          ({'memic_size': caps.MAX_MEMIC + 64}, 'BAD_PARAM'),
                           ({'log_memic_addr_alignment': 13}, 'BAD_PARAM'),
                           ({'range_start_addr': 0}, 'BAD_PARAM'),
-                          ({'range_start_addr': memic.BAR_START + memic.BAR_SIZE}, 'BAD_PARAM'),
-                          ({'range_size': memic.BAR_SIZE + 64}, 'BAD_PARAM'),
+                          ({'range_start_addr': caps.MEMIC_START + caps.MEMIC_SIZE}, 'BAD_PARAM'),
+                          ({'range_size': caps.MEMIC_SIZE + 64}, 'BAD_PARAM'),
                           ({'range_size': 32}, 'BAD_PARAM'),
                           ({'range_start_addr': (1 << 64) - 64, 'range_size': 128}, 'BAD_PARAM')])
 def test_memic_refusals(function, fields, want) -> None:
-    base = {'memic_size': 64, 'range_start_addr': memic.BAR_START, 'range_size': memic.BAR_SIZE}
+    base = {'memic_size': 64, 'range_start_addr': caps.MEMIC_START, 'range_size': caps.MEMIC_SIZE}
     assert status(function.card, 'ALLOC_MEMIC', base | fields) == want
     assert function.card.memic.ranges == {}
 
 
 def test_memic_exhaustion_and_free(function) -> None:
     card = function.card
-    starts = [alloc(card, memic.MAX_ALLOC) for _ in range(memic.BAR_SIZE // memic.MAX_ALLOC)]
+    starts = [alloc(card, caps.MAX_MEMIC) for _ in range(caps.MEMIC_SIZE // caps.MAX_MEMIC)]
     assert status(
         card, 'ALLOC_MEMIC',
-        {'memic_size': 64, 'range_start_addr': memic.BAR_START, 'range_size': memic.BAR_SIZE
+        {'memic_size': 64, 'range_start_addr': caps.MEMIC_START, 'range_size': caps.MEMIC_SIZE
          }) == 'NO_RES'
-    for start, size, want in ((starts[0], 64, 'BAD_RES'), (starts[0] + 64, memic.MAX_ALLOC,
+    for start, size, want in ((starts[0], 64, 'BAD_RES'), (starts[0] + 64, caps.MAX_MEMIC,
                                                            'BAD_RES')):
         assert status(card, 'DEALLOC_MEMIC',
                       {'memic_start_addr': start, 'memic_size': size}) == want
     card.memic.ranges[starts[1]].hold()
     assert status(card, 'DEALLOC_MEMIC',
-                  {'memic_start_addr': starts[1], 'memic_size': memic.MAX_ALLOC}) == 'BAD_RES_STATE'
-    run(card, 'DEALLOC_MEMIC', {'memic_start_addr': starts[0], 'memic_size': memic.MAX_ALLOC})
-    assert alloc(card, memic.MAX_ALLOC) == starts[0]
+                  {'memic_start_addr': starts[1], 'memic_size': caps.MAX_MEMIC}) == 'BAD_RES_STATE'
+    run(card, 'DEALLOC_MEMIC', {'memic_start_addr': starts[0], 'memic_size': caps.MAX_MEMIC})
+    assert alloc(card, caps.MAX_MEMIC) == starts[0]
 
 
 def test_memic_operations(function) -> None:
@@ -231,7 +231,7 @@ def test_memic_operations(function) -> None:
     inc, tas = (run(card, 'MODIFY_MEMIC',
                     {'memic_operation_type': op, 'memic_start_addr': start})['memic_operation_addr']
                 for op in (0, 1))
-    assert inc % 4096 == start % 4096 and memic.OP_START <= inc < memic.OP_END
+    assert inc % 4096 == start % 4096 and caps.MEMIC_OPERATION_START <= inc < caps.MEMIC_OPERATION_START + 2 * caps.MEMIC_SIZE
     function.write(0, inc, b'\x01')
     function.write(0, inc, b'\x01')
     assert function.read(0, tas, 1) == b'\x02' and function.read(
@@ -293,8 +293,8 @@ def test_memic_by_dma(function) -> None:
     """The card's DMA reaches its own MEMIC where BAR0 is, and nothing else of the BAR; moved,
     closed or reset, it is not there."""
     dma, bar = function.card.dma, 0x38_0000_0000
-    start = bar + memic.BAR_START
-    function.card.memic.write(memic.BAR_START + 64, b'on the card')
+    start = bar + caps.MEMIC_START
+    function.card.memic.write(caps.MEMIC_START + 64, b'on the card')
     for word in (b'\x04\x00', b'\x00\x00'):
         function.write(7, 4, word)
         function.write(7, 0x10, bar.to_bytes(8, 'little'))
@@ -302,10 +302,10 @@ def test_memic_by_dma(function) -> None:
             dma.read(start, 4)
     function.write(7, 4, b'\x06\x00')
     assert dma.read(start + 64, 11) == b'on the card'
-    dma.write(start + memic.BAR_SIZE - 4, b'last')
-    assert function.read(0, memic.BAR_START + memic.BAR_SIZE - 4, 4) == b'last'
-    for address, n in ((start - 1, 1), (start + memic.BAR_SIZE, 1), (start + memic.BAR_SIZE - 2, 4),
-                       (bar, 4), (bar + memic.OP_START, 4), (memic.BAR_START, 4)):
+    dma.write(start + caps.MEMIC_SIZE - 4, b'last')
+    assert function.read(0, caps.MEMIC_START + caps.MEMIC_SIZE - 4, 4) == b'last'
+    for address, n in ((start - 1, 1), (start + caps.MEMIC_SIZE, 1), (start + caps.MEMIC_SIZE - 2, 4),
+                       (bar, 4), (bar + caps.MEMIC_OPERATION_START, 4), (caps.MEMIC_START, 4)):
         with pytest.raises(DmaError):
             dma.read(address, n)
         with pytest.raises(DmaError):
@@ -318,10 +318,10 @@ def test_memic_by_dma(function) -> None:
     assert dma.unmap(start, 4096) == 1
     os.close(fd)
     assert dma.read(start + 64, 11) == b'on the card'
-    function.write(7, 0x10, (bar + pci.BAR_SIZE).to_bytes(8, 'little'))
+    function.write(7, 0x10, (bar + bar0.SIZE).to_bytes(8, 'little'))
     with pytest.raises(DmaError):
         dma.read(start + 64, 4)
-    assert dma.read(start + pci.BAR_SIZE + 64, 11) == b'on the card'
+    assert dma.read(start + bar0.SIZE + 64, 11) == b'on the card'
     function.reset()
     with pytest.raises(DmaError):
-        dma.read(start + pci.BAR_SIZE, 4)
+        dma.read(start + bar0.SIZE, 4)

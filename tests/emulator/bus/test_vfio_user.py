@@ -12,11 +12,11 @@ import threading
 import time
 
 import pytest
-from mlx5emu.bus import pci
+from mlx5emu.bus import bar0
 from mlx5emu.bus import vfio_user as vu
-from mlx5emu.bus.server import Server, serve
+from mlx5emu.bus.server import Server
 from mlx5emu.card import Card
-from mlx5emu.memory import memic
+from mlx5emu.firmware import caps
 
 
 class Client:
@@ -162,9 +162,9 @@ def test_region_information(client, server) -> None:
                                                                  0))
     error, body, fds = info(0)
     assert (error, fds) == (0, []) and struct.unpack('<IIIIQQ',
-                                                     body) == (64, 15, 0, 32, pci.BAR_SIZE, 0)
+                                                     body) == (64, 15, 0, 32, bar0.SIZE, 0)
     error, body, fds = info(0, 64)
-    assert struct.unpack('<HHIIIQQ', body[32:]) == (1, 1, 0, 1, 0, memic.BAR_START, memic.BAR_SIZE)
+    assert struct.unpack('<HHIIIQQ', body[32:]) == (1, 1, 0, 1, 0, caps.MEMIC_START, caps.MEMIC_SIZE)
     assert len(fds) == 1 and os.fstat(fds[0]).st_ino == os.fstat(server.card.memic.fd).st_ino
     os.close(fds[0])
     assert struct.unpack('<IIIIQQ', info(7)[1]) == (32, 3, 7, 0, 4096, 0)
@@ -184,15 +184,15 @@ def test_interrupt_information(client) -> None:
 
 def test_region_access(client) -> None:
     assert client.read(7, 0, 4) == (0, b'\xb3\x15\x1d\x10')
-    assert client.write(0, memic.BAR_START, b'hello') == 0 and client.read(0, memic.BAR_START,
+    assert client.write(0, caps.MEMIC_START, b'hello') == 0 and client.read(0, caps.MEMIC_START,
                                                                            5) == (0, b'hello')
-    error, data = client.read(0, memic.BAR_START, 1 << 20)
+    error, data = client.read(0, caps.MEMIC_START, 1 << 20)
     assert error == 0 and len(data) == 1 << 20 and data[:5] == b'hello'
-    for region, offset, n in ((0, pci.BAR_SIZE, 4), (0, pci.BAR_SIZE - 2, 4), (0, (1 << 64) - 2, 4),
+    for region, offset, n in ((0, bar0.SIZE, 4), (0, bar0.SIZE - 2, 4), (0, (1 << 64) - 2, 4),
                               (7, 4096, 1), (1, 0, 1), (8, 0, 1), (99, 0, 1), (0, 0, (1 << 20) + 1),
                               (0, 0, 0xffffffff)):
         assert client.read(region, offset, n) == (errno.EINVAL, b'')
-    for region, offset, data in ((0, pci.BAR_SIZE - 2, b'four'), (7, 4096, b'x'), (3, 0, b'x')):
+    for region, offset, data in ((0, bar0.SIZE - 2, b'four'), (7, 4096, b'x'), (3, 0, b'x')):
         assert client.write(region, offset, data) == errno.EINVAL
     assert client.write(0, 0, b'abcd', n=8) == errno.EINVAL
     assert client.write(0, 0, b'abcd', n=2) == errno.EINVAL
@@ -201,20 +201,20 @@ def test_region_access(client) -> None:
 
 def test_posted_and_multiple_writes(client) -> None:
     client.send(vu.REGION_WRITE,
-                vu.REGION_ACCESS.pack(memic.BAR_START, 0, 4) + b'post', flags=vu.NO_REPLY)
-    assert client.read(0, memic.BAR_START, 4) == (0, b'post')
+                vu.REGION_ACCESS.pack(caps.MEMIC_START, 0, 4) + b'post', flags=vu.NO_REPLY)
+    assert client.read(0, caps.MEMIC_START, 4) == (0, b'post')
     many = b''.join(
-        struct.pack('<QII8s', memic.BAR_START + 8 * k, 0, 8,
+        struct.pack('<QII8s', caps.MEMIC_START + 8 * k, 0, 8,
                     bytes([k]) * 8) for k in range(3))
     assert client.ask(vu.REGION_WRITE_MULTI, struct.pack('<Q', 3) + many)[0] == 0
-    assert client.read(0, memic.BAR_START, 24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8
+    assert client.read(0, caps.MEMIC_START, 24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8
     for count, data in ((4, many), ((1 << 64) - 1, many),
-                        (1, struct.pack('<QII8s', memic.BAR_START, 0, 9, b''))):
+                        (1, struct.pack('<QII8s', caps.MEMIC_START, 0, 9, b''))):
         assert client.ask(
             vu.REGION_WRITE_MULTI,
             struct.pack('<Q', count) + data.replace(b'\2' * 8, b'\3' * 8))[0] == errno.EINVAL
     assert client.read(
-        0, memic.BAR_START,
+        0, caps.MEMIC_START,
         24)[1] == b'\0' * 8 + b'\1' * 8 + b'\2' * 8, 'a message that is refused does nothing'
 
 
@@ -373,9 +373,9 @@ def test_messages_in_pieces(client) -> None:
 def test_many_messages_at_once(client) -> None:
     for k in range(50):
         client.send(vu.REGION_WRITE,
-                    vu.REGION_ACCESS.pack(memic.BAR_START + k, 0, 1) + bytes([k]),
+                    vu.REGION_ACCESS.pack(caps.MEMIC_START + k, 0, 1) + bytes([k]),
                     flags=vu.NO_REPLY)
-    assert client.read(0, memic.BAR_START, 50)[1] == bytes(range(50))
+    assert client.read(0, caps.MEMIC_START, 50)[1] == bytes(range(50))
 
 
 def test_client_that_stops_in_the_middle(server) -> None:
@@ -394,7 +394,7 @@ def test_client_that_does_not_read(server, monkeypatch) -> None:
     monkeypatch.setattr(vu, 'SEND_TIMEOUT', 0.2)
     c = Client(server.path)
     for _ in range(8):
-        c.send(vu.REGION_READ, vu.REGION_ACCESS.pack(memic.BAR_START, 0, 1 << 20))
+        c.send(vu.REGION_READ, vu.REGION_ACCESS.pack(caps.MEMIC_START, 0, 1 << 20))
     settle(server, 1)
     c.close()
     c = Client(server.path)
@@ -408,7 +408,7 @@ def test_calls_from_other_threads(server, client) -> None:
     assert server.call(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         server.call(lambda: 1 // 0)
-    assert server.submit(lambda: 'answer') == 'answer'
+    assert server.call(lambda: 'answer') == 'answer'
     server.stop()
     with pytest.raises(RuntimeError):
         server.call(lambda: 1)
@@ -438,26 +438,15 @@ def test_socket_in_use_and_stale(tmp_path) -> None:
         Server(str(tmp_path / 'no' / 'directory'), Card())
 
 
-def test_serve_until_an_event(tmp_path) -> None:
+def test_a_stopped_server_leaves_no_socket_and_no_descriptor(tmp_path) -> None:
     before = descriptors()
-    stop = threading.Event()
     path = str(tmp_path / 'card')
     card = Card()
-    # A daemon: where this test fails, pytest still ends.
-    t = threading.Thread(target=serve, args=(path, card, stop), daemon=True)
-    t.start()
-    c = None
-    end = time.monotonic() + 5
-    while c is None:
-        # The socket's file is there a moment before the server listens.
-        try:
-            c = Client(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            assert time.monotonic() < end
-            time.sleep(0.002)
-    stop.set()
-    t.join(5)
-    assert not t.is_alive() and not os.path.exists(path)
+    server = Server(path, card)
+    server.start()
+    c = Client(path)
+    server.stop()
+    assert not os.path.exists(path)
     c.close()
     card.memic.close()
     assert descriptors() == before

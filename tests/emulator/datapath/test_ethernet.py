@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from emulator.driver.guest import PAGE, Guest, GuestCq, sge
 from mlx5emu import prm
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.datapath import rss
 from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX, RDMA_RX, RDMA_TX
@@ -78,7 +79,7 @@ class Bench:
             self.g.write(self.sq_buf + (self.posted * 64 + k) % PAGE, wqe[k:k + 16])
         self.posted += -(-len(wqe) // 64)
         self.g.write(self.sq_dbr + 4, self.posted.to_bytes(4, 'big'))
-        self.card.doorbell(0x800, self.g.uar, wqe[:8])
+        doorbell(self.card, 0x800, self.g.uar, wqe[:8])
 
     def table(self, kind: int = NIC_RX, root: bool = True, **context: int) -> int:
         """A table of 16 entries."""

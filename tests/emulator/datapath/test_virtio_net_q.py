@@ -9,7 +9,7 @@ from emulator.datapath.test_ethernet import PLAIN, Bench
 from emulator.driver.guest import PAGE, Guest, connected
 from mlx5emu import prm
 from mlx5emu.bus.pci import Function
-from mlx5emu.datapath import virtio_net_q
+from mlx5emu.firmware import caps
 from mlx5emu.firmware.flow_namespace import NIC_RX
 from mlx5emu.steering import flow
 
@@ -82,7 +82,7 @@ class Virtqueue:
 
     def kick(self, function: Function, index: int | None = None, page: int = 3) -> None:
         """Write the doorbell."""
-        function.write(0, virtio_net_q.BAR_START + page * PAGE,
+        function.write(0, caps.VIRTIO_START + page * PAGE,
                        struct.pack('<H', self.index if index is None else index))
 
 

@@ -7,6 +7,7 @@ import struct
 import time
 
 from mlx5emu import prm
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.card import Card
 from mlx5emu.firmware.status import NAMES
 from mlx5emu.prm.wqe import ATOMIC, CTRL, DATA, INLINE, RADDR, TERMINATOR
@@ -146,7 +147,7 @@ class Guest:
                  0xffffff if e[1] != prm.EVENTS['CQ_ERROR'] else int.from_bytes(e[32:36], 'big')))
             self.write(at, bytes(63) + b'\1' if not self.eq_consumer >> 6 & 1 else bytes(64))
             self.eq_consumer += 1
-            self.card.doorbell(0x40, self.uar,
+            doorbell(self.card, 0x40, self.uar,
                                (self.eqn << 24 | self.eq_consumer & 0xffffff).to_bytes(4, 'big'))
         return out
 
@@ -199,7 +200,7 @@ class GuestCq:
     def arm(self, solicited: bool = False) -> None:
         """Ring the CQ doorbell."""
         word = (1 << 24 if solicited else 0) | self.consumer & 0xffffff
-        self.g.card.doorbell(0x20, self.g.uar,
+        doorbell(self.g.card, 0x20, self.g.uar,
                              word.to_bytes(4, 'big') + self.number.to_bytes(4, 'big'))
 
 
@@ -282,7 +283,7 @@ class GuestQp:
 
     def ring(self, data: bytes = b'') -> None:
         """Ring the SQ doorbell."""
-        self.g.card.doorbell(0x800, self.g.uar, data or
+        doorbell(self.g.card, 0x800, self.g.uar, data or
                              bytes(4) + (self.number << 8 | 1).to_bytes(4, 'big'))
 
     def post_recv(self, *sges: tuple[int, int, int]) -> None:

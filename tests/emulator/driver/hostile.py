@@ -58,13 +58,12 @@ from emulator.queues.test_raw_queues import READY, RESET, GuestSq
 from emulator.test_fuzz import Bench, paths, random_command, some
 from mlx5emu import prm
 from mlx5emu.bus import vfio_user as vu
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.bus.pci import Function
 from mlx5emu.bus.server import Server
 from mlx5emu.card import Card
-from mlx5emu.datapath import virtio_net_q
-from mlx5emu.firmware import dispatch
+from mlx5emu.firmware import caps, dispatch
 from mlx5emu.firmware.general_object import TYPES
-from mlx5emu.memory import memic
 from mlx5emu.prm.wqe import CTRL, UMR_INLINE, Op
 
 OPS = [v for k, v in vars(Op).items() if not k.startswith('_')]
@@ -251,7 +250,7 @@ class Registers(Entrance):
                 rng.choice((rng.randbytes(4), rng.randbytes(8), b'\0\0\0\0', rng.randbytes(1))))
         elif kind < 0.7:
             page = rng.choice(
-                (0x100, 0x101, 0x102, 0x7ff, virtio_net_q.BAR_START >> 12, rng.randrange(0x2000)))
+                (0x100, 0x101, 0x102, 0x7ff, caps.VIRTIO_START >> 12, rng.randrange(0x2000)))
             offset = page * PAGE + rng.choice(
                 (0x20, 0x24, 0x40, 0x48, 0x800, 0x808, 0x900, 0xa00, rng.randrange(PAGE - 64)))
             noise = rng.randbytes(rng.choice((1, 2, 3, 4, 8, 16, 64)))
@@ -260,9 +259,9 @@ class Registers(Entrance):
         elif kind < 0.8:
             n = rng.choice((1, 2, 4, 8, 64))
             b.function.read(rng.choice((0, 7)), rng.randrange(4096 - 64), n)
-            b.function.read(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+            b.function.read(0, caps.MEMIC_OPERATION_START + rng.randrange(2 * caps.MEMIC_SIZE - 64),
                             n)
-            b.function.write(0, memic.OP_START + rng.randrange(memic.OP_END - memic.OP_START - 64),
+            b.function.write(0, caps.MEMIC_OPERATION_START + rng.randrange(2 * caps.MEMIC_SIZE - 64),
                              rng.randbytes(n))
         elif kind < 0.85:
             b.function.write(
@@ -506,9 +505,9 @@ class WorkRequests(Entrance):
             g.write(ring + base + (q.posted * 64 + k) % (entries * 64), wqe[k:k + 16])
         q.posted += (len(wqe) + 63) // 64 if rng.random() < 0.99 else rng.randrange(1 << 16)
         g.write(q.dbr + 4, (q.posted & 0xffff).to_bytes(4, 'big'))
-        g.card.doorbell(0x800, g.uar, wqe[:8])
+        doorbell(g.card, 0x800, g.uar, wqe[:8])
         if rng.random() < 0.1:
-            g.card.doorbell(rng.choice((0x20, 0x800, 0x808, 0x900)), g.uar, rng.randbytes(8))
+            doorbell(g.card, rng.choice((0x20, 0x800, 0x808, 0x900)), g.uar, rng.randbytes(8))
         g.card.run_timers()
 
 
@@ -632,7 +631,7 @@ class Messages(Entrance):
             n = rng.choice((0, 1, 4, 8, 64))
             body = vu.REGION_ACCESS.pack(
                 rng.choice(
-                    (0, 0x10, 0x18, 0x100800, memic.BAR_START, virtio_net_q.BAR_START, some(
+                    (0, 0x10, 0x18, 0x100800, caps.MEMIC_START, caps.VIRTIO_START, some(
                         rng, 64))), rng.choice((0, 7, some(rng, 32))), n)
             body += rng.randbytes(n) if code == vu.REGION_WRITE else b''
         elif code == vu.DMA_MAP and rng.random() < 0.5:

@@ -6,6 +6,7 @@ import time
 import pytest
 from emulator.driver.guest import PAGE, Guest, GuestCq, GuestQp, connected, inline
 from mlx5emu import prm
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.prm.wqe import Op
 
 
@@ -312,9 +313,9 @@ def test_doorbell_of_another_uar(guest: Guest) -> None:
     other = guest.cmd('ALLOC_UAR')['uar']
     cq = GuestCq(guest)
     q = nop_qp(guest, cq)
-    guest.card.doorbell(0x20, other, bytes(4) + cq.number.to_bytes(4, 'big'))
+    doorbell(guest.card, 0x20, other, bytes(4) + cq.number.to_bytes(4, 'big'))
     q.post_send(Op.NOP, ring=False)
-    guest.card.doorbell(0x800, other, bytes(4) + (q.number << 8 | 1).to_bytes(4, 'big'))
+    doorbell(guest.card, 0x800, other, bytes(4) + (q.number << 8 | 1).to_bytes(4, 'big'))
     assert cq.poll() == [] and guest.events() == []
     assert guest.card.datapath.stray_doorbells == 2
     q.ring()
@@ -327,7 +328,7 @@ def test_blueflame_copy_that_asks_for_a_completion(guest: Guest) -> None:
     a, _ = connected(guest)
     for late in (b'\0\0\0\0', b'\0\0\0\x08'):
         index = a.post_send(Op.NOP, flags=0)
-        guest.card.doorbell(0x808, guest.uar, late + bytes(4))
+        doorbell(guest.card, 0x808, guest.uar, late + bytes(4))
         assert [c['wqe_counter'] for c in a.scq.poll()] == ([index] if late[3] else [])
-    guest.card.doorbell(0x808, guest.uar, b'\0\0\0\x08' + bytes(4))
+    doorbell(guest.card, 0x808, guest.uar, b'\0\0\0\x08' + bytes(4))
     assert a.scq.poll() == []

@@ -14,8 +14,14 @@ from emulator.driver.guest import (
     sge,
 )
 from mlx5emu import prm
+from mlx5emu.firmware.caps import CQE_COMPRESSION_MAX
 from mlx5emu.prm.wqe import ETH_CQE, Op
-from mlx5emu.queues.cqe_compression import CHECKSUM, CHECKSUM_STRIDE_INDEX, HASH, MAX_SESSION, mini
+from mlx5emu.queues.cqe_compression import (
+    CHECKSUM,
+    CHECKSUM_STRIDE_INDEX,
+    HASH,
+    mini,
+)
 
 EMPTY = 0xf1
 
@@ -219,8 +225,8 @@ def test_longest_session(guest: Guest) -> None:
     for k in range(100):
         a.post_send(Op.SEND, inline(bytes(16)), ring=k == 99)
     assert len(scq.poll()) == 100
-    assert scq.sessions == [MAX_SESSION, 100 - MAX_SESSION
-                            ] and guest.card.caps.get('cqe_compression_max_num') == MAX_SESSION
+    assert scq.sessions == [CQE_COMPRESSION_MAX, 100 - CQE_COMPRESSION_MAX]
+    assert guest.card.caps.get('cqe_compression_max_num') == CQE_COMPRESSION_MAX
 
 
 def test_full(guest: Guest) -> None:

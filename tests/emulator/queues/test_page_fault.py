@@ -18,6 +18,7 @@ from emulator.driver.guest import (
     sge,
 )
 from mlx5emu import prm
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.firmware.caps import PAGE_SIZE
 from mlx5emu.memory.mkey import INDIRECT_LOOKS, KSM, NULL_KEY
 from mlx5emu.prm.wqe import Op, Syndrome
@@ -49,7 +50,7 @@ class PagedGuest(Guest):
         if e[1] != prm.EVENTS['PAGE_FAULT'] or e[63] & 1 != self.fault_consumer // size & 1:
             return None
         self.fault_consumer += 1
-        self.card.doorbell(0x40, self.uar, (self.fault_eqn << 24 | self.fault_consumer).to_bytes(
+        doorbell(self.card, 0x40, self.uar, (self.fault_eqn << 24 | self.fault_consumer).to_bytes(
             4, 'big'))
         return e[3], e[32:60]
 

@@ -5,6 +5,7 @@ import struct
 
 import pytest
 from emulator.driver.guest import PAGE, Guest, GuestCq, inline, sge
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
 
 RESET, READY, ERROR = 0, 1, 3
@@ -43,7 +44,7 @@ class GuestSq:
         self.g.write(self.buf + self.posted * 64, wqe)
         self.posted += -(-len(wqe) // 64)
         self.g.write(self.dbr + 4, self.posted.to_bytes(4, 'big'))
-        self.g.card.doorbell(0x800, self.g.uar, wqe[:8])
+        doorbell(self.g.card, 0x800, self.g.uar, wqe[:8])
 
 
 def rq(g: Guest, cq: GuestCq | None = None, **context) -> int:

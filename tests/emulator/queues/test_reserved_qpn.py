@@ -4,6 +4,7 @@ import pytest
 from emulator.driver import commands
 from emulator.driver.guest import Guest, GuestQp, connected
 from mlx5emu import prm
+from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.prm.wqe import Op
 from mlx5emu.queues.av_qp_mapping import AV_QP_MAPPING
 from mlx5emu.queues.reserved_qpn import RESERVED_QPN
@@ -34,7 +35,7 @@ def test_reserved_numbers_are_nobodys(guest: Guest) -> None:
     guest.card.queue_numbers._next = first - guest.card.queue_numbers.first
     assert GuestQp(guest).number == first + 64
     assert reserve(guest, 10) % 1024 == 0
-    guest.card.doorbell(0x800, guest.uar, bytes(4) + (first << 8 | 1).to_bytes(4, 'big'))
+    doorbell(guest.card, 0x800, guest.uar, bytes(4) + (first << 8 | 1).to_bytes(4, 'big'))
     assert guest.card.datapath.stray_doorbells == 1
     guest.cmd('DESTROY_GENERAL_OBJECT', obj_type=RESERVED_QPN, obj_id=first)
     guest.card.queue_numbers._next = first - guest.card.queue_numbers.first
@@ -132,8 +133,7 @@ def recordless(g: Guest) -> tuple[GuestQp, GuestQp]:
 
 def ring(qp: GuestQp, index: int, ds: int = 1, data: bytes = b'') -> None:
     """The doorbell of the WQE at an index."""
-    qp.g.card.doorbell(
-        0x600, qp.g.uar, data or
+    doorbell(qp.g.card, 0x600, qp.g.uar, data or
         (index << 8).to_bytes(4, 'big') + (qp.number << 8 | ds).to_bytes(4, 'big'))
 
 
@@ -163,10 +163,10 @@ def test_doorbell_that_cannot_be(guest: Guest) -> None:
     before = guest.card.datapath.stray_doorbells
     plain.post_send(Op.NOP, ring=False)
     ring(plain, 0)
-    guest.card.doorbell(0x600, guest.uar + 1, bytes(4) + (a.number << 8 | 1).to_bytes(4, 'big'))
-    guest.card.doorbell(0x600, guest.uar, bytes(4) + (0xffffff << 8 | 1).to_bytes(4, 'big'))
+    doorbell(guest.card, 0x600, guest.uar + 1, bytes(4) + (a.number << 8 | 1).to_bytes(4, 'big'))
+    doorbell(guest.card, 0x600, guest.uar, bytes(4) + (0xffffff << 8 | 1).to_bytes(4, 'big'))
     assert guest.card.datapath.stray_doorbells == before + 3
-    guest.card.doorbell(0x600, guest.uar, bytes(4))
+    doorbell(guest.card, 0x600, guest.uar, bytes(4))
     assert plain.scq.poll() == [] and a.model.state == 3
     ring(a, 64)
     assert a.model.state == 6

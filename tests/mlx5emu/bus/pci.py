@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The PCI function: configuration space, and BAR0 with initialization segment, doorbell pages and
-MEMIC window."""
+"""The PCI function: configuration space, and the initialization segment at the start of BAR0."""
 import struct
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..datapath import virtio_net_q
-from ..memory import memic
+from ..firmware.caps import MEMIC_SIZE, MEMIC_START
+from . import bar0
 from .cmdq import LOG_SIZE, LOG_STRIDE, CommandQueue
 
 if TYPE_CHECKING:
     from ..card import Card
 
-BAR_SIZE = 32 << 20
 CONFIG_SIZE = 4096
-MSIX_TABLE, MSIX_PBA = 0x10000, 0x12000
-#: UAR pages of BAR0; what lies below is the initialization segment and MSI-X.
-UAR_START, UAR_END = 0x100 << 12, 0x800 << 12
 
 VENDOR_ID = 0x15b3
 PM_CAP, PCIE_CAP, MSIX_CAP, VSC_CAP = 0x40, 0x60, 0x9c, 0xc0
@@ -58,7 +53,7 @@ class Config:
         struct.pack_into('<HHHHBBBB', c, 0, VENDOR_ID, self.device_id, 0, 0x10, 0, 0,
                          7 if self.ib else 0, 2)
         struct.pack_into('<I', c, 0x10, 0xc)                            # BAR0: 64-bit, prefetchable
-        struct.pack_into('<Q', w, 0x10, (1 << 64) - BAR_SIZE)
+        struct.pack_into('<Q', w, 0x10, (1 << 64) - bar0.SIZE)
         struct.pack_into('<HH', c, 0x2c, VENDOR_ID, 0x0007)
         c[0x34] = PM_CAP
         struct.pack_into('<H', w, COMMAND, 0x0546)
@@ -76,8 +71,8 @@ class Config:
         struct.pack_into('<H', w, PCIE_CAP + 0x28, 0xffff)
         struct.pack_into('<H', w, PCIE_CAP + 0x30, 0xffff)
         # MSI-X, table and pending bits in BAR0.
-        struct.pack_into('<BBHII', c, MSIX_CAP, 0x11, VSC_CAP, self.vectors - 1, MSIX_TABLE,
-                         MSIX_PBA)
+        struct.pack_into('<BBHII', c, MSIX_CAP, 0x11, VSC_CAP, self.vectors - 1, bar0.MSIX_TABLE,
+                         bar0.MSIX_PBA)
         struct.pack_into('<H', w, MSIX_CAP + 2, 0xc000)
         # The vendor's gateway: a lock and address spaces, of which this card has none.
         struct.pack_into('<BBB', c, VSC_CAP, 0x09, 0, 0x18)
@@ -118,7 +113,7 @@ class Config:
     def bar0(self) -> int | None:
         """Bus address of BAR0, None while it does not decode or has not been placed."""
         address = struct.unpack_from('<Q', self.data, 0x10)[0] & -16
-        return address if self.data[COMMAND] & 2 and 0 < address < (1 << 64) - BAR_SIZE else None
+        return address if self.data[COMMAND] & 2 and 0 < address < (1 << 64) - bar0.SIZE else None
 
 
 class Function:
@@ -132,17 +127,18 @@ class Function:
 
     def __init__(self, card: 'Card') -> None:
         self.card = card
-        self.regions = {self.BAR0: BAR_SIZE, self.CONFIG: CONFIG_SIZE}
+        self.regions = {self.BAR0: bar0.SIZE, self.CONFIG: CONFIG_SIZE}
         self.irqs = {2: card.vectors}
-        self.mappings = {self.BAR0: (card.memic.fd, [(memic.BAR_START, memic.BAR_SIZE)])}
+        self.mappings = {self.BAR0: (card.memic.fd, [(MEMIC_START, MEMIC_SIZE)])}
         self.config = Config(card.profile.device_id, card.vectors, card.link_layer == 'ib')
         #: Where the card's DMA has been told that BAR0 is.
         self.placed: int | None = None
+        self.bar0 = bar0.Bar0(card, self._segment_read, self._segment_write)
         self._fresh()
 
     def _fresh(self) -> None:
         self.cmdq = CommandQueue(self.card)
-        self.halves: dict[int, bytes] = {}
+        self.bar0.reset()
         self.iseg = prm.new('init_seg')
         p = self.card.profile
         s = self.iseg
@@ -163,8 +159,8 @@ class Function:
         bar = self.config.bar0
         if bar != self.placed:
             self.placed = bar
-            self.card.dma.place_own(None if bar is None else bar + memic.BAR_START,
-                                    self.card.memic.fd, memic.BAR_START, memic.BAR_SIZE)
+            self.card.dma.place_own(None if bar is None else bar + MEMIC_START,
+                                    self.card.memic.fd, MEMIC_START, MEMIC_SIZE)
 
     # ---- regions
 
@@ -178,16 +174,7 @@ class Function:
             raise IndexError(f'region {region}: {offset:#x}+{n:#x} is outside {size:#x}')
         if region == self.CONFIG:
             return self.config.read(offset, n)
-        if offset < self.iseg.size:
-            if offset + n > TIMERS:
-                self._refresh()
-            return bytes(self.iseg.buf[offset:offset + n]).ljust(n, b'\0')
-        if memic.BAR_START <= offset < memic.BAR_START + memic.BAR_SIZE:
-            k = min(n, memic.BAR_START + memic.BAR_SIZE - offset)
-            return self.card.memic.read(offset, k).ljust(n, b'\0')
-        if memic.OP_START <= offset < memic.OP_END:     # trapped, never mapped: reading has an effect
-            return self.card.memic.operate_read(offset, n)
-        return bytes(n)
+        return self.bar0.read(offset, n)
 
     def write(self, region: int, offset: int, data: bytes) -> None:
         """Write to a region; what holds nothing ignores it.
@@ -201,32 +188,15 @@ class Function:
             if self.config.write(offset, data):
                 self.reset()
             self._place()
-        elif UAR_START <= offset < UAR_END:
-            self._uar(offset >> 12, offset & 0xfff, data)
-        elif offset < self.iseg.size:
-            self._iseg_write(offset, data)
-        elif virtio_net_q.BAR_START <= offset < virtio_net_q.BAR_END:
-            virtio_net_q.doorbell(self.card, offset - virtio_net_q.BAR_START, data)
-        elif memic.BAR_START <= offset < memic.BAR_START + memic.BAR_SIZE:
-            self.card.memic.write(offset, data[:memic.BAR_START + memic.BAR_SIZE - offset])
-        elif memic.OP_START <= offset < memic.OP_END:
-            self.card.memic.operate_write(offset, data)
-
-    def _uar(self, page: int, offset: int, data: bytes) -> None:
-        if page not in self.card.uars:
-            return
-        # A 64-bit doorbell may come as two halves; the pair counts once.
-        if len(data) == 4 and offset & ~4 == 0x20:
-            if offset == 0x20:
-                self.halves[page] = data
-                return
-            first = self.halves.pop(page, None)
-            if first is None:
-                return
-            offset, data = 0x20, first + data
-        self.card.doorbell(offset, page, data)
+        else:
+            self.bar0.write(offset, data)
 
     # ---- initialization segment
+
+    def _segment_read(self, offset: int, n: int) -> bytes:
+        if offset + n > TIMERS:
+            self._refresh()
+        return bytes(self.iseg.buf[offset:offset + n])
 
     def _refresh(self) -> None:
         now = self.card.now()
@@ -235,12 +205,12 @@ class Function:
         s['real_time_h'], s['real_time_l'] = divmod(now, 10**9)
         s['health_counter'] = now // 10**6 & 0xffffff
 
-    def _iseg_write(self, offset: int, data: bytes) -> None:
+    def _segment_write(self, offset: int, data: bytes) -> None:
         s = self.iseg
         value = int.from_bytes(data[:4], 'big')
         if len(data) == 8 and offset == 0x10:
-            self._iseg_write(0x10, data[:4])
-            self._iseg_write(0x14, data[4:])
+            self._segment_write(0x10, data[:4])
+            self._segment_write(0x14, data[4:])
         elif len(data) != 4:
             return
         elif offset == 0x10:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .pci import Function
-from .turn import Turn
 from .vfio_user import Connection, Disconnected
 
 if TYPE_CHECKING:
@@ -19,6 +18,32 @@ if TYPE_CHECKING:
 
 class _Stopped(Exception):
     """stop() was called."""
+
+
+class Turn:
+    """Whose turn it is: one thread at a time works on the cards of a fabric, since a packet takes it
+    from one card into another.
+
+    A lock that its waiters get in order: who gives it back and wants it again comes after them.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._lock = threading.Lock(), threading.Lock()
+
+    def take(self) -> None:
+        """Wait for the turn."""
+        with self._next:
+            self._lock.acquire()
+
+    def give(self) -> None:
+        """Let another thread have it."""
+        self._lock.release()
+
+    def share(self) -> None:
+        """Let those who wait have it first."""
+        if self._next.locked():
+            self.give()
+            self.take()
 
 
 class Server:
@@ -131,10 +156,6 @@ class Server:
             raise value
         return value
 
-    def submit(self, function: Callable[[], Any]) -> Any:
-        """:meth:`call` with the usual time limit, as the control channel takes it."""
-        return self.call(function)
-
     # ---- the loop
 
     def serve(self) -> None:
@@ -219,23 +240,3 @@ class Server:
                         pass
                 else:
                     return
-
-
-def serve(socket_path: str, card: 'Card', stop_event: threading.Event | None = None) -> None:
-    """Serve a card in the calling thread until ``stop_event`` is set (or for ever).
-
-    :raises OSError: as :class:`Server`.
-    """
-    server = Server(socket_path, card)
-    watcher = None
-    if stop_event is not None:
-        def watch() -> None:
-            stop_event.wait()
-            server._stop = True
-            server._signal()
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-    try:
-        server.serve()
-    finally:
-        server.stop()

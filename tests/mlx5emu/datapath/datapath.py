@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from .. import prm
 from ..dma import DmaError
 from ..firmware import flow_namespace
+from ..firmware.eq import queue_event
 from ..prm.wqe import CTRL_CQ_UPDATE, Op, Syndrome
 from ..queues import dct
 from ..queues.page_fault import PageFaults
-from ..queues.qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC, event
+from ..queues.qp import DATAGRAM, ERR, INIT, QP0, QP1, RAW, RST, SQER, UC, XRC
 from ..queues.raw_queues import WQ_ERROR
 from ..steering.packet import Packet
 from ..steering.steering import Steering
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from ..card import Card
     from ..queues.cq import Cq
 
-#: Where SQ doorbells begin in a UAR page, and the size of one BlueFlame buffer.
-SEND_DOORBELL, BLUEFLAME = 0x800, 0x100
-#: Where in a UAR page the doorbells of send queues without a doorbell record are.
-RECORDLESS_DOORBELL = 0x600
+#: Bytes of a BlueFlame buffer.
+BLUEFLAME = 0x100
 #: A receive queue in error is looked at for newly posted WQEs after this time, then less and less
 #: often.
 FLUSH_POLL_NS, FLUSH_POLL_MAX_NS = 2_000_000, 256_000_000
@@ -80,17 +79,13 @@ class DataPath:
 
     # ---- entrances
 
-    def doorbell(self, uar: int, offset: int, data: bytes) -> None:
-        """A write into a UAR page from SEND_DOORBELL on: the first bytes of a WQE, or more of it.
+    def send_doorbell(self, uar: int, offset: int, data: bytes) -> None:
+        """A write into a BlueFlame buffer: the first bytes of a WQE, or more of it.
 
         :param uar: page index.
         :param offset: byte offset in the page.
         :param data: as written.
         """
-        if offset < SEND_DOORBELL:
-            if offset == RECORDLESS_DOORBELL and len(data) >= 8:
-                self._recordless(uar, data)
-            return
         piece = offset & (BLUEFLAME - 1)
         if piece == 0 and len(data) >= 8:
             queue = self.card.queue_numbers.lookup(int.from_bytes(data[4:7], 'big'))
@@ -106,8 +101,10 @@ class DataPath:
         elif piece == 8 and self._blueflame is not None:
             self._second_piece(uar, offset - 8, data)
 
-    def _recordless(self, uar: int, data: bytes) -> None:
+    def recordless_doorbell(self, uar: int, data: bytes) -> None:
         """The control segment of the last WQE that is posted: its index and size tell how far."""
+        if len(data) < 8:
+            return
         queue = self.card.queue_numbers.lookup(int.from_bytes(data[4:7], 'big'))
         if queue is None or queue.sq is None or queue.uar != uar or not queue.sq.recordless:
             self.stray_doorbells += 1
@@ -226,7 +223,7 @@ class DataPath:
             if qp.wq_state != WQ_ERROR:
                 qp.enter(WQ_ERROR)
                 if why:
-                    event(self.card, qp, why, 2 if qp.kind == 'sq' else 1)
+                    queue_event(self.card, qp.number, why, 2 if qp.kind == 'sq' else 1)
                 self.requester.flush(qp)
                 self.flush_receive(qp)
             return
@@ -235,14 +232,14 @@ class DataPath:
             return
         qp.enter(ERR)
         if why:
-            event(self.card, qp, why)
+            queue_event(self.card, qp.number, why)
         if old == RST:
             return
         if old != INIT:
             self.requester.flush(qp)
         self.flush_receive(qp)
         if qp.srq is not None and qp.st != XRC:
-            event(self.card, qp, 'SRQ_LAST_WQE')
+            queue_event(self.card, qp.number, 'SRQ_LAST_WQE')
         if qp.rq is not None:
             self._watch(qp, FLUSH_POLL_NS)
 

@@ -4,7 +4,6 @@ import ipaddress
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import prm
 from ..prm.wqe import AV_GRH
 
 if TYPE_CHECKING:
@@ -30,17 +29,6 @@ class Grh(NamedTuple):
 _NONE = Grh(bytes(GRH_BYTES), 0)
 
 
-def source_gid(card: 'Card', index: int) -> tuple[bytes, int, int]:
-    """(GID, RoCE version, l3 type) at an index of the function's table."""
-    if card.link_layer == 'ib':
-        return card.vport.gid(index), 0, 0
-    raw = card.vport.roce_addresses.get(index)
-    if raw is None:
-        return bytes(16), 0, 1
-    v = prm.view('roce_addr_layout', raw)
-    return v['source_l3_address'], v['roce_version'], v['roce_l3_type']
-
-
 def grh(card: 'Card', n: int, flow: int, tclass: int, hops: int, destination: bytes) -> Grh:
     """The network header of a datagram of ``n`` bytes, as the receiver sees it.
 
@@ -48,7 +36,7 @@ def grh(card: 'Card', n: int, flow: int, tclass: int, hops: int, destination: by
     """
     if card.link_layer == 'ib' and not flow & AV_GRH:
         return _NONE
-    source, version, l3_type = source_gid(card, flow >> 20 & 0xff)
+    source, version, l3_type = card.vport.source_gid(flow >> 20 & 0xff)
     length = n + _TRANSPORT
     if version == 2 and not l3_type:
         total = 20 + _UDP + length

@@ -10,6 +10,11 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
+from ..firmware.caps import (
+    LOG_VIRTIO_PAGES,
+    VIRTIO_EVENT_QP,
+    VIRTIO_SPLIT,
+)
 from ..firmware.general_object import object_type
 from ..firmware.status import Status
 from ..firmware.tables import Object
@@ -23,17 +28,11 @@ if TYPE_CHECKING:
     from ..card import Card
 
 VIRTIO_NET_Q = 0xd
-#: Doorbell pages in BAR0: where they begin, log2 of how many, log2 bytes of one.
-BAR_START, LOG_PAGES, LOG_STRIDE = 12 << 20, 6, 12
-BAR_END = BAR_START + (1 << LOG_PAGES + LOG_STRIDE)
-SPLIT, EVENT_QP = 0, 1
 INIT, READY, SUSPENDED, ERROR = 0, 1, 2, 3
 #: The only change of state that software may ask for, from each state.
 _NEXT = {INIT: READY, READY: SUSPENDED}
 #: Bits of modify_field_select.
 MODIFY_STATE = 1
-#: Bytes of each of the three umems that the card may use, for one entry of the queue.
-UMEM_BYTES = 64
 MAX_SIZE, MAX_FRAME = 1 << 15, 1 << 16
 #: Chains of one turn, and the pause until the next.
 TURN, PAUSE_NS = 256, 20_000
@@ -217,7 +216,7 @@ class VirtioNetQ(Object):
 def create_virtio_net_q(card: 'Card', view: prm.View, uid: int) -> VirtioNetQ:
     """Check the queue against its keys, umems, QP, TIS and doorbell."""
     q, caps = view.sub('virtio_q_context'), card.caps.page('virtio_emulation')
-    if q['virtio_q_type'] != SPLIT or q['event_mode'] != EVENT_QP or q['full_emulation'] or q[
+    if q['virtio_q_type'] != VIRTIO_SPLIT or q['event_mode'] != VIRTIO_EVENT_QP or q['full_emulation'] or q[
             'offload_type']:
         raise Status('BAD_PARAM', 'split virtqueues of Ethernet frames with event_mode QP')
     if view['queue_feature_bit_mask_12_3'] or view['queue_feature_bit_mask_2_0'] or view[
@@ -226,7 +225,7 @@ def create_virtio_net_q(card: 'Card', view: prm.View, uid: int) -> VirtioNetQ:
     size = q['queue_size']
     if not size or size & size - 1 or size > MAX_SIZE:
         raise Status('BAD_PARAM', 'queue_size')
-    if q['doorbell_stride_index'] >= 1 << LOG_PAGES:
+    if q['doorbell_stride_index'] >= 1 << LOG_VIRTIO_PAGES:
         raise Status('BAD_PARAM', 'doorbell_stride_index')
     if (q['doorbell_stride_index'], q['queue_index']) in card.virtio_doorbells:
         raise Status('BAD_RES_STATE', 'a virtqueue with that doorbell is there')
@@ -249,13 +248,12 @@ def create_virtio_net_q(card: 'Card', view: prm.View, uid: int) -> VirtioNetQ:
     return queue
 
 
-def doorbell(card: 'Card', offset: int, data: bytes) -> None:
+def doorbell(card: 'Card', page: int, data: bytes) -> None:
     """A write into a doorbell page: the index of the virtqueue, little-endian as virtio has it.
 
-    :param offset: from the first page on.
+    :param page: number of the page, the first is 0.
     """
     if len(data) >= 2:
-        queue = card.virtio_doorbells.get((offset >> LOG_STRIDE, int.from_bytes(data[:2],
-                                                                                'little')))
+        queue = card.virtio_doorbells.get((page, int.from_bytes(data[:2], 'little')))
         if queue is not None:
             queue.kick()

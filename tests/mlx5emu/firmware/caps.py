@@ -8,17 +8,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import prm
-from ..datapath import virtio_net_q
-from ..memory import memic
 from ..prm import prm_ste
-from ..queues import cqe_compression
-from ..steering import header_rewrite
-from ..steering.entries import v1
 from . import firmware_icm
 from .flow_namespace import UPLINK
 from .status import Status
 
 PAGE_SIZE = 4096
+
+# ---- Places in BAR0 that the driver reads from the pages; bus/bar0.py has what is there.
+#: MEMIC; the addresses of its operations, for each of them an alias of all of MEMIC; in bytes.
+MEMIC_START, MEMIC_SIZE = 16 << 20, 1 << 20
+MEMIC_OPERATION_START = 24 << 20
+#: Doorbell pages of virtqueues: where they begin, log2 of how many, log2 bytes of one.
+VIRTIO_START, LOG_VIRTIO_PAGES, LOG_VIRTIO_STRIDE = 12 << 20, 6, 12
+
+# ---- Limits that the pages tell and the objects hold.
+#: Greatest MEMIC in bytes; least unit as log2 bytes; greatest alignment as the command has it, log2
+#: of a multiple of 64 bytes.
+MAX_MEMIC, LOG_MIN_MEMIC, LOG_MAX_MEMIC_ALIGN = 256 << 10, 6, 12
+#: Operations of MEMIC, the bits of memic_operations, and the access sizes in bytes as a bit mask:
+#: all that NVIDIA's published interface names but for accesses of 16 bytes, which no CPU
+#: instruction of the driver's makes as one.
+MEMIC_INCREMENT, MEMIC_TEST_AND_SET = 0, 1
+MEMIC_OPERATION_SIZES = 1 | 2 | 4 | 8
+#: Most completions of a session of compressed CQEs, and cqe_compression_timeout in microseconds:
+#: sessions end with the doorbell, well before.
+CQE_COMPRESSION_MAX, CQE_COMPRESSION_TIMEOUT_US = 64, 16
+#: Actions of one modify header context, bytes of one packet reformat.
+MAX_MODIFY_ACTIONS, MAX_ENCAP_HEADER = 64, 512
+#: What steering entries number: reformat contexts of firmware come first, then lines of the ICM
+#: range of encapsulations, of so many bytes each.
+MAX_REFORMATS, ICM_LINE = 1 << 20, 64
+#: Virtqueues: a split ring, events by a QP, and bytes of each of the three umems that the card may
+#: use, for one entry of the queue.
+VIRTIO_SPLIT, VIRTIO_EVENT_QP, VIRTIO_UMEM_BYTES = 0, 1, 64
 
 #: Capability types of QUERY_HCA_CAP by name: (type, layout).
 PAGES = {
@@ -118,47 +141,6 @@ class Capabilities:
 
     def __init__(self, profile: Profile, link_layer: str, overrides: Sequence[str] = (),
                  index: int = 0) -> None:
-        # In the PRM, not in the kernel's header.
-        prm.extend(
-            'cmd_hca_cap', {
-                'rts2rts_qp_udp_sport': (0x151, 1), 'qpc_extension':
-                (0x122, 1), 'dp_ordering_ooo_all_xrc': (0x332, 1), 'dp_ordering_ooo_all_dc':
-                (0x333, 1), 'dp_ordering_ooo_all_rc': (0x334, 1)})
-        # Headers before Linux 6.15 lack the page.
-        prm.extend('cmd_hca_cap', {'adv_rdma': (0x571, 1)})
-        prm.declare('adv_rdma_cap',
-                    [('rdma_transport_manager', 1), ('', 0x1ff),
-                     ('rdma_transport_rx_flow_table_properties', 'flow_table_prop_layout'),
-                     ('rdma_transport_tx_flow_table_properties', 'flow_table_prop_layout')])
-        prm.extend(
-            'cmd_hca_cap_2', {
-                'dp_ordering_force': (0x88, 1), 'general_obj_types_127_64':
-                (0x1c0, 64), 'log_max_num_reserved_qpn': (0x8b, 5), 'log_reserved_qpn_granularity':
-                (0x93, 5), 'log_reserved_qpn_max_alloc': (0x9b, 5), 'send_dbr_mode_no_dbr_int':
-                (0x2e0, 1), 'send_dbr_mode_no_dbr_ext': (0x2e1, 1), 'log_max_send_dbr_less_qp_sq':
-                (0x2e3, 5)})
-        prm.extend('cmd_hca_cap', {'rts2rts_lag_tx_port_affinity': (0x152, 1)})
-        prm.extend(
-            'cmd_hca_cap', {
-                'dma_mmo_sq': (0x153, 1), 'dma_mmo_qp': (0x748, 1), 'log_dma_mmo_max_size':
-                (0x6b, 5), 'sig_crc64_xp10': (0x147, 1), 'sig_crc32c': (0x148, 1), 'sig_block_4048':
-                (0x1f0, 1), 'sigerr_domain_and_sig_type':
-                (0x480, 1), 'aes_xts_single_block_le_tweak':
-                (0x3f1, 1), 'aes_xts_multi_block_be_tweak': (0x3f2, 1)})
-        prm.extend(
-            'crypto_cap', {
-                'wrapped_crypto_operational': (0, 1), 'wrapped_import_method':
-                (0x18, 8), 'log_max_num_import_keks': (0x33, 5), 'log_max_num_creds':
-                (0x3b, 5), 'num_nv_import_keks': (0x50, 8), 'num_nv_credentials': (0x58, 8)})
-        prm.extend(
-            'qos_cap', {
-                'nic_qp_scheduling': (0x21, 1), 'log_max_flow_meter':
-                (0x10, 8), 'flow_meter_reg_id': (0x18, 8), 'flow_meter_old': (0x7, 1), 'flow_meter':
-                (0x28, 1)})
-        prm.extend(
-            'device_mem_cap', {
-                'memic_increment_size': (0x20, 8), 'memic_test_and_set_size':
-                (0x30, 8), 'indirect_encap_icm_base': (0x280, 64)})
         self.maximal: dict[str, prm.View] = {}
         self.current: dict[str, prm.View] = {}
         values = _values(profile, link_layer, VHCA_ID + index)
@@ -435,7 +417,7 @@ def _offloads(profile: Profile) -> dict[str, int]:
 def _compression(profile: Profile) -> dict[str, int]:
     return {
         'cqe_compression': 1, 'cqe_compression_128': 1, 'cqe_compression_timeout':
-        cqe_compression.TIMEOUT_US, 'cqe_compression_max_num': cqe_compression.MAX_SESSION,
+        CQE_COMPRESSION_TIMEOUT_US, 'cqe_compression_max_num': CQE_COMPRESSION_MAX,
         'mini_cqe_resp_stride_index': int(profile.steering_format > 0)}
 
 
@@ -475,7 +457,7 @@ def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
         'reformat': 1, 'decap': 1, 'reformat_l3_tunnel_to_l2': 1, 'reformat_l2_to_l3_tunnel': 1,
         'reformat_and_modify_action': 1, 'reformat_and_vlan_action': 1, 'pop_vlan': 1, 'push_vlan':
         1, 'pop_vlan_2': 1, 'push_vlan_2': 1, 'log_max_modify_header_context': 12,
-        'max_modify_header_actions': header_rewrite.MAX_ACTIONS} if eth else {}
+        'max_modify_header_actions': MAX_MODIFY_ACTIONS} if eth else {}
     out: dict[str, int] = {}
     for direction in ('nic_receive', 'nic_transmit'):
         prefix = f'flow_table_properties_{direction}'
@@ -493,7 +475,7 @@ def _flow_table(profile: Profile, eth: bool, vhca_id: int) -> dict[str, int]:
     if eth:
         out |= {
             'encap_general_header': 1, 'log_max_packet_reformat_context': 12,
-            'max_encap_header_size': header_rewrite.MAX_HEADER}
+            'max_encap_header_size': MAX_ENCAP_HEADER}
     # Where software steering sends what it drops or lets through.
     for what, kind in (('rx_action_drop', firmware_icm.DROP_RX),
                        ('tx_action_drop', firmware_icm.DROP_TX), ('tx_action_allow',
@@ -560,14 +542,14 @@ def _device_memory(profile: Profile) -> dict[str, int]:
     second steering format."""
     out = {
         'memic': 1,
-        'memic_bar_start_addr': memic.BAR_START,
-        'memic_bar_size': memic.BAR_SIZE,
-        'max_memic_size': memic.MAX_ALLOC,
-        'log_min_memic_alloc_size': memic.LOG_MIN_ALLOC,
-        'log_max_memic_addr_alignment': memic.LOG_MAX_ALIGN,
-        'memic_operations': memic.OPERATIONS,
-        'memic_increment_size': memic.OPERATION_SIZES,
-        'memic_test_and_set_size': memic.OPERATION_SIZES,
+        'memic_bar_start_addr': MEMIC_START,
+        'memic_bar_size': MEMIC_SIZE,
+        'max_memic_size': MAX_MEMIC,
+        'log_min_memic_alloc_size': LOG_MIN_MEMIC,
+        'log_max_memic_addr_alignment': LOG_MAX_MEMIC_ALIGN,
+        'memic_operations': 1 << MEMIC_INCREMENT | 1 << MEMIC_TEST_AND_SET,
+        'memic_increment_size': MEMIC_OPERATION_SIZES,
+        'memic_test_and_set_size': MEMIC_OPERATION_SIZES,
         'log_sw_icm_alloc_granularity': 12,
         'steering_sw_icm_start_address': 0x10_0000_0000,
         'log_steering_sw_icm_size': 28,
@@ -578,7 +560,7 @@ def _device_memory(profile: Profile) -> dict[str, int]:
             'header_modify_pattern_sw_icm_start_address': 0x30_0000_0000,
             'log_header_modify_pattern_sw_icm_size': 22, 'indirect_encap_sw_icm_start_address':
             0x40_0000_0000, 'log_indirect_encap_sw_icm_size': 24, 'indirect_encap_icm_base':
-            0x40_0000_0000 - v1.REFORMAT_LIMIT * v1.LINE}
+            0x40_0000_0000 - MAX_REFORMATS * ICM_LINE}
     return out
 
 
@@ -594,11 +576,11 @@ def _values(profile: Profile, link_layer: str, vhca_id: int = VHCA_ID) -> dict[s
         'qos': _qos(eth),
         'virtio_emulation': {
             'eth_frame_offload_type': 1, 'virtio_version_1_0': 1, 'virtio_queue_type':
-            1 << virtio_net_q.SPLIT, 'event_mode': 1 << virtio_net_q.EVENT_QP,
-            'log_doorbell_stride': virtio_net_q.LOG_STRIDE, 'log_doorbell_bar_size':
-            virtio_net_q.LOG_PAGES, 'doorbell_bar_offset': virtio_net_q.BAR_START,
+            1 << VIRTIO_SPLIT, 'event_mode': 1 << VIRTIO_EVENT_QP,
+            'log_doorbell_stride': LOG_VIRTIO_STRIDE, 'log_doorbell_bar_size':
+            LOG_VIRTIO_PAGES, 'doorbell_bar_offset': VIRTIO_START,
             'max_num_virtio_queues': 1024, **{
-                f'umem_{k}_buffer_param_a': virtio_net_q.UMEM_BYTES for k in (1, 2, 3)}},
+                f'umem_{k}_buffer_param_a': VIRTIO_UMEM_BYTES for k in (1, 2, 3)}},
         'device_memory': _device_memory(profile),
         'crypto': _crypto(profile),
         'general_2': _general_2(profile),

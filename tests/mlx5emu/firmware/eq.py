@@ -32,6 +32,17 @@ class Eq(Object):
         return event_type < 256 and bool(self.bitmask >> event_type & 1)
 
 
+def queue_event(card: 'Card', number: int, name: str, kind: int = 0) -> None:
+    """Tell the driver of an affiliated asynchronous event of a queue.
+
+    :param number: of the queue.
+    :param kind: 0 QP, 1 RQ, 2 SQ.
+    """
+    data = prm.new('qp_event')
+    data.set(type=kind, qpn_rqn_sqn=number)
+    card.post_event(prm.EVENTS[name], 0, bytes(data.buf))
+
+
 @command('CREATE_EQ')
 def create_eq(card: 'Card', cmd: Command) -> None:
     """Number a new EQ; its page list must hold the whole ring, its UAR must be allocated."""
@@ -78,8 +89,8 @@ def query_eq(card: 'Card', cmd: Command) -> None:
           consumer_counter=eq.consumer & 0xffffff, producer_counter=eq.producer & 0xffffff)
 
 
-def doorbell(card: 'Card', offset: int, data: bytes) -> None:
-    """EQ doorbell: eqn and consumer index; offset 0x40 arms, 0x48 does not."""
+def doorbell(card: 'Card', arm: bool, data: bytes) -> None:
+    """Take a consumer index, behind the number of the EQ, and arm the EQ if asked to."""
     if len(data) < 4:
         return
     value = int.from_bytes(data[:4], 'big')
@@ -90,7 +101,7 @@ def doorbell(card: 'Card', offset: int, data: bytes) -> None:
     step = (value - eq.consumer) & 0xffffff
     if step <= eq.producer - eq.consumer:
         eq.consumer += step
-    if offset == 0x40:
+    if arm:
         if eq.consumer != eq.producer:
             card.raise_irq(eq.vector)
         else:

@@ -14,14 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
-from ..memory.icm import create_sw_icm
 from .dispatch import Command, Status, check_reserved, command
 from .tables import Object, Table
 
 if TYPE_CHECKING:
     from ..card import Card
 
-SW_ICM = 8
 #: Bytes of the general header before the object's own layout.
 HEADER = 16
 
@@ -47,8 +45,6 @@ def object_type(number: int, layout: str,
         return create
     return register
 
-
-object_type(SW_ICM, 'sw_icm')(lambda card, view, uid: create_sw_icm(card, view))
 
 
 def _table(card: 'Card', number: int) -> Table:

@@ -54,6 +54,16 @@ class Vport:
         """InfiniBand GID: the port's at index 0, none elsewhere."""
         return (GID_PREFIX << 64 | self.card.guid).to_bytes(16, 'big') if index == 0 else bytes(16)
 
+    def source_gid(self, index: int) -> tuple[bytes, int, int]:
+        """(GID, RoCE version, l3 type) at an index of the function's table."""
+        if self.card.link_layer == 'ib':
+            return self.gid(index), 0, 0
+        raw = self.roce_addresses.get(index)
+        if raw is None:
+            return bytes(16), 0, 1
+        v = prm.view('roce_addr_layout', raw)
+        return v['source_l3_address'], v['roce_version'], v['roce_l3_type']
+
     def count(self, name: str, octets: int) -> None:
         """One packet of ``octets`` bytes in the counter pair ``name`` of
         query_vport_counter_out."""

@@ -9,12 +9,15 @@ from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
 from .. import prm
+from ..firmware.general_object import object_type
 from ..firmware.status import Status
 from ..firmware.tables import Object
 
 if TYPE_CHECKING:
     from ..card import Card
 
+#: Type of the general object.
+SW_ICM = 8
 LOG_PAGE = 12
 
 #: kind: (start field, log size field) in device_mem_cap.
@@ -148,7 +151,8 @@ class Icm:
             done += k
 
 
-def create_sw_icm(card: 'Card', view: prm.View) -> SwIcm:
+@object_type(SW_ICM, 'sw_icm')
+def create_sw_icm(card: 'Card', view: prm.View, uid: int) -> SwIcm:
     """General object SW_ICM: log2 of the size in bytes, at the address given."""
     log_size = view['log_sw_icm_size']
     if log_size > 40:

@@ -8,25 +8,21 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
+from ..firmware.caps import (
+    LOG_MIN_MEMIC,
+    MEMIC_INCREMENT,
+    MEMIC_OPERATION_START,
+    MEMIC_SIZE,
+    MEMIC_START,
+    MEMIC_TEST_AND_SET,
+)
 from ..firmware.dispatch import Command, Status, command
 from ..firmware.tables import Object
 
 if TYPE_CHECKING:
     from ..card import Card
 
-#: Window in BAR0, in bytes.
-BAR_START, BAR_SIZE = 16 << 20, 1 << 20
-#: Greatest allocation in bytes; least unit as log2 bytes; greatest alignment as the command has it,
-#: log2 of a multiple of 64 bytes.
-MAX_ALLOC, LOG_MIN_ALLOC, LOG_MAX_ALIGN = 256 << 10, 6, 12
-#: Operation types of an operation address, the bits of memic_operations, and the access sizes in
-#: bytes as a bit mask: all that NVIDIA's published interface names but for accesses of 16 bytes,
-#: which no CPU instruction of the driver's makes as one.
-INCREMENT, TEST_AND_SET = 0, 1
-OPERATIONS, OPERATION_SIZES = 1 << INCREMENT | 1 << TEST_AND_SET, 1 | 2 | 4 | 8
 OPERATION_SIZE_FIELDS = ('memic_increment_size', 'memic_test_and_set_size')
-#: Operation addresses in BAR0: for each type an alias of the whole window.
-OP_START, OP_END = 24 << 20, (24 << 20) + 2 * BAR_SIZE
 
 
 class MemicRange(Object):
@@ -47,8 +43,8 @@ class Memic:
     def __init__(self, card: 'Card') -> None:
         self.fd = os.memfd_create('mlx5emu-memic', os.MFD_CLOEXEC)
         # The VM maps the file at the window's offset in BAR0; what is before that stays a hole.
-        os.ftruncate(self.fd, BAR_START + BAR_SIZE)
-        self.mem = mmap.mmap(self.fd, BAR_SIZE, offset=BAR_START)
+        os.ftruncate(self.fd, MEMIC_START + MEMIC_SIZE)
+        self.mem = mmap.mmap(self.fd, MEMIC_SIZE, offset=MEMIC_START)
         self.card = weakref.proxy(card)
         self._close_fd = weakref.finalize(self, os.close, self.fd)
         self.ranges: dict[int, MemicRange] = {}
@@ -56,7 +52,7 @@ class Memic:
     def reset(self) -> None:
         """Nothing is allocated any more and the memory is zero."""
         self.ranges.clear()
-        self.mem[:] = bytes(BAR_SIZE)
+        self.mem[:] = bytes(MEMIC_SIZE)
 
     def close(self) -> None:
         """Give the memory back to the host."""
@@ -64,8 +60,8 @@ class Memic:
         self._close_fd()
 
     def _at(self, bar_offset: int, n: int) -> int:
-        at = bar_offset - BAR_START
-        if at < 0 or n < 0 or at > BAR_SIZE or n > BAR_SIZE - at:
+        at = bar_offset - MEMIC_START
+        if at < 0 or n < 0 or at > MEMIC_SIZE or n > MEMIC_SIZE - at:
             raise IndexError(f'MEMIC {bar_offset:#x}+{n:#x} is outside the window')
         return at
 
@@ -97,8 +93,8 @@ class Memic:
 
     def _operand(self, bar_offset: int, n: int) -> tuple[int, int] | None:
         """(operation, offset of the operand in the window) of an access that the card performs."""
-        operation, at = divmod(bar_offset - OP_START, BAR_SIZE)
-        r = self.find(BAR_START + at, n)
+        operation, at = divmod(bar_offset - MEMIC_OPERATION_START, MEMIC_SIZE)
+        r = self.find(MEMIC_START + at, n)
         if r is None or operation not in r.operations or n not in (1, 2, 4, 8) or at % n:
             return None
         if not self.card.caps.page('device_memory')[OPERATION_SIZE_FIELDS[operation]] & n:
@@ -117,7 +113,7 @@ class Memic:
             return b'\xff' * n
         operation, at = found
         old = self.mem[at:at + n]
-        if operation == TEST_AND_SET:
+        if operation == MEMIC_TEST_AND_SET:
             self.mem[at:at + n] = (1).to_bytes(n, 'big')
         return old
 
@@ -126,7 +122,7 @@ class Memic:
         test-and-set ignores writes."""
         n = len(data)
         found = self._operand(bar_offset, n)
-        if found is None or found[0] != INCREMENT:
+        if found is None or found[0] != MEMIC_INCREMENT:
             return
         at = found[1]
         total = int.from_bytes(self.mem[at:at + n], 'big') + int.from_bytes(data, 'big')
@@ -157,14 +153,14 @@ def alloc_memic(card: 'Card', cmd: Command) -> None:
     size, log_align = cmd.inp['memic_size'], cmd.inp['log_memic_addr_alignment']
     low, length = cmd.inp['range_start_addr'], cmd.inp['range_size']
     caps = card.caps.page('device_memory')
-    if not size or size % (1 << LOG_MIN_ALLOC) or size > caps['max_memic_size']:
+    if not size or size % (1 << LOG_MIN_MEMIC) or size > caps['max_memic_size']:
         raise Status('BAD_PARAM', 'memic_size')
     if log_align > caps['log_max_memic_addr_alignment']:
         raise Status('BAD_PARAM', 'log_memic_addr_alignment')
-    if low < BAR_START or low - BAR_START > BAR_SIZE or length > BAR_SIZE - (
-            low - BAR_START) or size > length:
+    if low < MEMIC_START or low - MEMIC_START > MEMIC_SIZE or length > MEMIC_SIZE - (
+            low - MEMIC_START) or size > length:
         raise Status('BAD_PARAM', 'MEMIC range')
-    start = card.memic.place(size, 1 << LOG_MIN_ALLOC + log_align, low, low + length)
+    start = card.memic.place(size, 1 << LOG_MIN_MEMIC + log_align, low, low + length)
     r = MemicRange(start, size)
     r.uid = cmd.uid
     card.memic.ranges[start] = r
@@ -196,7 +192,7 @@ def modify_memic(card: 'Card', cmd: Command) -> None:
         if operation in r.operations:
             raise Status('BAD_RES_STATE', 'the operation has an address already')
         r.operations.add(operation)
-        cmd.out['memic_operation_addr'] = OP_START + operation * BAR_SIZE + (start - BAR_START)
+        cmd.out['memic_operation_addr'] = MEMIC_OPERATION_START + operation * MEMIC_SIZE + (start - MEMIC_START)
     else:
         if operation not in r.operations:
             raise Status('BAD_RES', 'the operation has no address')

@@ -4,7 +4,6 @@ for it."""
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..prm.wqe import SIG_ERROR_CQE, CqeOp
-from ..queues.qp import RTS, SQD, event
 from .bsf import Domain
 
 if TYPE_CHECKING:
@@ -65,6 +64,5 @@ def report(card: 'Card', mkey: 'Mkey', bad: SignatureError, qpn: int, sending: b
                                       bad.syndrome, _BLOCK, bad.domain,
                                       mkey.number << 8 | mkey.variant, bad.offset, queue.number)
             cq.push(body, CqeOp.SIG_ERR << 4, True)
-    if sending and getattr(queue, 'drain_sigerr', False) and queue.state == RTS:
-        queue.enter(SQD)
-        event(card, queue, 'SQ_DRAINED')
+    if sending and getattr(queue, 'drain_sigerr', False):
+        queue.drain()

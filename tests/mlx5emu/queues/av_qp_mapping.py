@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..datapath.headers import source_gid
 from ..firmware.general_object import HEADER, object_type
 from ..firmware.status import Status
 from ..firmware.tables import Object
@@ -44,7 +43,7 @@ def create_av_qp_mapping(card: 'Card', view: prm.View, uid: int) -> Object:
     """
     if card.qps.find(view['qpn']) is None:
         raise Status('BAD_RES', 'no such qp')
-    if not any(source_gid(card, view['src_addr_index'])[0]):
+    if not any(card.vport.source_gid(view['src_addr_index'])[0]):
         raise Status('BAD_INDEX', 'src_addr_index')
     if view['modify_field_select']:
         raise Status('BAD_PARAM', 'modify_field_select')

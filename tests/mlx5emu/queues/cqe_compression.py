@@ -9,6 +9,7 @@ doorbell, or one frame, brings them.
 """
 from typing import TYPE_CHECKING
 
+from ..firmware.caps import CQE_COMPRESSION_MAX
 from ..prm.wqe import CqeOp
 
 if TYPE_CHECKING:
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 #: mini_cqe_res_format: what a mini CQE of a receive completion has beside the byte count.
 HASH, CHECKSUM, CHECKSUM_STRIDE_INDEX = 0, 1, 3
 FORMATS = (HASH, CHECKSUM, CHECKSUM_STRIDE_INDEX)
-#: Mini CQEs in a slot, and most completions of a session.
-ARRAY, MAX_SESSION = 8, 64
-#: cqe_compression_timeout in microseconds: sessions end with the doorbell, well before.
-TIMEOUT_US = 16
+#: Mini CQEs in a slot.
+ARRAY = 8
 #: Format bits of the title's last byte.
 COMPRESSED = 0xc
 _RECEIVED = (CqeOp.RESP_WRITE_IMM, CqeOp.RESP_SEND, CqeOp.RESP_SEND_IMM, CqeOp.RESP_SEND_INV)
@@ -76,7 +75,7 @@ class Session:
             open_cqs.append(self.cq)
         self._counter = counter
         self.bodies.append(body)
-        if len(self.bodies) == MAX_SESSION:
+        if len(self.bodies) == CQE_COMPRESSION_MAX:
             self.end()
         return True
 

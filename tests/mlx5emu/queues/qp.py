@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Queue pairs: CREATE_QP, the state machine, QUERY_QP, DESTROY_QP, and multicast attachment."""
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..dma import DmaError
 from ..firmware.dispatch import Command, Status, command
+from ..firmware.eq import queue_event
 from ..firmware.lag import check_affinity
 from ..firmware.tables import Object
 from ..memory.mkey import ANY_PD
@@ -141,6 +142,12 @@ class Qp(Object):
         self.q_counter = c['counter_set_id']
         self.drain_sigerr = bool(c['drain_sigerr'])
 
+    def drain(self) -> None:
+        """Stop sending, as a key asks for whose signatures did not match, and tell the driver."""
+        if self.state == RTS:
+            self.enter(SQD)
+            queue_event(self.card, self.number, 'SQ_DRAINED')
+
     def destroyed(self) -> None:
         """Give the page list's memory back."""
         if self.buf is not None:
@@ -163,16 +170,6 @@ class Qp(Object):
         """Write the packet sequence numbers back to the context."""
         c = prm.view('qpc', self.qpc)
         c['next_send_psn'], c['next_rcv_psn'] = self.send_psn, self.recv_psn
-
-
-def event(card: 'Card', qp: Any, name: str, kind: int = 0) -> None:
-    """Tell the driver of an affiliated asynchronous event.
-
-    :param kind: 0 QP, 1 RQ, 2 SQ.
-    """
-    data = prm.new('qp_event')
-    data.set(type=kind, qpn_rqn_sqn=qp.number)
-    card.post_event(prm.EVENTS[name], 0, bytes(data.buf))
 
 
 # ---- commands

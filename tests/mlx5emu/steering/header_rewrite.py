@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ..card import Card
 
 SET, ADD, COPY = 1, 2, 3
-#: Actions of one context, bytes of one reformat.
-MAX_ACTIONS, MAX_HEADER = 64, 512
 L2_TO_VXLAN, L2_TO_NVGRE, L2_TO_L2_TUNNEL, L3_TUNNEL_TO_L2, L2_TO_L3_TUNNEL = 0, 1, 2, 3, 4
 _ADDS = (L2_TO_VXLAN, L2_TO_NVGRE, L2_TO_L2_TUNNEL, L2_TO_L3_TUNNEL)
 #: What pushed tags and decapsulation may make of a frame, in bytes.

@@ -172,8 +172,7 @@ def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
 
 def serve(cards: list[Card], directory: Path, stack: contextlib.ExitStack) -> list[Server]:
     """Serve each card on a socket of its own until the stack is left."""
-    from ..bus.server import Server
-    from ..bus.turn import Turn
+    from ..bus.server import Server, Turn
     turn, servers = Turn(), []
     for card in cards:
         server = Server(str(directory / f'card{card.index}'), card, turn)

@@ -7,6 +7,7 @@ Actions follow each other in the entry, four or eight bytes each; longer lists l
 from collections.abc import Callable
 
 from ... import prm
+from ...firmware.caps import ICM_LINE, MAX_REFORMATS
 from ..header_rewrite import MAX_FRAME, encapsulate
 from ..packet import inner_headers
 from .format import SteError, Visit, byte_masked, hash_index, miss_address, next_base
@@ -58,15 +59,12 @@ _L4_MISC = 0x0113
 NOP, COPY, SET, ADD, REMOVE_BY_SIZE, REMOVE_HEADER_TO_HEADER, INSERT_INLINE, INSERT_POINTER = 0x00, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b
 FLOW_TAG, ACCELERATED_LIST, MODIFY_LIST = 0x0c, 0x0e, 0x0f
 #: Bytes of an entry or list, and of one action of a list.
-LINE, ACTION = 64, 8
+LINE, ACTION = ICM_LINE, 8
 #: attributes of an inserted header.
 INSERT_PLAIN, INSERT_ENCAP = 0, 1
 #: Shifters count bits of a quadword, whose high half is the word that the action names and whose
 #: low half is the next.
 _HIGH_WORD = 32
-#: Pointers below this are numbers of packet reformat contexts, from it on lines of software's
-#: encapsulation ICM.
-REFORMAT_LIMIT = 1 << 20
 START, FIRST_VLAN, IP, INNER_MAC, INNER_IP = 0x00, 0x02, 0x07, 0x13, 0x19
 
 _P4 = ('OUT_TCP_SPORT', 'OUT_UDP_SPORT'), ('OUT_TCP_DPORT', 'OUT_UDP_DPORT')
@@ -295,7 +293,7 @@ class FormatV1:
 
     @staticmethod
     def _header(visit: Visit, pointer: int, n: int) -> bytes:
-        if pointer < REFORMAT_LIMIT:
+        if pointer < MAX_REFORMATS:
             context = visit.card.packet_reformats.find(pointer)
             if context is None or len(context.data) < n:
                 raise SteError(f'packet reformat context {pointer:#x}')
@@ -303,7 +301,7 @@ class FormatV1:
         ranges = visit.card.icm.ranges()
         if 'encap' not in ranges:
             raise SteError('no encapsulation ICM')
-        return visit.icm(ranges['encap'][0] + LINE * (pointer - REFORMAT_LIMIT), n)
+        return visit.icm(ranges['encap'][0] + LINE * (pointer - MAX_REFORMATS), n)
 
     # ---- header modification
 
