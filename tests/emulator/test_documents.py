@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+from emulator.driver.documents import kinds_of
 from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.firmware import caps, dispatch, general_object, registers
+from mlx5emu.firmware import caps, dispatch, general_object, registers, tables
 
 Card()      # registers the commands
 TEXT = (Path(__file__).parents[2] / 'Documentation' / 'emulated_card.md').read_text()
@@ -25,6 +26,11 @@ def test_commands() -> None:
         name for line in table for name in re.findall(r'[A-Z0-9][A-Z0-9_]{2,}',
                                                       line.split('|')[2]) if name in prm.OPCODES]
     assert sorted(found) == dispatch.names()
+
+
+def test_kinds() -> None:
+    """Each declared kind has its line, as its declaration says it."""
+    assert kinds_of(TEXT) == sorted(kind.line() for kind in tables.KINDS.values())
 
 
 def test_general_objects_registers_and_pages() -> None:

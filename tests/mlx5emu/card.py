@@ -2,71 +2,36 @@
 """One emulated ConnectX function: its tables, its memories and the way to its parts."""
 import heapq
 import importlib
+import pkgutil
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import prm
 from .dma import Dma
 from .firmware import caps, dispatch, eq, pages, subnet, vport
 from .firmware.faults import Faults
-from .firmware.tables import NumberSpace, Quota, Table
+from .firmware.tables import KINDS, SPACES, NumberSpace, Quota, Table
 from .memory import icm, memic
 from .queues import packet_pacing
 
-#: Files that register commands when they are imported.
-MODULES = (
-    'firmware.hca',
-    'firmware.eq',
-    'firmware.pages',
-    'firmware.uctx',
-    'firmware.domains',
-    'firmware.uar',
-    'memory.umem',
-    'memory.memic',
-    'memory.icm',
-    'firmware.general_object',
-    'firmware.vport',
-    'firmware.registers',
-    'steering.flow',
-    'steering.header_rewrite',
-    'queues.reserved_qpn',
-    'queues.av_qp_mapping',
-    'firmware.rdma_ctrl',
-    'memory.mkey',
-    'memory.psv',
-    'memory.crypto_login',
-    'memory.encryption_key',
-    'queues.cq',
-    'queues.qp',
-    'queues.srq',
-    'queues.xrq',
-    'queues.raw_queues',
-    'queues.scheduling',
-    'firmware.lag',
-    'datapath.virtio_net_q',
-    'steering.sw_steering',
-    'steering.eswitch',
-    'steering.match_definer',
-    'steering.header_modify_argument',
-    'steering.flow_sampler',
-    'steering.flow_meter',
-)
+#: Folders whose files register commands and declare kinds of objects when they are imported.
+FOLDERS = ('firmware', 'steering', 'memory', 'queues', 'datapath')
 
 
-def _import_modules() -> None:
-    """Late, because object files may import this one."""
-    for name in MODULES:
-        importlib.import_module(f'{__package__}.{name}')
+def import_all() -> None:
+    """Import every file of the folders below, late, because object files may import this one."""
+    for folder in FOLDERS:
+        package = importlib.import_module(f'{__package__}.{folder}')
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
+            importlib.import_module(module.name)
 
 
 class Card:
     """The function's whole state; knows nothing of PCI.
 
-    Tables, by attribute: ``pds transport_domains xrcds q_counters eqs uctxs uars umems`` and flow
-    tables (control plane); ``mkeys cqs qps dcts sqs rqs srqs xrc_srqs rmps xrqs tises tirs rqts``
-    (data path).  ``qps, dcts, sqs, rqs`` share the number space ``queue_numbers``, ``srqs,
-    xrc_srqs, rmps, xrqs`` the space ``srq_numbers``: ``card.queue_numbers.lookup(n)`` tells what a
+    Each kind of object has its table as an attribute, ``card.pds``, as the kind's class declares it
+    (:func:`tables.declare`). Kinds may share numbers: ``card.queue_numbers.lookup(n)`` tells what a
     doorbell means.
 
     :param profile: name in :data:`caps.PROFILES`.
@@ -85,7 +50,7 @@ class Card:
                  log: Callable[[str], Any] | None = None, index: int = 0,
                  cap_overrides: Sequence[str] = ()) -> None:
         prm.load()
-        _import_modules()
+        import_all()
         if link_layer not in ('ib', 'eth'):
             raise ValueError(f'link layer {link_layer!r} is not ib or eth')
         self.profile = caps.PROFILES[profile]
@@ -115,48 +80,21 @@ class Card:
     # ---- state
 
     def _make_tables(self) -> None:
+        #: Bytes that guest requests may make the card keep.
+        self.memory = Quota(256 << 20)
+        self.queue_numbers = NumberSpace(*SPACES['queue_numbers'])
+        self.srq_numbers = NumberSpace(*SPACES['srq_numbers'])
+        spaces = {'queue_numbers': self.queue_numbers, 'srq_numbers': self.srq_numbers}
         #: Every table by kind.
         self.tables: dict[str, Table] = {}
-        #: Numbers that doorbells and completions name.
-        self.queue_numbers = NumberSpace(0x40, 1 << 17)
-        self.srq_numbers = NumberSpace(0x10, 1 << 16)
-        # A UAR's number is its page in BAR0.
-        self.uctxs = self._table('uctx', 1, 0xff)
-        self.pds = self._table('pd', 1, 1 << 16)
-        self.transport_domains = self._table('transport_domain', 1, 1 << 12)
-        self.xrcds = self._table('xrcd', 1, 1 << 12)
-        self.q_counters = self._table('q_counter', 1, 0xfe)
-        self.eqs = self._table('eq', 4, 124)
-        self.uars = self._table('uar', 0x100, 0x700)
-        self.umems = self._table('umem', 1, 1 << 16)
-        self.mkeys = self._table('mkey', 0x10, 1 << 18)
-        self.psvs = self._table('psv', 1, 1 << 16)
-        self.cqs = self._table('cq', 0x10, 1 << 16)
-        self.qps = self._table('qp', space=self.queue_numbers)
-        self.dcts = self._table('dct', space=self.queue_numbers)
-        self.sqs = self._table('sq', space=self.queue_numbers)
-        self.rqs = self._table('rq', space=self.queue_numbers)
-        self.srqs = self._table('srq', space=self.srq_numbers)
-        self.xrc_srqs = self._table('xrc_srq', space=self.srq_numbers)
-        self.rmps = self._table('rmp', space=self.srq_numbers)
-        self.xrqs = self._table('xrq', space=self.srq_numbers)
-        self.tises = self._table('tis', 1, 1 << 14)
-        self.tirs = self._table('tir', 1, 1 << 14)
-        self.rqts = self._table('rqt', 1, 1 << 14)
-        self.general_objects = self._table('general_object', 1, 0xffff)
-        self.reserved_qpns = self._table('reserved_qpn', space=self.queue_numbers)
-        self.flow_tables = self._table('flow_table', 1, 1 << 12)
-        self.modify_headers = self._table('modify_header', 1, 1 << 12)
-        self.packet_reformats = self._table('packet_reformat', 1, 1 << 12)
-        self.flow_counters = self._table('flow_counter', 1, 1 << 16)
-        # Steering table entries name definers by eight bits, of which the first are the card's own.
-        self.match_definers = self._table('match_definer', 0x40, 0xc0)
-        self.header_modify_arguments = self._table('header_modify_argument', 1 << 16, 1 << 16)
+        for kind in KINDS.values():
+            space = spaces.get(kind.space) or NumberSpace(kind.first, kind.limit)
+            self.tables[kind.name] = Table(kind.name, space, self.memory)
+            setattr(self, kind.table, self.tables[kind.name])
 
-    def _table(self, kind: str, first: int = 0, limit: int = 0,
-               space: NumberSpace | None = None) -> Table:
-        self.tables[kind] = Table(kind, first, limit, space)
-        return self.tables[kind]
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Table:
+            """The table of a kind."""
 
     def _fresh(self) -> None:
         self.state = self.RESET
@@ -167,7 +105,7 @@ class Card:
         self._drop_objects()
 
     def _drop_objects(self) -> None:
-        self.memory = Quota(256 << 20)
+        self.memory.reset()
         for table in self.tables.values():
             table.clear()
         self.icm = icm.Icm(self)

@@ -15,7 +15,7 @@ def status_of(call, *args) -> str:
 
 
 def test_numbers_come_back_late() -> None:
-    t = Table('thing', 5, 4)
+    t = Table('thing', NumberSpace(5, 4), Quota(1000))
     objects = [Object() for _ in range(4)]
     assert [t.alloc(o) for o in objects] == [5, 6, 7, 8]
     assert status_of(t.alloc, Object()) == 'EXCEED_LIM'
@@ -32,7 +32,7 @@ def test_numbers_come_back_late() -> None:
 
 
 def test_owners() -> None:
-    t = Table('thing', 1, 10)
+    t = Table('thing', NumberSpace(1, 10), Quota(1000))
     mine, kernels, shared = (t.alloc(Object(), uid) for uid in (7, 0, SHARED_UID))
     assert t.get(mine, 7).number == mine and t.get(mine, 0).uid == 7
     assert status_of(t.get, mine, 8) == 'BAD_RES'
@@ -47,7 +47,7 @@ def test_owners() -> None:
 
 
 def test_an_object_in_use_stays() -> None:
-    t = Table('thing', 1, 10)
+    t = Table('thing', NumberSpace(1, 10), Quota(1000))
     base, user = Object(), Object()
     t.alloc(base)
     t.alloc(user)
@@ -63,7 +63,7 @@ def test_an_object_in_use_stays() -> None:
 
 def test_tables_that_share_numbers() -> None:
     space = NumberSpace(1, 3)
-    a, b = Table('a', space=space), Table('b', space=space)
+    a, b = Table('a', space, Quota(1000)), Table('b', space, Quota(1000))
     x, y = Object(), Object()
     assert a.alloc(x) == 1 and b.alloc(y) == 2
     assert space.lookup(2) is y and y.kind == 'b' and a.find(2) is None
@@ -80,6 +80,26 @@ def test_quota() -> None:
     q.charge(40)
     q.release(100)
     assert q.used == 0
+
+
+def test_an_object_gives_back_what_it_was_charged() -> None:
+    quota, used = Quota(100), Object()
+    t, small = Table('thing', NumberSpace(1, 2), quota), Object()
+    t.alloc(used)
+    t.alloc(small, cost=60)
+    small.charge(quota, 10)
+    assert (quota.used, small.cost) == (70, 70)
+    # One that is refused, for want of bytes or of numbers, is charged nothing and uses nothing.
+    for cost in (31, 30):
+        refused = Object()
+        refused.use(used)
+        assert status_of(t.alloc, refused, 0, cost) == 'EXCEED_LIM'
+        assert (quota.used, refused.cost, used.refs, len(t)) == (70, 0, 0, 2)
+    quota.charge(30)
+    small.recharge(30)
+    assert quota.used == 30
+    t.free(small.number)
+    assert (quota.used, small.cost) == (0, 0)
 
 
 def test_status() -> None:

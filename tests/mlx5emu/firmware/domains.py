@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Objects that only have a number and users: protection and transport domains, XRC domains, queue
-counters."""
+counters, and user access regions, the doorbell pages of BAR0."""
 from typing import TYPE_CHECKING
 
 from .dispatch import Command, command
-from .tables import Object
+from .tables import Object, declare
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -13,18 +13,28 @@ if TYPE_CHECKING:
 class Pd(Object):
     """A protection domain."""
 
+    kind = declare('pd', 'pds', 1, 1 << 16, destroy=('DEALLOC_PD', 'pd'))
+
 
 class TransportDomain(Object):
     """A transport domain: what TIS and TIR belong to."""
+
+    kind = declare('transport_domain', 'transport_domains', 1, 1 << 12,
+                   destroy=('DEALLOC_TRANSPORT_DOMAIN', 'transport_domain'))
 
 
 class Xrcd(Object):
     """An XRC domain."""
 
+    kind = declare('xrcd', 'xrcds', 1, 1 << 12, destroy=('DEALLOC_XRCD', 'xrcd'))
+
 
 class QCounter(Object):
     """A queue counter set: the data path counts into ``values`` by the names of
     query_q_counter_out."""
+
+    kind = declare('q_counter', 'q_counters', 1, 0xfe,
+                   destroy=('DEALLOC_Q_COUNTER', 'counter_set_id'))
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,3 +103,21 @@ def query_q_counter(card: 'Card', cmd: Command) -> None:
         cmd.out[name] = value
     if cmd.inp['clear']:
         counter.values.clear()
+
+
+class Uar(Object):
+    """A doorbell page; its number is its page index in BAR0."""
+
+    kind = declare('uar', 'uars', 0x100, 0x700, destroy=('DEALLOC_UAR', 'uar'))
+
+
+@command('ALLOC_UAR')
+def alloc_uar(card: 'Card', cmd: Command) -> None:
+    """A doorbell page of BAR0; EXCEED_LIM when the BAR has no more."""
+    cmd.out['uar'] = card.uars.alloc(Uar(), cmd.uid)
+
+
+@command('DEALLOC_UAR')
+def dealloc_uar(card: 'Card', cmd: Command) -> None:
+    """Refused while an EQ uses the page."""
+    card.uars.free(cmd.inp['uar'], cmd.uid)

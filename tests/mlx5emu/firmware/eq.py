@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from .. import prm
 from ..dma import DmaError
 from .dispatch import Command, Status, command
-from .tables import Object
+from .tables import Object, declare
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -18,6 +18,9 @@ prm.declare('eqe', [('', 8), ('type', 8), ('', 8), ('sub_type', 8), ('@', 0x100)
 class Eq(Object):
     """An event queue: a ring of 64-byte EQEs in guest pages, an interrupt vector, and the types it
     takes."""
+
+    kind = declare('eq', 'eqs', 4, 124, destroy=('DESTROY_EQ', 'eq_number'))
+
     def __init__(self, log_size: int, log_page: int, pages: tuple[int, ...], vector: int, uar: int,
                  bitmask: int, overrun_ignore: bool) -> None:
         super().__init__()

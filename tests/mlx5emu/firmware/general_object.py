@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import prm
 from .dispatch import Command, Status, check_reserved, command
-from .tables import Object, Table
+from .tables import Object, Table, declare
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -25,31 +25,32 @@ HEADER = 16
 
 Create = Callable[['Card', prm.View, int], Object]
 
+#: How their owner destroys them, for kinds with a table of their own.
+DESTROY = ('DESTROY_GENERAL_OBJECT', 'obj_id')
+#: The kind of those that have none.
+KIND = declare('general_object', 'general_objects', 1, 0xffff, destroy=DESTROY)
 #: {object type: (layout, constructor)}; an object keeps its type as ``obj_type``.
 TYPES: dict[int, tuple[str, Create]] = {}
-_TABLES: dict[int, str] = {}
+_KINDS: dict[int, str] = {}
 
 
-def object_type(number: int, layout: str,
-                table: str = 'general_objects') -> Callable[[Create], Create]:
+def object_type(number: int, layout: str, kind: str = KIND) -> Callable[[Create], Create]:
     """Register the constructor ``(card, view of the layout, uid)`` of an object type.
 
-    :param table: the card's table that numbers the objects: one of its own where the numbers mean
-        something elsewhere too.
+    :param kind: a kind that the class declares, where the numbers mean something elsewhere too.
     :raises ValueError: the type is registered twice.
     """
     def register(create: Create) -> Create:
         if number in TYPES:
             raise ValueError(f'general object type {number:#x} is registered twice')
-        TYPES[number], _TABLES[number] = (layout, create), table
+        TYPES[number], _KINDS[number] = (layout, create), kind
         return create
     return register
 
 
 
 def _table(card: 'Card', number: int) -> Table:
-    table: Table = getattr(card, _TABLES[number])
-    return table
+    return card.tables[_KINDS[number]]
 
 
 def _type(card: 'Card', cmd: Command) -> int:
@@ -82,11 +83,7 @@ def add(card: 'Card', obj: Any, obj_type: int, uid: int) -> int:
     :raises Status: EXCEED_LIM when there are too many; the object has then let go of what it used.
     """
     obj.obj_type = obj_type
-    try:
-        return _table(card, obj_type).alloc(obj, uid)
-    except Status:
-        obj.destroyed()
-        raise
+    return _table(card, obj_type).alloc(obj, uid)
 
 
 @command('CREATE_GENERAL_OBJECT', op_mods=None)

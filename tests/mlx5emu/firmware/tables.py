@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Object tables: numbers, owners and use counts of everything the card holds."""
+"""Kinds of objects, and the tables of each: numbers, owners, use counts and cost of everything that
+the card holds.
+
+A file of objects declares its kind on the class, which is all that the rest of the card needs::
+
+    class Pd(Object):
+        kind = declare('pd', 'pds', 1, 1 << 16, destroy=('DEALLOC_PD', 'pd'))
+"""
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from .status import Status
 
@@ -9,12 +16,63 @@ from .status import Status
 SHARED_UID = 0xffff
 
 
+class Kind(NamedTuple):
+    """What there is to know of a kind of object without knowing the object."""
+    name: str
+    #: The card's attribute that has the table.
+    table: str
+    #: Lowest number and how many there are, of the space that has them.
+    first: int
+    limit: int
+    #: Name of numbers that several kinds share, or the table's own.
+    space: str
+    #: The command by which its owner destroys one, and the field that names it; None for what the
+    #: end of a user context leaves to its owner.
+    destroy: tuple[str, str] | None
+
+    def line(self) -> str:
+        """Its line in the table of Documentation/emulated_card.md."""
+        last = self.first + self.limit - 1
+        numbers = f'{self.first:#x} to {last:#x}' + (f', {self.space}'
+                                                      if self.space != self.table else '')
+        return f'| {self.name} | {numbers} | {self.destroy[0] if self.destroy else "-"} |'
+
+
+#: Every kind by name, as the files that are imported declare them.
+KINDS: dict[str, Kind] = {}
+#: Numbers that several kinds share: what doorbells and completions name, and what queues receive
+#: from.
+SPACES = {'queue_numbers': (0x40, 1 << 17), 'srq_numbers': (0x10, 1 << 16)}
+
+
+def declare(name: str, table: str, first: int = 0, limit: int = 0, *, space: str | None = None,
+            destroy: tuple[str, str] | None = None) -> str:
+    """Declare a kind of object.
+
+    :param name: for reports and logs.
+    :param table: attribute of the card that becomes its table.
+    :param first: lowest number.
+    :param limit: most objects at a time.
+    :param space: numbers of :data:`SPACES` instead of ``first`` and ``limit``.
+    :param destroy: command and field, as :class:`Kind` has it.
+    :return: the name, to be the ``kind`` of the class.
+    :raises ValueError: the kind is declared twice.
+    """
+    if name in KINDS:
+        raise ValueError(f'{name} is declared twice')
+    if space is not None:
+        first, limit = SPACES[space]
+    KINDS[name] = Kind(name, table, first, limit, space or table, destroy)
+    return name
+
+
 class Object:
     """Base of every object in a table.
 
     ``uid`` is the owner's user context (0: the kernel's), ``number`` what the table gave it,
     ``refs`` how many objects use it. An object that uses others names them in ``uses`` by
-    :meth:`use`, and lets go of all of them by :meth:`release`.
+    :meth:`use`, and lets go of all of them by :meth:`release`. ``cost`` are the bytes that it was
+    charged; its end gives them back.
     """
 
     kind = ''
@@ -26,6 +84,8 @@ class Object:
         self.uid = 0
         self.number = -1
         self.refs = 0
+        self.cost = 0
+        self._quota: Quota | None = None
         self.uses: list[Object] = []
 
     def hold(self) -> None:
@@ -48,10 +108,27 @@ class Object:
         while self.uses:
             self.uses.pop().drop()
 
+    def charge(self, quota: 'Quota', size: int) -> None:
+        """Account for ``size`` bytes more, until the object's end.
+
+        :raises Status: EXCEED_LIM when the card has no more.
+        """
+        quota.charge(size)
+        self._quota, self.cost = quota, self.cost + size
+
+    def recharge(self, size: int) -> None:
+        """What it was charged is ``size`` bytes from now on, which the quota has already taken."""
+        if self._quota is not None:
+            self._quota.release(self.cost)
+        self.cost = size
+
     def destroyed(self) -> None:
         """Called once when the object leaves its table; frees what it holds.  Override and call
         super."""
         self.release()
+        if self._quota is not None:
+            self._quota.release(self.cost)
+            self._quota, self.cost = None, 0
 
 
 class NumberSpace:
@@ -117,24 +194,29 @@ class Table:
     """Objects of one kind by number.
 
     :param kind: name for logs and reports.
-    :param first: lowest number.
-    :param limit: most objects at a time.
-    :param space: numbers shared with other tables instead of ``first`` and ``limit``.
+    :param space: numbers, its own or shared with other tables.
+    :param quota: what the cost of its objects is charged to.
     """
 
-    def __init__(self, kind: str, first: int = 1, limit: int = 1 << 16,
-                 space: NumberSpace | None = None) -> None:
-        self.kind = kind
-        self.space = space or NumberSpace(first, limit)
+    def __init__(self, kind: str, space: 'NumberSpace', quota: 'Quota') -> None:
+        self.kind, self.space, self.quota = kind, space, quota
         self._objects: dict[int, Any] = {}
 
-    def alloc(self, obj: Any, uid: int = 0) -> int:
+    def alloc(self, obj: Any, uid: int = 0, cost: int = 0) -> int:
         """Number an object and keep it for ``uid``.
 
+        :param cost: bytes that the card keeps for it, until it leaves the table.
         :return: the number, also set as ``obj.number``.
-        :raises Status: EXCEED_LIM when the table is full.
+        :raises Status: EXCEED_LIM when the table is full or the quota exhausted; the object has then
+            let go of what it used.
         """
-        number = self.space.take(obj, getattr(obj, 'span', 1))
+        try:
+            if cost:
+                obj.charge(self.quota, cost)
+            number = self.space.take(obj, getattr(obj, 'span', 1))
+        except Status:
+            obj.destroyed()
+            raise
         obj.number, obj.uid = number, uid
         if not getattr(obj, 'kind', ''):
             obj.kind = self.kind
@@ -172,9 +254,7 @@ class Table:
     def _remove(self, number: int, obj: Any) -> None:
         del self._objects[number]
         self.space.give(number, getattr(obj, 'span', 1))
-        destroyed = getattr(obj, 'destroyed', None)
-        if destroyed is not None:
-            destroyed()
+        obj.destroyed()
 
     def owned_by(self, uid: int) -> list[Any]:
         """The objects of a user, youngest first."""
@@ -222,3 +302,7 @@ class Quota:
     def release(self, size: int) -> None:
         """Give ``size`` bytes back."""
         self.used -= size
+
+    def reset(self) -> None:
+        """Everything is given back."""
+        self.used = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dma import DmaError
 from ..firmware.dispatch import Command, Status, command
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -101,7 +101,7 @@ _NULL = NullMemory()
 class Mkey(Object):
     """A memory key: its context (``mkc``, as the PRM lays it out) and its translation entries."""
 
-    kind = 'mkey'
+    kind = declare('mkey', 'mkeys', 0x10, 1 << 18, destroy=('DESTROY_MKEY', 'mkey_index'))
 
     def __init__(self, card: 'Card', mkc: bytes, entries: 'array[int]', capacity: int) -> None:
         super().__init__()
@@ -110,7 +110,6 @@ class Mkey(Object):
         self.capacity = capacity
         self.umem: Umem | None = None
         self.umem_offset = 0
-        self.charged = 0
         self.domain: Object | None = None
         #: Signatures and encryption, when a UMR brought some; they are in force while the context
         #: says bsf_en.
@@ -140,8 +139,7 @@ class Mkey(Object):
         self._bases = None
 
     def destroyed(self) -> None:
-        """Give the translation entries' memory back."""
-        self.card.memory.release(self.charged)
+        """Let go of the protection domain."""
         self.belong(None)
         super().destroyed()
 
@@ -344,8 +342,7 @@ class Mkey(Object):
             raise AccessError('translation entries beyond the size of the key')
         grow = at + len(values) - len(self.entries)
         if grow > 0:
-            self.card.memory.charge(8 * grow)
-            self.charged += 8 * grow
+            self.charge(self.card.memory, 8 * grow)
             self.entries.extend([0] * grow)
         self.entries[at:at + len(values)] = values
         self._bases = None
@@ -437,6 +434,7 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
     if not mkey.length64 and mkey.mode != PA and mkey.start + mkey.length > 1 << 64:
         raise Status('BAD_PARAM', 'range wraps')
     memory: Object | None = None
+    cost = 0
     if mkey.mode == MEMIC:
         memory = card.memic.find(mkey.start, mkey.length)
         if memory is None:
@@ -458,16 +456,10 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
         if mkey.mode == MTT and not inp['pg_access']:
             # The command's list says nothing of presence: every page of it is.
             mkey.entries = array('Q', [e | READABLE | WRITABLE for e in mkey.entries])
-        card.memory.charge(16 * actual)
-        mkey.charged = 16 * actual
-    try:
-        if mkey.bsf_octowords:
-            card.memory.charge(FORMATS_COST)
-            mkey.charged += FORMATS_COST
-        cmd.out['mkey_index'] = card.mkeys.alloc(mkey, cmd.uid)
-    except Status:
-        card.memory.release(mkey.charged)
-        raise
+        cost = 16 * actual
+    if mkey.bsf_octowords:
+        cost += FORMATS_COST
+    cmd.out['mkey_index'] = card.mkeys.alloc(mkey, cmd.uid, cost=cost)
     mkey.use(memory)
     mkey.belong(pd)
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..firmware.dispatch import Command, Status, command
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from ..prm.wqe import SET_PSV
 from .mkey import ANY_PD, AccessError
 
@@ -18,7 +18,7 @@ _SEGMENT_AT = 16
 class Psv(Object):
     """What the first block's signature starts from: guard or seed, and the tags of T10-DIF."""
 
-    kind = 'psv'
+    kind = declare('psv', 'psvs', 1, 1 << 16, destroy=('DESTROY_PSV', 'psvn'))
 
     def __init__(self, pd: int) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..dma import Dma, DmaError
 from ..firmware.dispatch import Command, Status, command
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -21,6 +21,8 @@ class UmemError(DmaError):
 class Umem(Object):
     """A list of MTTs over guest pages of one size; offset 0 is ``page_offset`` bytes into the first
     page."""
+
+    kind = declare('umem', 'umems', 1, 1 << 16, destroy=('DESTROY_UMEM', 'umem_id'))
 
     def __init__(self, dma: Dma, mtts: 'array[int]', log_page: int, page_offset: int) -> None:
         super().__init__()
@@ -107,17 +109,11 @@ def create_umem(card: 'Card', cmd: Command) -> None:
     for mtt in mtts:
         if mtt & low:
             raise Status('BAD_PARAM', 'MTT is not aligned to the page size')
-    card.memory.charge(8 * count)
     umem = Umem(card.dma, mtts, log_page, offset)
-    try:
-        cmd.out['umem_id'] = card.umems.alloc(umem, cmd.uid)
-    except Status:
-        card.memory.release(8 * count)
-        raise
+    cmd.out['umem_id'] = card.umems.alloc(umem, cmd.uid, cost=8 * count)
 
 
 @command('DESTROY_UMEM')
 def destroy_umem(card: 'Card', cmd: Command) -> None:
     """Refused while a queue, key or doorbell record lies in the umem."""
-    umem = card.umems.free(cmd.inp['umem_id'], cmd.uid)
-    card.memory.release(8 * len(umem.mtts))
+    card.umems.free(cmd.inp['umem_id'], cmd.uid)

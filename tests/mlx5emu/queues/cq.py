@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .. import prm
 from ..dma import DmaError
 from ..firmware.dispatch import Command, Status, command
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from .cqe_compression import ARRAY, CHECKSUM_STRIDE_INDEX, FORMATS, Session
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
 
@@ -33,7 +33,7 @@ _NOT_ARMED, _ARMED_SOLICITED, _ARMED_ANY = 0, 1, 2
 class Cq(Object):
     """A completion queue: a ring of CQEs, the consumer's doorbell record, and who is told."""
 
-    kind = 'cq'
+    kind = declare('cq', 'cqs', 0x10, 1 << 16, destroy=('DESTROY_CQ', 'cqn'))
 
     def __init__(self, card: 'Card', buf: QueueBuffer, log_size: int, cqe_size: int, dbr: int,
                  eqn: int) -> None:
@@ -60,11 +60,6 @@ class Cq(Object):
         self.size = 1 << log_size
         # The 64 bytes that tell what happened are the last of a wide CQE.
         self._tail = cqe_size - 64
-
-    def destroyed(self) -> None:
-        """Give the page list's memory back."""
-        self.card.memory.release(self.buf.cost)
-        super().destroyed()
 
     # ---- completions
 
@@ -200,7 +195,6 @@ def _buffer(card: 'Card', cmd: Command, uid: int, context: prm.View,
         log_page = context['log_page_size'] + 12
         base = context['page_offset'] << log_page >> 6
         buf = in_pages(card, page_list(cmd.raw, inp.offset('pas')), log_page, base, size)
-    card.memory.charge(buf.cost)
     return buf, umem
 
 
@@ -238,21 +232,13 @@ def create_cq(card: 'Card', cmd: Command) -> None:
     dbr = doorbell_record(dbr_umem, c['dbr_addr'])
     buf, umem = _buffer(card, cmd, cmd.uid, c, cqe_size << log_size)
     cq = Cq(card, buf, log_size, cqe_size, dbr, eq.number)
-    try:
-        cq.session = _session(card, cq, c)
-    except Status:
-        card.memory.release(buf.cost)
-        raise
+    cq.session = _session(card, cq, c)
     cq.overrun_ignore = bool(c['oi'])
     cq.period_from_cqe = c['cq_period_mode'] == FROM_CQE
     cq.period_us, cq.max_count, cq.uar = c['cq_period'], c['cq_max_count'], c['uar_page']
     at = cmd.inp.offset('cq_context')
     cq.context[:] = cmd.raw[at:at + 64]
-    try:
-        cmd.out['cqn'] = card.cqs.alloc(cq, cmd.uid)
-    except Status:
-        card.memory.release(buf.cost)
-        raise
+    cmd.out['cqn'] = card.cqs.alloc(cq, cmd.uid, cost=buf.cost)
     cq.use(eq, dbr_umem, umem)
 
 
@@ -291,6 +277,8 @@ def _resize(card: 'Card', cmd: Command, cq: Cq, c: prm.View) -> None:
     if (cq.producer - cq.consumer) & 0xffffff >= 1 << log_size:
         raise Status('BAD_RES_STATE', 'CQEs would not fit')
     buf, umem = _buffer(card, cmd, cmd.uid or cq.uid, c, cq.cqe_size << log_size)
+    # Both buffers are there for a moment.
+    card.memory.charge(buf.cost)
     # A last CQE in the old ring tells the reader to go on in the new one; it takes an index of its
     # own.
     armed, cq.armed = cq.armed, _NOT_ARMED
@@ -300,7 +288,7 @@ def _resize(card: 'Card', cmd: Command, cq: Cq, c: prm.View) -> None:
     if cq.status:
         card.memory.release(buf.cost)
         raise Status('BAD_PARAM', 'CQ buffer is not mapped')
-    card.memory.release(cq.buf.cost)
+    cq.recharge(buf.cost)
     cq.lay_out(buf, log_size, cq.cqe_size)
     cq.use(umem)
     kept = prm.view('cqc', cq.context)

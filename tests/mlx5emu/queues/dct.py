@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.dispatch import Command, Status, command
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from .cq import Cq
 from .dp_ordering import check_ordering
 from .qp import DCT, RTR
@@ -23,7 +23,7 @@ class Dct(Object):
     """A target that any DC initiator with the key may address; to the responder it looks like a QP
     on an SRQ."""
 
-    kind = 'dct'
+    kind = declare('dct', 'dcts', space='queue_numbers', destroy=('DESTROY_DCT', 'dctn'))
     st = DCT
     rlky = False
     rq = sq = scq = None

@@ -7,7 +7,7 @@ from ..dma import DmaError
 from ..firmware.dispatch import Command, Status, command
 from ..firmware.eq import queue_event
 from ..firmware.lag import check_affinity
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from ..memory.mkey import ANY_PD
 from . import mmo, scheduling
 from .cq import Cq
@@ -91,7 +91,7 @@ _KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
 class Qp(Object):
     """A queue pair: its context and its rings."""
 
-    kind = 'qp'
+    kind = declare('qp', 'qps', space='queue_numbers', destroy=('DESTROY_QP', 'qpn'))
 
     def __init__(self, card: 'Card', qpc: bytes) -> None:
         super().__init__()
@@ -149,9 +149,7 @@ class Qp(Object):
             queue_event(self.card, self.number, 'SQ_DRAINED')
 
     def destroyed(self) -> None:
-        """Give the page list's memory back."""
-        if self.buf is not None:
-            self.card.memory.release(self.buf.cost)
+        """Leave multicast groups; timers that were running for the QP are void."""
         self.epoch += 1
         for gid in self.multicast:
             self.card.datapath.leave(gid, self)
@@ -229,7 +227,6 @@ def create_qp(card: 'Card', cmd: Command) -> None:
             log_page = c['log_page_size'] + 12
             qp.buf = in_pages(card, page_list(cmd.raw, inp.offset('pas')), log_page,
                               c['page_offset'] << log_page >> 6, rq_bytes + sq_bytes)
-        card.memory.charge(qp.buf.cost)
         if rq_bytes:
             qp.rq = ReceiveRing(qp.buf, 0, rq_log, rq_stride, dbr, qp.pd,
                                 signed=bool(c['wq_signature']))
@@ -237,12 +234,7 @@ def create_qp(card: 'Card', cmd: Command) -> None:
             qp.sq = SendRing(qp, qp.buf, rq_bytes, sq_log, dbr, qp.scq, qp.user_index)
             qp.sq.streams = streams
             qp.sq.recordless = c['send_dbr_mode'] == NO_DBR_EXT
-    try:
-        cmd.out['qpn'] = card.qps.alloc(qp, cmd.uid)
-    except Status:
-        if qp.buf is not None:
-            card.memory.release(qp.buf.cost)
-        raise
+    cmd.out['qpn'] = card.qps.alloc(qp, cmd.uid, cost=qp.buf.cost if qp.buf else 0)
     qp.use(pd, qp.scq, qp.rcq, qp.srq, xrcd, umem, dbr_umem)
 
 

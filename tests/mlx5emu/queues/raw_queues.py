@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import prm
 from ..firmware.dispatch import Command, Status, command
 from ..firmware.lag import check_affinity
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from ..steering import sw_steering
 from . import scheduling
 from .cq import Cq
@@ -58,10 +58,8 @@ class _WorkQueue(Object):
         return _DATAPATH_STATE[self.wq_state]
 
     def destroyed(self) -> None:
-        """Give the page list's memory back."""
+        """Timers that were running are void."""
         self.epoch += 1
-        if self.buf is not None:
-            self.card.memory.release(self.buf.cost)
         super().destroyed()
 
     def enter(self, wq_state: int) -> None:
@@ -81,7 +79,7 @@ class _WorkQueue(Object):
 class Sq(_WorkQueue):
     """A raw send queue."""
 
-    kind = 'sq'
+    kind = declare('sq', 'sqs', space='queue_numbers', destroy=('DESTROY_SQ', 'sqn'))
     st = RAW
 
     def __init__(self, card: 'Card', context: bytes) -> None:
@@ -101,7 +99,7 @@ class Sq(_WorkQueue):
 class Rq(_WorkQueue):
     """A raw receive queue, with a ring of its own or an RMP's."""
 
-    kind = 'rq'
+    kind = declare('rq', 'rqs', space='queue_numbers', destroy=('DESTROY_RQ', 'rqn'))
     st = RAW
     #: Frames are never scattered to the CQE.
     cs_res = 0
@@ -154,12 +152,7 @@ def create_sq(card: 'Card', cmd: Command) -> None:
     sq.buf, dbr, umems = work_queue_buffer(card, cmd, wq, 64 << wq['log_wq_sz'])
     sq.scq, sq.tis = cq, tis
     sq.sq = SendRing(sq, sq.buf, 0, wq['log_wq_sz'], dbr, cq, sq.user_index)
-    card.memory.charge(sq.buf.cost)
-    try:
-        cmd.out['sqn'] = card.sqs.alloc(sq, cmd.uid)
-    except Status:
-        card.memory.release(sq.buf.cost)
-        raise
+    cmd.out['sqn'] = card.sqs.alloc(sq, cmd.uid, cost=sq.buf.cost)
     sq.use(cq, pd, tis, *umems)
     sq.sq.pacing = pacing
     scheduling.join(sq, 'queue_group', group)
@@ -240,15 +233,9 @@ def create_rq(card: 'Card', cmd: Command) -> None:
         holds += umems
         rq.rq = ReceiveRing(rq.buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'],
                             wq['wq_type'] in (0, 2), bool(wq['wq_signature']))
-        card.memory.charge(rq.buf.cost)
     else:
         raise Status('BAD_PARAM', 'mem_rq_type')
-    try:
-        cmd.out['rqn'] = card.rqs.alloc(rq, cmd.uid)
-    except Status:
-        if rq.buf is not None:
-            card.memory.release(rq.buf.cost)
-        raise
+    cmd.out['rqn'] = card.rqs.alloc(rq, cmd.uid, cost=rq.buf.cost if rq.buf else 0)
     rq.use(*holds)
 
 
@@ -301,6 +288,8 @@ class _Context(Object):
 class Tis(_Context):
     """Transport interface send."""
 
+    kind = declare('tis', 'tises', 1, 1 << 14, destroy=('DESTROY_TIS', 'tisn'))
+
     @property
     def transport_domain(self) -> int:
         """Number of its transport domain."""
@@ -310,12 +299,14 @@ class Tis(_Context):
 class Tir(_Context):
     """Transport interface receive: one RQ, or an RQ table and how to hash."""
 
+    kind = declare('tir', 'tirs', 1, 1 << 14, destroy=('DESTROY_TIR', 'tirn'))
     target: Any = None
 
 
 class Rqt(_Context):
     """An RQ table."""
 
+    kind = declare('rqt', 'rqts', 1, 1 << 14, destroy=('DESTROY_RQT', 'rqtn'))
     rqs: tuple[Object, ...] = ()
 
 

@@ -4,9 +4,9 @@ whose messages another queue takes."""
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..firmware.general_object import object_type
+from ..firmware.general_object import DESTROY, object_type
 from ..firmware.status import Status
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -22,7 +22,7 @@ class ReservedQpns(Object):
     :param log_range: log2 of how many.
     """
 
-    kind = 'reserved_qpn'
+    kind = declare('reserved_qpn', 'reserved_qpns', space='queue_numbers', destroy=DESTROY)
     sq = None
 
     def __init__(self, log_range: int) -> None:
@@ -30,7 +30,7 @@ class ReservedQpns(Object):
         self.span = 1 << log_range
 
 
-@object_type(RESERVED_QPN, 'reserved_qpn', 'reserved_qpns')
+@object_type(RESERVED_QPN, 'reserved_qpn', ReservedQpns.kind)
 def create_reserved_qpns(card: 'Card', view: prm.View, uid: int) -> Object:
     """A range of the size in the command's header.
 

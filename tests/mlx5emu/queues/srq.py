@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.dispatch import Command, Status, command
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from .cq import Cq
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
 from .rings import ReceiveRing
@@ -27,6 +27,13 @@ class Srq(Object):
     :param layout: name of its layout.
     """
 
+    #: Four kinds share the class; the table tells them apart.
+    KINDS = (declare('srq', 'srqs', space='srq_numbers', destroy=('DESTROY_SRQ', 'srqn')),
+             declare('xrc_srq', 'xrc_srqs', space='srq_numbers',
+                     destroy=('DESTROY_XRC_SRQ', 'xrc_srqn')),
+             declare('rmp', 'rmps', space='srq_numbers', destroy=('DESTROY_RMP', 'rmpn')),
+             declare('xrq', 'xrqs', space='srq_numbers', destroy=('DESTROY_XRQ', 'xrqn')))
+
     def __init__(self, card: 'Card', buf: QueueBuffer, ring: ReceiveRing, context: bytes,
                  layout: str) -> None:
         super().__init__()
@@ -44,11 +51,6 @@ class Srq(Object):
     def pd(self) -> int:
         """Number of the protection domain of the buffers posted."""
         return self.ring.pd
-
-    def destroyed(self) -> None:
-        """Give the page list's memory back."""
-        self.card.memory.release(self.buf.cost)
-        super().destroyed()
 
     def consumed(self) -> None:
         """A WQE was taken: raise the limit event when it is due."""
@@ -73,15 +75,6 @@ def check_size(card: 'Card', log_size: int, log_stride: int) -> None:
         raise Status('BAD_PARAM', 'queue size')
     if not 4 <= log_stride <= 11:
         raise Status('BAD_PARAM', 'stride')
-
-
-def keep(card: 'Card', cmd: Command, srq: Srq, table: str, field: str) -> None:
-    card.memory.charge(srq.buf.cost)
-    try:
-        cmd.out[field] = getattr(card, table).alloc(srq, cmd.uid)
-    except Status:
-        card.memory.release(srq.buf.cost)
-        raise
 
 
 def _srq_context(card: 'Card', cmd: Command, c: prm.View,
@@ -120,7 +113,7 @@ def create_srq(card: 'Card', cmd: Command) -> None:
     at = cmd.inp.offset('srq_context_entry')
     srq = Srq(card, ring.buf, ring, cmd.raw[at:at + c.size], 'srqc')
     srq.arm(c['lwm'])
-    keep(card, cmd, srq, 'srqs', 'srqn')
+    cmd.out['srqn'] = card.srqs.alloc(srq, cmd.uid, cost=srq.buf.cost)
     srq.use(*holds)
 
 
@@ -135,7 +128,7 @@ def create_xrc_srq(card: 'Card', cmd: Command) -> None:
     srq = Srq(card, ring.buf, ring, cmd.raw[at:at + c.size], 'xrc_srqc')
     srq.cq, srq.xrcd = cq, xrcd.number
     srq.arm(c['lwm'])
-    keep(card, cmd, srq, 'xrc_srqs', 'xrc_srqn')
+    cmd.out['xrc_srqn'] = card.xrc_srqs.alloc(srq, cmd.uid, cost=srq.buf.cost)
     srq.user_index = srq.number if c['user_index_equal_xrc_srqn'] else c['user_index']
     srq.use(*holds, xrcd, cq)
 
@@ -180,7 +173,7 @@ def create_rmp(card: 'Card', cmd: Command) -> None:
     at = cmd.inp.offset('ctx')
     srq = Srq(card, buf, ring, cmd.raw[at:at + c.size], 'rmpc')
     srq.arm(wq['lwm'])
-    keep(card, cmd, srq, 'rmps', 'rmpn')
+    cmd.out['rmpn'] = card.rmps.alloc(srq, cmd.uid, cost=srq.buf.cost)
     srq.use(pd, *umems)
 
 

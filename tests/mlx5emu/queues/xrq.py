@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..firmware.dispatch import Command, Status, command
 from .rings import ReceiveRing
-from .srq import LINKED_LIST, Srq, check_size, keep, query, work_queue_buffer
+from .srq import LINKED_LIST, Srq, check_size, query, work_queue_buffer
 from .tag_list import TagList
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def create_xrq(card: 'Card', cmd: Command) -> None:
     xrq.tag_list = TagList(1 << tags['log_matching_list_sz'], tags['append_next_index'],
                            c['offload'] == RNDV)
     xrq.arm(wq['lwm'])
-    keep(card, cmd, xrq, 'xrqs', 'xrqn')
+    cmd.out['xrqn'] = card.xrqs.alloc(xrq, cmd.uid, cost=xrq.buf.cost)
     xrq.use(pd, cq, *umems)
 
 

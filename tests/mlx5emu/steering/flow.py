@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .. import prm
 from ..firmware.dispatch import Command, Status, command
 from ..firmware.flow_namespace import FDB, OWN_PORT, TRANSPORT_RX, TRANSPORT_TX, UPLINK, properties
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from ..firmware.uctx import RDMA_CTRL
 from . import sw_steering
 from .packet import criteria_mask
@@ -31,6 +31,8 @@ ACTION_CAPS = {
 MISS_DEFAULT, MISS_FORWARD, MISS_NEXT_DOMAIN = 0, 1, 2
 _COUNTER = (1 << 64) - 1
 MAX_GROUPS, MAX_ENTRIES = 1 << 12, 1 << 16
+#: Bytes that an entry is taken to keep.
+ENTRY_COST = 1024
 
 
 class FlowGroup(Object):
@@ -77,6 +79,8 @@ class FlowEntry(Object):
 class FlowTable(Object):
     """A table: its level in the namespace, groups and entries by number and index."""
 
+    kind = declare('flow_table', 'flow_tables', 1, 1 << 12)
+
     def __init__(self, table_type: int, level: int, log_size: int,
                  miss: 'FlowTable | None') -> None:
         super().__init__()
@@ -91,6 +95,9 @@ class FlowTable(Object):
 
 class FlowCounter(Object):
     """Packets and octets of the entries that name it."""
+
+    kind = declare('flow_counter', 'flow_counters', 1, 1 << 16,
+                   destroy=('DEALLOC_FLOW_COUNTER', 'flow_counter_id'))
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,8 +225,8 @@ def create_flow_group(card: 'Card', cmd: Command) -> None:
     if len(table.groups) >= MAX_GROUPS:
         raise Status('EXCEED_LIM', 'too many flow groups')
     criteria = cmd.inp['match_criteria']
-    card.memory.charge(len(criteria))
     group = FlowGroup(table.next_group, start, end, cmd.inp['match_criteria_enable'], criteria)
+    group.charge(card.memory, len(criteria))
     table.next_group += 1
     table.groups[group.number] = group
     cmd.out['group_id'] = group.number
@@ -240,7 +247,7 @@ def destroy_flow_group(card: 'Card', cmd: Command) -> None:
     if group.refs:
         raise Status('BAD_RES_STATE', 'flow group has entries')
     del table.groups[group.number]
-    card.memory.release(len(group.criteria))
+    group.destroyed()
 
 
 @command('QUERY_FLOW_GROUP', min_in=0x1c)
@@ -314,7 +321,6 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
     if old is None:
         if len(table.entries) >= MAX_ENTRIES:
             raise Status('EXCEED_LIM', 'too many flow entries')
-        card.memory.charge(1024)
     entry = FlowEntry(index, group, action, c['flow_tag'],
                       c['match_value'] if old is None else old.value, destinations, counters)
     entry.modify_header, entry.reformat = modify_header, reformat
@@ -324,7 +330,8 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
             entry.vlans.append((v['ethtype'], v['prio'] << 13 | v['cfi'] << 12 | v['vid']))
     if old is not None:
         old.group.remove(old)
-        old.release()
+        old.destroyed()
+    entry.charge(card.memory, ENTRY_COST)
     entry.use(group, modify_header, reformat, *uses)
     group.add(entry)
     table.entries[index] = entry
@@ -338,8 +345,7 @@ def delete_flow_table_entry(card: 'Card', cmd: Command) -> None:
     if entry is None:
         raise Status('BAD_RES', 'no flow entry at the index')
     entry.group.remove(entry)
-    entry.release()
-    card.memory.release(1024)
+    entry.destroyed()
 
 
 @command('ALLOC_FLOW_COUNTER')

@@ -4,9 +4,9 @@ number, which send queues write."""
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..firmware.general_object import object_type
+from ..firmware.general_object import DESTROY, object_type
 from ..firmware.status import Status
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -24,17 +24,13 @@ class HeaderModifyArgument(Object):
     :param log_range: log2 of how many.
     """
 
-    kind = 'header_modify_argument'
+    kind = declare('header_modify_argument', 'header_modify_arguments', 1 << 16, 1 << 16,
+                   destroy=DESTROY)
 
     def __init__(self, card: 'Card', log_range: int, pd: int) -> None:
         super().__init__()
         self.card, self.span, self.pd = card, 1 << log_range, pd
         self._lines: dict[int, bytes] = {}
-
-    def destroyed(self) -> None:
-        """Give the lines' memory back."""
-        self.card.memory.release(LINE * len(self._lines))
-        super().destroyed()
 
     def write(self, number: int, line: bytes) -> None:
         """Write one line.
@@ -42,7 +38,7 @@ class HeaderModifyArgument(Object):
         :raises Status: EXCEED_LIM when the card's memory is exhausted.
         """
         if number not in self._lines:
-            self.card.memory.charge(LINE)
+            self.charge(self.card.memory, LINE)
         self._lines[number] = line
 
     def read(self, number: int, n: int) -> bytes | None:
@@ -57,7 +53,7 @@ class HeaderModifyArgument(Object):
         view['access_pd'] = self.pd
 
 
-@object_type(HEADER_MODIFY_ARGUMENT, 'modify_header_arg', 'header_modify_arguments')
+@object_type(HEADER_MODIFY_ARGUMENT, 'modify_header_arg', HeaderModifyArgument.kind)
 def create_header_modify_argument(card: 'Card', view: prm.View, uid: int) -> HeaderModifyArgument:
     """A range of the size in the command's header, for the queues of a protection domain.
 

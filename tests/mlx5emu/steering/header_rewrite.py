@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import prm
 from ..firmware.dispatch import Command, Status, command
 from ..firmware.flow_namespace import properties
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from .packet import (
     IPV4,
     IPV6,
@@ -253,7 +253,8 @@ def decapsulate(packet: Packet, l2_header: bytes | None = None) -> None:
 class ModifyHeader(Object):
     """A modify header context."""
 
-    kind = 'modify_header'
+    kind = declare('modify_header', 'modify_headers', 1, 1 << 12,
+                   destroy=('DEALLOC_MODIFY_HEADER_CONTEXT', 'modify_header_id'))
 
     def __init__(self, table_type: int, actions: list[Action]) -> None:
         super().__init__()
@@ -263,16 +264,12 @@ class ModifyHeader(Object):
 class PacketReformat(Object):
     """A packet reformat context."""
 
-    kind = 'packet_reformat'
+    kind = declare('packet_reformat', 'packet_reformats', 1, 1 << 12,
+                   destroy=('DEALLOC_PACKET_REFORMAT_CONTEXT', 'packet_reformat_id'))
 
-    def __init__(self, card: 'Card', reformat_type: int, data: bytes) -> None:
+    def __init__(self, reformat_type: int, data: bytes) -> None:
         super().__init__()
-        self.card, self.reformat_type, self.data = card, reformat_type, data
-
-    def destroyed(self) -> None:
-        """Give the header's memory back."""
-        self.card.memory.release(len(self.data))
-        super().destroyed()
+        self.reformat_type, self.data = reformat_type, data
 
     def apply(self, packet: Packet) -> None:
         """Change the packet."""
@@ -315,13 +312,8 @@ def alloc_packet_reformat_context(card: 'Card', cmd: Command) -> None:
     at = c.offset('reformat_data')
     if len(cmd.raw) - at < n:
         raise Status('BAD_INP_LEN', 'reformat_data')
-    card.memory.charge(n)
-    context = PacketReformat(card, kind, bytes(cmd.raw[at:at + n]))
-    try:
-        cmd.out['packet_reformat_id'] = card.packet_reformats.alloc(context, cmd.uid)
-    except Status:
-        card.memory.release(n)
-        raise
+    context = PacketReformat(kind, bytes(cmd.raw[at:at + n]))
+    cmd.out['packet_reformat_id'] = card.packet_reformats.alloc(context, cmd.uid, cost=n)
 
 
 @command('DEALLOC_PACKET_REFORMAT_CONTEXT')

@@ -4,9 +4,9 @@ count."""
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..firmware.general_object import object_type
+from ..firmware.general_object import DESTROY, object_type
 from ..firmware.status import Status
-from ..firmware.tables import Object
+from ..firmware.tables import Object, declare
 from ..prm.prm_ste import DEFINERS
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ prm.declare('definer', [('modify_field_select', 64), ('@', 0x90), ('format_id', 
 class MatchDefiner(Object):
     """A definer; steering table entries name it by eight bits."""
 
-    kind = 'match_definer'
+    # Steering table entries name definers by eight bits, of which the first are the card's own.
+    kind = declare('match_definer', 'match_definers', 0x40, 0xc0, destroy=DESTROY)
 
     def __init__(self, format_id: int, mask: bytes) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class MatchDefiner(Object):
         view.set(format_id=self.format_id, match_mask_dw_7_0=self.mask.to_bytes(32, 'big'))
 
 
-@object_type(MATCH_DEFINER, 'definer', 'match_definers')
+@object_type(MATCH_DEFINER, 'definer', MatchDefiner.kind)
 def create_match_definer(card: 'Card', view: prm.View, uid: int) -> MatchDefiner:
     """A definer of one of the formats that the card has.
 
