@@ -159,6 +159,17 @@ def test_pages_taken_back_in_parts(cold) -> None:
         first + out.array('pas', limit=3)) == pages and card.pages.held == {}
 
 
+def test_the_function_is_disabled_once_its_pages_are_given_back(cold) -> None:
+    card = cold
+    run(card, 'ENABLE_HCA')
+    give(card, [0x1000])
+    assert status(card, 'DISABLE_HCA') == 'BAD_RES_STATE'
+    assert card.state == card.ENABLED and list(card.pages.held) == [0x1000]
+    run(card, 'MANAGE_PAGES', {'input_num_entries': 1}, op_mod=2, out_len=16 + 8)
+    run(card, 'DISABLE_HCA')
+    assert card.state == card.RESET
+
+
 def test_reset_forgets_everything_but_the_wiring(card) -> None:
     run(card, 'ALLOC_PD')
     run(card, 'CREATE_UCTX')

@@ -15,6 +15,7 @@ from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.firmware import dispatch, general_object
 from mlx5emu.firmware.context_features import FEATURES
+from mlx5emu.firmware.status import Status
 
 Card()      # registers the commands
 NAMES = dispatch.names()
@@ -65,7 +66,7 @@ def answer(card: Card, raw: bytes, name: str) -> tuple[str, int]:
 
 def syndrome(reason: str) -> int:
     """What the card answers for a reason."""
-    return dispatch.Status('BAD_PARAM', reason).syndrome
+    return Status('BAD_PARAM', reason).syndrome
 
 
 def ends(layout: str) -> list[int]:

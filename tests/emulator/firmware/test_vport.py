@@ -343,7 +343,7 @@ def test_flow_tables_and_groups_refused(eth, ib) -> None:
 
 def test_miss_and_root(eth) -> None:
     a = table(eth)
-    b = table(eth, miss=a)
+    b = table(eth, level=9, miss=a)
     assert run(eth, 'QUERY_FLOW_TABLE', {'table_id': b})['flow_table_context.table_miss_id'] == a
     assert status(eth, 'DESTROY_FLOW_TABLE', {'table_id': a}) == 'BAD_RES_STATE'
     run(eth, 'MODIFY_FLOW_TABLE', {'table_id': b, 'modify_field_select': 1})
@@ -357,6 +357,17 @@ def test_miss_and_root(eth) -> None:
     run(eth, 'DESTROY_FLOW_TABLE', {'table_id': b})     # the driver destroys the last root so
     run(eth, 'DESTROY_FLOW_TABLE', {'table_id': a})
     assert eth.flow_roots == {} and eth.objects() == {}
+
+
+@pytest.mark.parametrize('level', [10, 11, 64])
+def test_a_miss_goes_to_a_table_of_a_higher_level(eth, level) -> None:
+    miss = table(eth, level=10)
+    assert status(
+        eth, 'CREATE_FLOW_TABLE', {
+            'flow_table_context.level': level, 'flow_table_context.log_size': 4,
+            'flow_table_context.table_miss_action': 1,
+            'flow_table_context.table_miss_id': miss}) == 'BAD_PARAM'
+    assert eth.flow_tables.numbers() == [miss] and eth.flow_tables.get(miss).refs == 0
 
 
 def test_flow_counters(eth) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..card import Card
 
 __all__ = [
-    'Command', 'Status', 'command', 'execute', 'names', 'MAX_INPUT', 'MAX_OUTPUT', 'SHARED_UID']
+    'Command', 'command', 'execute', 'names', 'MAX_INPUT', 'MAX_OUTPUT']
 
 #: Longest command input and output in bytes that the card takes.
 MAX_INPUT = 16 << 20

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from .. import prm
 from ..dma import DmaError
-from .dispatch import Command, Status, command
+from .dispatch import Command, command
+from .status import Status
 from .tables import Object, declare
 
 if TYPE_CHECKING:

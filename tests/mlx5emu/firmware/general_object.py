@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
-from .dispatch import Command, Status, check_reserved, command
+from .dispatch import Command, check_reserved, command
+from .status import Status
 from .tables import Object, Table, declare
 
 if TYPE_CHECKING:

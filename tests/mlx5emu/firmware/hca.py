@@ -4,7 +4,8 @@ QUERY_HCA_CAP, QUERY_ADAPTER."""
 from typing import TYPE_CHECKING
 
 from . import caps, subnet
-from .dispatch import Command, Status, command
+from .dispatch import Command, command
+from .status import Status
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -33,6 +34,8 @@ def disable_hca(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'no other function')
     if card.state == card.READY:
         raise Status('BAD_SYS_STATE', 'HCA is not torn down')
+    if card.pages.held:
+        raise Status('BAD_RES_STATE', 'pages are held')
     card.state = card.RESET
 
 

@@ -8,7 +8,8 @@ QP or TIS is checked, kept and shown.
 """
 from typing import TYPE_CHECKING
 
-from .dispatch import Command, Status, command
+from .dispatch import Command, command
+from .status import Status
 
 if TYPE_CHECKING:
     from ..card import Card

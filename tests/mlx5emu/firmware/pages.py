@@ -2,7 +2,8 @@
 """Firmware pages: QUERY_PAGES, MANAGE_PAGES, and the page request event's count."""
 from typing import TYPE_CHECKING
 
-from .dispatch import Command, Status, command
+from .dispatch import Command, command
+from .status import Status
 
 if TYPE_CHECKING:
     from ..card import Card

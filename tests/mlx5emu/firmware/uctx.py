@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import prm
 from . import dispatch
-from .dispatch import Command, Status, command
+from .dispatch import Command, command
+from .status import Status
 from .tables import KINDS, Object, declare
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ counters, MAD_IFC."""
 from typing import TYPE_CHECKING
 
 from .. import prm
-from .dispatch import Command, Status, command
+from .dispatch import Command, command
+from .status import Status
 
 if TYPE_CHECKING:
     from ..card import Card

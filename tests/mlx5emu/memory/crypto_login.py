@@ -4,8 +4,8 @@ import hmac
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..firmware.dispatch import Status
 from ..firmware.general_object import object_type
+from ..firmware.status import Status
 from ..firmware.tables import Object
 from . import aes
 from .commissioning import CREDENTIALS, IMPORT_KEKS

@@ -16,7 +16,8 @@ from ..firmware.caps import (
     MEMIC_START,
     MEMIC_TEST_AND_SET,
 )
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..firmware.tables import Object
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from ..dma import DmaError
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 """Protection signature values: CREATE_PSV, DESTROY_PSV, and the SET_PSV work request."""
 from typing import TYPE_CHECKING, Any
 
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from ..prm.wqe import SET_PSV
 from .mkey import ANY_PD, AccessError

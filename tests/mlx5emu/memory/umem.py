@@ -4,7 +4,8 @@ from array import array
 from typing import TYPE_CHECKING
 
 from ..dma import Dma, DmaError
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import prm
 from ..dma import DmaError
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from .cqe_compression import ARRAY, CHECKSUM_STRIDE_INDEX, FORMATS, Session
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list

@@ -7,7 +7,8 @@ that waits for its target holds up the others.
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
-from ..firmware.dispatch import Command, Status
+from ..firmware.dispatch import Command
+from ..firmware.status import Status
 from ..prm.wqe import Syndrome
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ ARM_DCT_FOR_KEY_VIOLATION."""
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from .cq import Cq
 from .dp_ordering import check_ordering

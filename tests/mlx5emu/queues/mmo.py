@@ -4,7 +4,8 @@ peer."""
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
-from ..firmware.dispatch import Command, Status
+from ..firmware.dispatch import Command
+from ..firmware.status import Status
 from ..memory.mkey import LOCAL_READ, LOCAL_WRITE
 from ..memory.transfer import InlineData, copy
 from ..prm.wqe import DATA, MMO_METADATA, MMO_RESULT

@@ -2,7 +2,9 @@
 """Packet pacing: the table of rates that send queues name by index, SET_PP_RATE_LIMIT."""
 from typing import TYPE_CHECKING
 
-from ..firmware.dispatch import SHARED_UID, Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
+from ..firmware.tables import SHARED_UID
 from .rate_limit import RateLimit
 
 if TYPE_CHECKING:

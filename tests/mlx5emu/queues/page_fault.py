@@ -10,7 +10,8 @@ import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import prm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..memory.mkey import PageFault
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 from .. import prm
 from ..dma import DmaError
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
 from ..firmware.eq import queue_event
 from ..firmware.lag import check_affinity
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from ..memory.mkey import ANY_PD
 from . import mmo, scheduling

@@ -5,7 +5,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from ..dma import Dma, DmaError
-from ..firmware.dispatch import Status
+from ..firmware.status import Status
 
 if TYPE_CHECKING:
     from ..card import Card

@@ -5,8 +5,9 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
 from ..firmware.lag import check_affinity
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from ..steering import sw_steering
 from . import scheduling

@@ -9,8 +9,9 @@ among queues that they could decide.
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
 from ..firmware.general_object import add, object_type
+from ..firmware.status import Status
 from ..firmware.tables import Object
 from .rate_limit import RateLimit
 

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from .cq import Cq
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list

@@ -3,7 +3,8 @@
 know of an application's messages."""
 from typing import TYPE_CHECKING
 
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
+from ..firmware.status import Status
 from .rings import ReceiveRing
 from .srq import LINKED_LIST, Srq, check_size, query, work_queue_buffer
 from .tag_list import TagList

@@ -7,8 +7,9 @@ as if it were not there.
 from typing import TYPE_CHECKING
 
 from ..firmware import firmware_icm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
 from ..firmware.flow_namespace import OWN_PORT, UPLINK
+from ..firmware.status import Status
 from . import sw_steering
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from bisect import insort
 from typing import TYPE_CHECKING
 
 from .. import prm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
 from ..firmware.flow_namespace import FDB, OWN_PORT, TRANSPORT_RX, TRANSPORT_TX, UPLINK, properties
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from ..firmware.uctx import RDMA_CTRL
 from . import sw_steering
@@ -155,6 +156,8 @@ def create_flow_table(card: 'Card', cmd: Command) -> None:
     if c['log_size'] > prop['log_max_ft_size'] or c['level'] > 0xff:
         raise Status('BAD_PARAM', 'flow table size')
     miss = _miss(card, cmd, table_type, c)
+    if miss is not None and miss.level <= c['level']:
+        raise Status('BAD_PARAM', 'the miss table is not of a higher level')
     table = FlowTable(table_type, c['level'], c['log_size'], miss)
     if c['sw_owner']:
         table.icm_roots = sw_steering.roots(card, table_type, c)

@@ -4,8 +4,9 @@ tunnels."""
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import prm
-from ..firmware.dispatch import Command, Status, command
+from ..firmware.dispatch import Command, command
 from ..firmware.flow_namespace import properties
+from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from .packet import (
     IPV4,
