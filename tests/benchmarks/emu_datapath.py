@@ -41,7 +41,7 @@ def sends(st: int, size: int, batch: int = 64) -> Callable[[], int]:
         a.ring()
         for q in (a.scq, b.rcq):
             g.write(q.dbr, (g.card.cqs.find(q.number).producer & 0xffffff).to_bytes(4, 'big'))
-        assert not g.card.datapath.errors
+        assert not g.card.datapath.work.errors
         return batch
     return turn
 
@@ -60,7 +60,7 @@ def one_sided(op: int, size: int, batch: int = 64) -> Callable[[], int]:
             a.post_send(op, raddr(buf + size, key), sge(buf, size, key), ring=False)
         a.ring()
         g.write(a.scq.dbr, (g.card.cqs.find(a.scq.number).producer & 0xffffff).to_bytes(4, 'big'))
-        assert not g.card.datapath.errors
+        assert not g.card.datapath.work.errors
         return batch
     return turn
 

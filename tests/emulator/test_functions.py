@@ -22,8 +22,8 @@ def test_identities() -> None:
     """Functions share the board and the fabric; node, port, MAC address and vhca_id are each one's
     own."""
     cards = vm_run.make_cards(vm_run.Options(functions=3, faults=['NOP:BAD_PARAM']), 'eth', None)
-    assert len({c.datapath.fabric for c in cards}) == 1
-    assert [m.card for m in cards[0].datapath.fabric.members] == cards
+    assert len({c.datapath.port.fabric for c in cards}) == 1
+    assert [m.card for m in cards[0].datapath.port.fabric.members] == cards
     for c in cards:
         c.boot()
     assert [

@@ -255,8 +255,8 @@ def test_several_destinations_and_circle(bench: Bench) -> None:
     bench.g.cmd('DELETE_FLOW_TABLE_ENTRY', table_id=t, flow_index=0)
     bench.entry(t, g, 0, flow.FORWARD, (flow.TO_TABLE, other), (flow.TO_TABLE, other))
     bench.send(PLAIN)
-    assert bench.card.datapath.steering.too_long == 1
-    assert bench.card.datapath.steering._visits >= -1 and steering.MAX_VISITS <= 1024
+    assert bench.card.datapath.port.steering.too_long == 1
+    assert bench.card.datapath.port.steering._visits >= -1 and steering.MAX_VISITS <= 1024
 
 
 def test_transmit_tables(bench: Bench) -> None:
@@ -412,7 +412,7 @@ def test_short_buffer_and_none(bench: Bench) -> None:
     r = Receiver(bench, post=0)
     bench.all_to(r)
     bench.send(PLAIN)
-    assert r.frames() == [] and bench.card.datapath.ethernet.out_of_buffer == 1
+    assert r.frames() == [] and bench.card.datapath.port.ethernet.out_of_buffer == 1
     r = Receiver(bench, size=32)
     bench.all_to(r)
     bench.send(PLAIN)
@@ -452,7 +452,7 @@ def test_between_functions() -> None:
     a, b = Bench(0), Bench(1)
     fabric = Fabric()
     for x in (a, b):
-        x.card.datapath.connect(fabric)
+        x.card.datapath.port.connect(fabric)
     r = Receiver(b)
     b.all_to(r)
     a.send(PLAIN)

@@ -13,7 +13,7 @@ def two():
     fabric = Fabric()
     for lid, g in enumerate(guests, 1):
         g.card.vport.lid = lid
-        g.card.datapath.connect(fabric)
+        g.card.datapath.port.connect(fabric)
     yield guests
     assert [g.card.internal_errors for g in guests] == [0, 0]
 
@@ -82,8 +82,8 @@ def test_disconnected(two: tuple[Guest, Guest]) -> None:
     """A port that left does not answer."""
     a, b = two
     p, q = pair(a, b, RC)
-    fabric = b.card.datapath.fabric
-    b.card.datapath.connect(Fabric())
+    fabric = b.card.datapath.port.fabric
+    b.card.datapath.port.connect(Fabric())
     assert [m.card for m in fabric.members] == [a.card]
     src = a.alloc(PAGE)
     p.post_send(Op.SEND, sge(src, 8, a.mkey(src, PAGE)))
@@ -95,9 +95,9 @@ def test_reset(two: tuple[Guest, Guest]) -> None:
     """A card that was reset is on its fabric still, and answers for nothing that it had."""
     a, b = two
     p, _ = pair(a, b, RC)
-    fabric = a.card.datapath.fabric
+    fabric = a.card.datapath.port.fabric
     b.card.reset()
-    assert [m is g.card.datapath for m, g in zip(fabric.members, two, strict=True)] == [True, True]
+    assert [m is g.card.datapath.port for m, g in zip(fabric.members, two, strict=True)] == [True, True]
     src = a.alloc(PAGE)
     p.post_send(Op.SEND, sge(src, 8, a.mkey(src, PAGE)))
     a.run(200)

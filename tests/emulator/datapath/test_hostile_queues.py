@@ -21,7 +21,7 @@ from emulator.driver.guest import (
 from mlx5emu import prm
 from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
-from mlx5emu.queues.qp import ERR
+from mlx5emu.queues.queue import ERR
 
 
 @pytest.fixture

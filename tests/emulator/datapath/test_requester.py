@@ -22,7 +22,7 @@ from emulator.driver.guest import (
 )
 from mlx5emu import prm
 from mlx5emu.prm.wqe import MASKED_ATOMIC, Op, Syndrome
-from mlx5emu.queues.qp import ERR, RTS, SQER
+from mlx5emu.queues.queue import ERR, RTS, SQER
 
 PATTERN = bytes(range(256)) * 64
 

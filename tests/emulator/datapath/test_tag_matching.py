@@ -20,7 +20,7 @@ from mlx5emu.datapath.tag_matching import (
     UNEXPECTED,
 )
 from mlx5emu.prm.wqe import DATA, TERMINATOR, Op, Syndrome
-from mlx5emu.queues.qp import ERR, RTS
+from mlx5emu.queues.queue import ERR, RTS
 
 NO_TAG, RENDEZVOUS, FIN, EAGER = range(4)
 NOP, APPEND, REMOVE = range(3)

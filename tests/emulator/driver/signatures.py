@@ -7,7 +7,7 @@ import zlib
 from emulator.driver.guest import Guest, GuestQp, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import UMR_INLINE, Op
-from mlx5emu.queues.qp import RTS
+from mlx5emu.queues.queue import RTS
 
 SELECTOR = {512: 1, 520: 2, 4096: 3, 4160: 4, 4048: 6}
 CRC32, CRC32C, CRC64 = 0x20, 0x40, 0x50

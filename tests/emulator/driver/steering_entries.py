@@ -186,16 +186,16 @@ class SteBench:
         """Where a frame gets to, through the receive tables."""
         packet = Packet(frame, sqn)
         packet.registers.update(registers)
-        return self.card.datapath.steering.walk(NIC_RX, packet)
+        return self.card.datapath.port.steering.walk(NIC_RX, packet)
 
     def transmit(self, frame: bytes) -> list[Delivery]:
         """Where a frame gets to, through the transmit tables."""
-        return self.card.datapath.steering.walk(NIC_TX, Packet(frame, 0x77))
+        return self.card.datapath.port.steering.walk(NIC_TX, Packet(frame, 0x77))
 
     @property
     def walker(self) -> Any:
         """The card's walker, which counts what it drops."""
-        return self.card.datapath.steering.software.walker
+        return self.card.datapath.port.steering.software.walker
 
 
 def root_field(which: int = 0) -> str:

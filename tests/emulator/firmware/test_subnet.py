@@ -13,7 +13,7 @@ from mlx5emu.card import Card
 from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.firmware import subnet
 from mlx5emu.prm.wqe import Op, Syndrome
-from mlx5emu.queues.qp import QP1
+from mlx5emu.queues.queue import QP1
 
 #: Indexes of the table that every port starts with: default, partition 1, partition 2 (limited but
 #: on the first).
@@ -26,7 +26,7 @@ def three():
     guests = [Guest(index=k, profile='connectx7') for k in range(3)]
     fabric = Fabric()
     for g in guests:
-        g.card.datapath.connect(fabric)
+        g.card.datapath.port.connect(fabric)
     yield guests
     assert [g.card.internal_errors for g in guests] == [0] * 3
 
@@ -231,8 +231,8 @@ def test_ethernet_has_the_default_partition() -> None:
     """On RoCE every packet has the default P_Key, and there is no manager."""
     g = Guest(link_layer='eth')
     assert subnet.pkey(g.card, 0) == subnet.pkey(g.card, 9) == 0xffff
-    assert subnet.admits(g.card.datapath, 0x1234, 7) and subnet.admits_management(
-        g.card.datapath, 0x1234)
+    assert subnet.admits(g.card, 0x1234, 7) and subnet.admits_management(
+        g.card, 0x1234)
     with pytest.raises(ValueError, match='no subnet manager'):
         subnet.assign(g.card, lid=2)
 
@@ -248,7 +248,7 @@ def test_together(a: int, b: int, pass_: bool) -> None:
 
 def test_management(three: list[Guest]) -> None:
     """QP1 takes what any P_Key of the port's table goes with, and counts the rest."""
-    target = three[1].card.datapath
+    target = three[1].card
     assert [subnet.admits_management(target, key)
             for key in (0x7fff, 0x8001, 0x8002, 2, 0x8009)] == [True, True, True, False, False]
     assert violations(three[1]) == (2, 0)

@@ -25,7 +25,7 @@ from mlx5emu.memory import bsf
 from mlx5emu.memory.byte_stream import MAX_MESSAGE
 from mlx5emu.memory.mkey import FORMATS_COST
 from mlx5emu.prm.wqe import Op, Syndrome
-from mlx5emu.queues.qp import ERR
+from mlx5emu.queues.queue import ERR
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from emulator.driver.signatures import (
 from mlx5emu import prm
 from mlx5emu.memory.mkey import LOCAL_READ, PageFault, resolve
 from mlx5emu.prm.wqe import Op, Syndrome
-from mlx5emu.queues.qp import RTS, SQD
+from mlx5emu.queues.queue import RTS, SQD
 
 ONES32, ONES64 = 0xffffffff << 32, (1 << 64) - 1
 DIF = 0xffffabcd01234567

@@ -29,7 +29,7 @@ from mlx5emu.memory import aes, commissioning
 from mlx5emu.memory.crypto_login import CRYPTO_LOGIN
 from mlx5emu.memory.encryption_key import DEK
 from mlx5emu.prm.wqe import Op, Syndrome
-from mlx5emu.queues.qp import RTS
+from mlx5emu.queues.queue import RTS
 
 KEK, CREDENTIAL = commissioning.IMPORT_KEKS[0], commissioning.CREDENTIALS[0]
 KEY = bytes(range(32))

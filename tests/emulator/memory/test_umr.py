@@ -14,7 +14,7 @@ from mlx5emu.prm.wqe import (
     Op,
     Syndrome,
 )
-from mlx5emu.queues.qp import ERR
+from mlx5emu.queues.queue import ERR
 
 MASK_LEN, MASK_PAGE, MASK_START, MASK_PD, MASK_KEY, MASK_QPN, MASK_FREE = 1, 1 << 1, 1 << 6, 1 << 7, 1 << 13, 1 << 14, 1 << 29
 MASK_RIGHTS = sum(1 << b for b in (17, 18, 19, 20, 21))

@@ -17,7 +17,7 @@ from emulator.driver.guest import (
     sge,
 )
 from mlx5emu.prm.wqe import CTRL, Op, Syndrome
-from mlx5emu.queues.qp import ERR, RTS
+from mlx5emu.queues.queue import ERR, RTS
 
 KEY = 0x1122334455667788
 

@@ -6,7 +6,7 @@ import pytest
 from emulator.driver.guest import DCI, PAGE, RC, UC, CommandError, Guest, GuestQp, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op, Syndrome
-from mlx5emu.queues.qp import RTS
+from mlx5emu.queues.queue import RTS
 
 ENGINE = {'cap_overrides': ('general.dma_mmo_qp=1', 'general.log_dma_mmo_max_size=12')}
 

@@ -23,7 +23,7 @@ from mlx5emu.firmware.caps import PAGE_SIZE
 from mlx5emu.memory.mkey import INDIRECT_LOOKS, KSM, NULL_KEY
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.queues import page_fault
-from mlx5emu.queues.qp import ERR, RTS
+from mlx5emu.queues.queue import ERR, RTS
 
 ANY = 0xffffff
 SEND_EVENT, SHARED_EVENT, RECEIVE_EVENT, FETCH_EVENT = 1, 0, 2, 3
@@ -147,7 +147,7 @@ def test_send_waits_for_its_page(guest: PagedGuest) -> None:
     assert [c['opcode'] for c in a.scq.poll()] == [0] and [c['byte_cnt']
                                                            for c in b.rcq.poll()] == [100]
     assert guest.read(into, 100) == b'x' * 50 + b'y' * 50
-    assert len(guest.card.datapath.page_faults) == 0 and a.model.sq.faults == 0
+    assert len(guest.card.datapath.port.page_faults) == 0 and a.model.sq.faults == 0
 
 
 def test_resume_without_the_page_faults_again(guest: PagedGuest) -> None:
@@ -302,7 +302,7 @@ def test_resume_refused(guest: PagedGuest) -> None:
     assert guest.resume(FETCH_EVENT, a.number, token) == 'BAD_PARAM'
     uid = guest.cmd('CREATE_UCTX')['uid']
     assert guest._resume(struct.pack('>II', SEND_EVENT << 24 | a.number, token), uid) == 'BAD_PARAM'
-    assert len(guest.card.datapath.page_faults) == 1 and a.scq.poll() == []
+    assert len(guest.card.datapath.port.page_faults) == 1 and a.scq.poll() == []
     guest.bring(key, 0, base | 3)
     assert guest.resume(SEND_EVENT, a.number, token) == 'OK'
     assert guest.resume(SEND_EVENT, a.number, token) == 'BAD_RES', 'a token is good once'
@@ -328,7 +328,7 @@ def test_queue_that_went_away(guest: PagedGuest) -> None:
     guest.cmd('DESTROY_QP', qpn=a.number)
     assert guest.resume(kind, number, token) == 'OK'
     assert a.scq.poll() == [] and guest.fault() is None and len(
-        guest.card.datapath.page_faults) == 0
+        guest.card.datapath.port.page_faults) == 0
 
 
 def test_faults_of_one_wqe_end(guest: PagedGuest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,12 +352,12 @@ def test_outstanding_faults_are_bounded(guest: PagedGuest, monkeypatch: pytest.M
     for q in senders:
         q.post_send(Op.WRITE, raddr(base, good), sge(VA, 8, key))
     faults = [guest.wqe_fault(), guest.wqe_fault()]
-    assert guest.fault() is None and len(guest.card.datapath.page_faults) == 2
+    assert guest.fault() is None and len(guest.card.datapath.port.page_faults) == 2
     guest.cmd('2RST_QP', qpn=senders[0].number)
     guest.run(60)
     third = guest.wqe_fault()
     assert third[1] in (senders[2].number, senders[3].number) and len(
-        guest.card.datapath.page_faults) == 2
+        guest.card.datapath.port.page_faults) == 2
     guest.bring(key, 0, base | 3)
     assert guest.resume(*faults[1][:2], faults[1][3]) == 'OK' and guest.resume(
         *third[:2], third[3]) == 'OK'
@@ -373,7 +373,7 @@ def test_full_event_queue() -> None:
     first, second = connected(guest)[0], connected(guest)[0]
     for q in (first, second):
         q.post_send(Op.WRITE, raddr(base, good), sge(VA, 8, key))
-    assert len(guest.card.datapath.page_faults) == 1
+    assert len(guest.card.datapath.port.page_faults) == 1
     assert guest.wqe_fault()[1] == first.number
     guest.run(60)
     assert guest.wqe_fault()[1] == second.number
@@ -480,7 +480,7 @@ def test_xrc_sender_is_paged(guest: PagedGuest) -> None:
 def test_two_functions_wait_for_each_other() -> None:
     """The fault is the target's to report and to resume, though the sender's queue waits."""
     near, far = PagedGuest(), PagedGuest(index=1)
-    far.card.datapath.connect(near.card.datapath.fabric)
+    far.card.datapath.port.connect(near.card.datapath.port.fabric)
     far.card.vport.lid = 2
     base, into = near.alloc(PAGE), far.alloc(PAGE)
     near.write(base, b'12345678')

@@ -18,7 +18,8 @@ from emulator.driver.guest import (
 )
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op, Syndrome
-from mlx5emu.queues.qp import ERR, INIT, RST, RTR, RTS, TRANSITIONS
+from mlx5emu.queues.qp import TRANSITIONS
+from mlx5emu.queues.queue import ERR, INIT, RST, RTR, RTS
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ OTHER = ether(b'', source=MAC_A[:5] + b'\xff')
 def pair():
     """Two functions on a wire; the first has a switch whose rules the test makes."""
     a, b, fabric = Bench(), Bench(1), Fabric()
-    a.card.datapath.connect(fabric)
-    b.card.datapath.connect(fabric)
+    a.card.datapath.port.connect(fabric)
+    b.card.datapath.port.connect(fabric)
     yield a, b
     assert a.card.internal_errors == b.card.internal_errors == 0
 
@@ -106,7 +106,7 @@ def test_software_tables(profile: str) -> None:
     """A software-owned table has a side for what comes from the wire and one for what the function
     sends."""
     bench = SteBench(profile)
-    steering = bench.card.datapath.steering
+    steering = bench.card.datapath.port.steering
     port = bench.g.cmd('QUERY_ESW_VPORT_CONTEXT')
     address = {
         side: port[f'esw_vport_context.sw_steering_vport_icm_address_{side}']
@@ -151,7 +151,7 @@ def test_copies_are_bounded() -> None:
     begin = time.monotonic()
     a.send(PLAIN)
     assert time.monotonic() - begin < 2
-    assert a.card.datapath.steering.too_long >= 398
+    assert a.card.datapath.port.steering.too_long >= 398
     assert a.card.internal_errors == 0
     assert len(ra.frames()) == 8            # all that there were buffers for
 

@@ -9,7 +9,7 @@ from ..dma import DmaError
 from ..memory.mkey import LOCAL_READ, AccessError, Run
 from ..memory.transfer import InlineData, ReadFault, WriteFault, read_all
 from ..prm.wqe import ETH_CQE, INLINE_COUNT, CqeOp, Op, Syndrome
-from ..queues.raw_queues import WQ_READY
+from ..queues.queue import RTS
 from ..steering.packet import (
     TCP,
     UDP,
@@ -28,7 +28,7 @@ from .rss import select_rq
 from .virtio_net_q import VirtioNetQ
 
 if TYPE_CHECKING:
-    from .datapath import DataPath
+    from .port import Port
     from .requester import Requester
 
 #: Flags of the Ethernet segment.
@@ -51,7 +51,7 @@ class EthernetSender:
 
     def __init__(self, requester: 'Requester') -> None:
         self.requester = requester
-        self.datapath = requester.datapath
+        self.port = requester.port
 
     def frame(self, queue: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
         """One frame behind an Ethernet segment, which may hold the first headers itself, or the
@@ -73,7 +73,7 @@ class EthernetSender:
             data = data[:12] + tag + data[12:]
         if op == Op.LSO:
             for part in segments(data, len(head), int.from_bytes(wqe[22:24], 'big')):
-                self.datapath.transmit(queue, part)
+                self.port.transmit(queue, part)
         else:
             self._out(queue, data, wqe[20])
         return len(data)
@@ -96,7 +96,7 @@ class EthernetSender:
     def _out(self, queue: Any, data: bytes, checksums: int) -> None:
         if checksums & (L3_CSUM | L4_CSUM):
             data = fill_checksums(data, bool(checksums & L3_CSUM), bool(checksums & L4_CSUM))
-        self.datapath.transmit(queue, data)
+        self.port.transmit(queue, data)
 
 
 def segments(data: bytes, head: int, mss: int) -> list[bytes]:
@@ -131,9 +131,8 @@ def segments(data: bytes, head: int, mss: int) -> list[bytes]:
 class EthernetReceiver:
     """Frames into raw receive queues."""
 
-    def __init__(self, datapath: 'DataPath') -> None:
-        self.datapath = datapath
-        self.card = datapath.card
+    def __init__(self, port: 'Port') -> None:
+        self.port, self.card, self.work = port, port.card, port.work
         #: Frames that no receive WQE was there for.
         self.out_of_buffer = 0
 
@@ -152,17 +151,17 @@ class EthernetReceiver:
         if isinstance(rq, VirtioNetQ):
             rq.receive_frame(packet.data)
         elif rq is not None:
-            self.datapath.guarded(lambda queue: self._receive(queue, packet, rss_hash, rss_type),
+            self.work.guarded(lambda queue: self._receive(queue, packet, rss_hash, rss_type),
                                   rq)
 
     def _receive(self, rq: Any, packet: Packet, rss_hash: int, rss_type: int) -> None:
-        if rq.wq_state != WQ_READY:
+        if rq.state != RTS:
             return
         ring = rq.srq.ring if rq.srq is not None else rq.rq
         try:
             head = ring.peek()
         except DmaError:
-            self.datapath.to_error(rq, 'WQ_CATAS_ERROR')
+            rq.fail('WQ_CATAS_ERROR')
             return
         if head is None:
             self.out_of_buffer += 1
@@ -175,16 +174,16 @@ class EthernetReceiver:
         if rq.scatter_fcs:
             data, n = data + bytes(4), n + 4
         source: list[Run] = [(InlineData(data), 0, n)]
-        responder = self.datapath.responder
+        responder = self.port.responder
         try:
             responder.scatter(rq, ring, None, wqe, source, n)
         except (WriteFault, ReadFault, AccessError, OverflowError) as e:
             syndrome = Syndrome.LOCAL_LENGTH if isinstance(e,
                                                            OverflowError) else Syndrome.LOCAL_PROT
             ring.take()
-            self.datapath.note(rq, index, 0, syndrome, str(e))
-            responder.error_cqe(rq, rq.rcq, None, index, syndrome)
-            self.datapath.to_error(rq, 'WQ_CATAS_ERROR')
+            self.work.note(rq, index, 0, syndrome, str(e))
+            rq.receive_error_cqe(rq.rcq, None, index, syndrome)
+            rq.fail('WQ_CATAS_ERROR')
             return
         ring.take()
         h = parse(data)
@@ -194,7 +193,7 @@ class EthernetReceiver:
         body = ETH_CQE.pack(int(tunneled), rss_hash, rss_type, ones_sum(data[start:]),
                             _L2_OK | _L3_OK * l3 | _L4_OK * l4,
                             _header_types(data, h) | (tci is not None), tci or 0, rq.user_index,
-                            packet.registers.get('metadata_reg_b', 0), n, self.datapath.timestamp(),
+                            packet.registers.get('metadata_reg_b', 0), n, self.work.timestamp(),
                             packet.tag, index)
         rq.rcq.push(body, CqeOp.RESP_SEND << 4, False)
         if rq.srq is not None and rq.srq.limit:

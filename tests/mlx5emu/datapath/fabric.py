@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """What lies between ports: who answers at an address.
 
-Every data path is on a fabric; one of its own makes a lone function that can talk to itself only.
+Every port is on a fabric; one of its own makes a lone function that can talk to itself only.
 Functions that join the same fabric reach each other.
 """
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from .datapath import DataPath
+    from ..queues.qp import Qp
+    from .port import Port
 
 
 class Address(NamedTuple):
@@ -22,18 +23,18 @@ class Fabric:
     """Ports that reach each other."""
 
     def __init__(self) -> None:
-        self.members: list[DataPath] = []
+        self.members: list[Port] = []
 
-    def join(self, member: 'DataPath') -> None:
+    def join(self, member: 'Port') -> None:
         """A port is connected; a card that was reset takes the place that it had."""
         self.members = [m for m in self.members if m.card is not member.card] + [member]
 
-    def leave(self, member: 'DataPath') -> None:
+    def leave(self, member: 'Port') -> None:
         """A port is disconnected."""
         if member in self.members:
             self.members.remove(member)
 
-    def route(self, source: 'DataPath', address: Address) -> 'DataPath | None':
+    def route(self, source: 'Port', address: Address) -> 'Port | None':
         """The port at an address; a port's own address is itself."""
         if source.answers(address):
             return source
@@ -42,13 +43,13 @@ class Fabric:
                 return member
         return None
 
-    def frame(self, source: 'DataPath', frame: bytes) -> None:
+    def frame(self, source: 'Port', frame: bytes) -> None:
         """An Ethernet frame leaves a port: every other port sees it."""
         for member in self.members:
             if member is not source:
                 member.receive_frame(frame)
 
 
-def address_of(qp: Any) -> Address:
+def address_of(qp: 'Qp') -> Address:
     """Where a connected QP's primary path leads."""
     return Address(qp.rlid, qp.rgid, qp.grh)

@@ -29,14 +29,12 @@ from ..prm.wqe import (
     CTRL_CQ_UPDATE,
     CTRL_SOLICITED,
     DATA,
-    ERROR_CQE,
     EXTENDED_AV,
     INLINE,
     INLINE_COUNT,
     MASKED_ATOMIC,
     RADDR,
     TERMINATOR,
-    VENDOR,
     WQEBB,
     ZERO_COUNT,
     CqeOp,
@@ -46,7 +44,21 @@ from ..prm.wqe import (
 from ..prm.wqe import XRC as XRC_SEGMENT
 from ..queues.mmo import MmoError, copy_memory
 from ..queues.page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
-from ..queues.qp import DATAGRAM, DCI, ERR, QP0, QP1, RAW, RC, REG_UMR, RTS, SQER, UC, UD, XRC
+from ..queues.queue import (
+    DATAGRAM,
+    DCI,
+    ERR,
+    QP0,
+    QP1,
+    RAW,
+    RC,
+    REG_UMR,
+    RTS,
+    SQER,
+    UC,
+    UD,
+    XRC,
+)
 from ..queues.rate_limit import spend, wait
 from ..queues.scatter_cqe import CqeData, fits, place
 from .ethernet import EthernetSender, FrameError
@@ -57,9 +69,8 @@ from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
 from .roce_steering import passes
 
 if TYPE_CHECKING:
-    from ..card import Card
     from ..queues.rings import SendRing
-    from .datapath import DataPath
+    from .port import Port
 
 #: WQEs and bytes of one turn; a queue with more goes on after the others had theirs.
 TURN_WQES, TURN_BYTES = 512, 64 << 20
@@ -95,14 +106,12 @@ Handler = Callable[[Any, bytes, int, int, int], int]
 class Requester:
     """Runs one function's send queues."""
 
-    def __init__(self, datapath: 'DataPath') -> None:
-        self.datapath = datapath
-        self.card: Card = datapath.card
-        self.responder = datapath.responder
+    def __init__(self, port: 'Port') -> None:
+        self.port, self.card, self.work = port, port.card, port.work
         #: What the WQE at hand fetched for its CQE.
         self._fetched: bytes | bytearray = b''
         #: Work of the WQE at hand beyond copying, in bytes.
-        self.work = 0
+        self.extra = 0
         both: dict[int, Handler] = {Op.NOP: self._nop, Op.UMR: self._umr, Op.SET_PSV: self._set_psv}
         send: dict[int, Handler] = {Op.SEND: self._send, Op.SEND_IMM: self._send}
         reliable: dict[int, Handler] = {
@@ -130,15 +139,15 @@ class Requester:
             return
         if qp.state != RTS:
             if qp.state in (ERR, SQER):
-                self.flush(qp)
+                qp.flush_send()
             return
         try:
             posted = ring.look()
         except DmaError:
-            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            qp.fail('WQ_CATAS_ERROR')
             return
         if posted > ring.size:
-            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            qp.fail('WQ_CATAS_ERROR')
             return
         wqes, moved = TURN_WQES, TURN_BYTES
         limits = ring.scheduling + ring.pacing
@@ -158,8 +167,8 @@ class Requester:
                 spend(limits, now, n)
             else:
                 n = self._one(qp, ring)
-            moved -= n + self.work
-            self.work = 0
+            moved -= n + self.extra
+            self.extra = 0
             wqes -= 1
             if ring.waiting or qp.state != RTS:
                 return
@@ -177,7 +186,7 @@ class Requester:
                 self._later(qp, left)
             else:
                 qp.sq.waiting = qp.sq.scheduled = False
-                self.datapath.guarded(self.run, qp)
+                self.work.guarded(self.run, qp)
         self.card.call_later(min(delay_ns, LONGEST_SLEEP_NS), again)
 
     def _one(self, qp: Any, ring: 'SendRing') -> int:
@@ -225,14 +234,14 @@ class Requester:
             self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_QP_OP, str(e))
             return 0
         except DmaError:
-            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            qp.fail('WQ_CATAS_ERROR')
             return 0
         ring.consumer = (index + blocks) & 0xffff
         tries = ring.tries
         if tries[0] or tries[1] or ring.faults:
             ring.fresh()
         if flags & CTRL_CQ_UPDATE and ring.cq is not None:
-            body = CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.datapath.timestamp(),
+            body = CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, n, self.work.timestamp(),
                             op << 24 | qp.number, index)
             if self._fetched:
                 body, op_own, wide = place(body, CqeOp.REQ << 4, bytes(self._fetched))
@@ -247,49 +256,21 @@ class Requester:
         ring = qp.sq
         if ring.cq is not None:
             ring.cq.push(
-                CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.datapath.timestamp(),
+                CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.work.timestamp(),
                          qp.number, index), CqeOp.REQ << 4, False)
 
     # ---- errors and retries
 
-    def error_cqe(self, qp: Any, index: int, op: int, syndrome: int) -> None:
-        """A requester error CQE."""
-        ring = qp.sq
-        if ring.cq is not None:
-            ring.cq.push(
-                ERROR_CQE.pack(ring.user_index, VENDOR[syndrome][0], syndrome, op << 24 | qp.number,
-                               index), CqeOp.REQ_ERR << 4, True)
-
     def _fail(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, syndrome: int,
               why: str) -> None:
         """Complete the head WQE in error and stop the queue."""
-        self.datapath.note(qp, index, op, syndrome, why)
+        self.work.note(qp, index, op, syndrome, why)
         ring.consumer = (index + blocks) & 0xffff
-        self.error_cqe(qp, index, op, syndrome)
+        qp.send_error_cqe(index, op, syndrome)
         if ring.streams is not None and ring.streams.absorb(syndrome):
             ring.fresh()
         else:
-            self.datapath.send_error(qp)
-
-    def flush(self, qp: Any) -> None:
-        """Complete everything posted with flush errors."""
-        ring = qp.sq
-        if ring is None or (qp.st == RAW and not qp.flush_in_error):
-            return
-        ring.waiting = ring.scheduled = False
-        try:
-            left = ring.look()
-            if left > ring.size:
-                return
-            while left > 0:
-                index = ring.consumer
-                w0, w1 = CTRL.unpack_from(ring.read(index, 16))[:2]
-                blocks = min(((w1 & 0x3f) + 3) >> 2 or 1, left)
-                ring.consumer = (index + blocks) & 0xffff
-                left -= blocks
-                self.error_cqe(qp, index, w0 & 0xff, Syndrome.FLUSH)
-        except DmaError:
-            pass    # nothing can be read any more, so nothing is outstanding that a CQE could name
+            qp.fail_send()
 
     def _not_ready(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int,
                    e: NotReady) -> None:
@@ -319,13 +300,13 @@ class Requester:
     def _absent(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int,
                 e: PageFault | RemoteFault) -> None:
         """The head WQE met an absent page: it waits until the driver says that it is there."""
-        datapath = e.datapath if isinstance(e, RemoteFault) else self.datapath
+        port = e.port if isinstance(e, RemoteFault) else self.port
         fault = e.fault if isinstance(e, RemoteFault) else e
         paged = qp.st in (RC, XRC, DCI) and op in PAGED_OPS or qp.st == UD
         ring.faults += 1
         key, refusals = ring.refused
         refused = key == fault.key and refusals >= fault.looks
-        if refused or ring.faults > MAX_PER_WQE or not paged or not datapath.page_faults.served():
+        if refused or ring.faults > MAX_PER_WQE or not paged or not port.page_faults.served():
             syndrome = Syndrome.LOCAL_PROT
             if isinstance(e, RemoteFault):
                 try:
@@ -337,7 +318,7 @@ class Requester:
         place = e.place if isinstance(e, RemoteFault) else Place(
             READ_OR_ATOMIC if op in _FETCHING else SEND_OR_WRITE, qp.number, index)
         ring.waiting = True
-        if not datapath.page_faults.report(fault, place, self, qp):
+        if not port.page_faults.report(fault, place, self, qp):
             ring.faults -= 1
             self._later(qp, FOREVER_WAIT_NS)
 
@@ -359,7 +340,7 @@ class Requester:
             self._later(qp, FOREVER_WAIT_NS)
             return
         ring.waiting = False
-        self.datapath.guarded(self.run, qp)
+        self.work.guarded(self.run, qp)
 
     # ---- local memory
 
@@ -408,7 +389,7 @@ class Requester:
 
     # ---- connected transports
 
-    def _peer(self, qp: Any, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
+    def _peer(self, qp: Any, wqe: bytes) -> tuple[Any, 'Port', int, int | None]:
         """Who gets the request: (QP or DCT, its data path, where the WQE goes on, XRC SRQ number).
 
         :raises NoAnswer: nobody there, or not connected to this QP.
@@ -420,22 +401,22 @@ class Requester:
         if st == XRC:
             srqn = XRC_SEGMENT.unpack_from(wqe, pos)[0] & 0xffffff
             pos += 16
-        target = self.datapath if qp.force_loopback else self.datapath.fabric.route(
-            self.datapath, address_of(qp))
+        target = self.port if qp.force_loopback else self.port.fabric.route(
+            self.port, address_of(qp))
         peer = target.card.qps.find(qp.remote_qpn) if target is not None else None
         if target is None or peer is None or peer.st != st or not takes_requests(
                 peer) or peer.remote_qpn != qp.number:
             raise NoAnswer
         if peer.recv_psn != qp.send_psn and st != UC:
             raise NoAnswer
-        if not (qp.force_loopback or passes(self.datapath, target, address_of(qp), qp.sgid_index,
+        if not (qp.force_loopback or passes(self.port, target, address_of(qp), qp.sgid_index,
                                             qp.remote_qpn, qp.udp_sport, qp.number)):
             raise NoAnswer
-        if not admits(target, pkey(self.card, qp.pkey_index), peer.pkey_index):
+        if not admits(target.card, pkey(self.card, qp.pkey_index), peer.pkey_index):
             raise NoAnswer
         return peer, target, pos, srqn
 
-    def _dct(self, qp: Any, wqe: bytes) -> tuple[Any, 'DataPath', int, int | None]:
+    def _dct(self, qp: Any, wqe: bytes) -> tuple[Any, 'Port', int, int | None]:
         qkey, low, dest, _, path, rlid = AV_BASE.unpack_from(wqe, 16)
         pos, gid, has_gid, mac, sgid_index = 32, bytes(16), False, b'', 0
         if dest & EXTENDED_AV:
@@ -443,16 +424,16 @@ class Requester:
             has_gid, sgid_index = bool(flow & AV_GRH), flow >> 20 & 0xff
             pos = 64
         address = Address(rlid, gid, has_gid, mac)
-        target = self.datapath.fabric.route(self.datapath, address)
+        target = self.port.fabric.route(self.port, address)
         dct = target.card.dcts.find(dest & 0xffffff) if target is not None else None
         if target is None or dct is None or not takes_requests(dct):
             raise NoAnswer
-        if not passes(self.datapath, target, address, sgid_index, dest & 0xffffff, sqn=qp.number):
+        if not passes(self.port, target, address, sgid_index, dest & 0xffffff, sqn=qp.number):
             raise NoAnswer
-        if not admits(target, pkey(self.card, qp.pkey_index), dct.pkey_index):
+        if not admits(target.card, pkey(self.card, qp.pkey_index), dct.pkey_index):
             raise NoAnswer
         if dct.access_key != qkey << 32 | low:
-            target.key_violation(dct)
+            dct.key_violation()
             raise NoAnswer
         return dct, target, pos, None
 
@@ -616,13 +597,13 @@ class Requester:
                         self.card.vport.lid if infiniband else 0, path & 0x7f, header.g,
                         pkey(self.card, qp.pkey_index))
         if qpn == MULTICAST_QPN:
-            receivers = [(t, q) for t in self.datapath.multicast_targets()
+            receivers = [(t, q) for t in self.port.multicast_targets()
                          for q in t.groups.get(gid, ()) if not (q is qp and qp.block_lb_mc)]
         else:
             address = Address(rlid, gid, bool(flow & AV_GRH), mac)
-            target = self.datapath.fabric.route(self.datapath, address)
+            target = self.port.fabric.route(self.port, address)
             peer = target.datagram_qp(qpn) if target is not None else None
-            if target is not None and not passes(self.datapath, target, address, flow >> 20 & 0xff,
+            if target is not None and not passes(self.port, target, address, flow >> 20 & 0xff,
                                                  qpn, sqn=qp.number):
                 peer = None
             receivers = [(target, peer)] if target is not None and peer is not None else []
@@ -632,9 +613,9 @@ class Requester:
             if peer.st not in DATAGRAM or not takes_requests(peer):
                 continue
             # Subnet management knows no partitions.
-            if peer.st == QP1 and not admits_management(target, mine.pkey):
+            if peer.st == QP1 and not admits_management(target.card, mine.pkey):
                 continue
-            if peer.st == UD and not admits(target, mine.pkey, peer.pkey_index):
+            if peer.st == UD and not admits(target.card, mine.pkey, peer.pkey_index):
                 continue
             if peer.qkey != qkey:
                 target.card.vport.qkey_violations = min(target.card.vport.qkey_violations + 1,

@@ -18,17 +18,16 @@ from ..memory.mkey import (
 )
 from ..memory.transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_all
 from ..memory.umr import invalidate
-from ..prm.wqe import CQE, DATA, ERROR_CQE, TERMINATOR, VENDOR, ZERO_COUNT, CqeOp, Op, Syndrome
+from ..prm.wqe import CQE, DATA, TERMINATOR, ZERO_COUNT, CqeOp, Op, Syndrome
 from ..queues.page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, Place, RemoteFault
-from ..queues.qp import DCT, RC, RECEIVING, XRC
+from ..queues.queue import DCT, RC, RECEIVING, XRC
 from ..queues.scatter_cqe import fits, place
 
 if TYPE_CHECKING:
-    from ..card import Card
     from ..queues.cq import Cq
     from ..queues.rings import ReceiveRing
     from ..queues.srq import Srq
-    from .datapath import DataPath
+    from .port import Port
 
 #: Transports whose requester waits while a page of the receiving side is brought in.
 PAGING = (RC, XRC, DCT)
@@ -65,9 +64,9 @@ class _ReceiveFault(RemoteFault):
     :param refuse: completes the receive WQE in error.
     """
 
-    def __init__(self, datapath: 'DataPath', fault: PageFault, place: Place,
+    def __init__(self, port: 'Port', fault: PageFault, place: Place,
                  refuse: Callable[[], None]) -> None:
-        super().__init__(datapath, fault, place)
+        super().__init__(port, fault, place)
         self._refuse = refuse
 
     def deny(self) -> None:
@@ -78,13 +77,13 @@ class _ReceiveFault(RemoteFault):
 class _AccessFault(RemoteFault):
     """The memory behind a remote key has an absent page."""
 
-    def __init__(self, datapath: 'DataPath', fault: PageFault, place: Place, qp: Any) -> None:
-        super().__init__(datapath, fault, place)
+    def __init__(self, port: 'Port', fault: PageFault, place: Place, qp: Any) -> None:
+        super().__init__(port, fault, place)
         self._qp = qp
 
     def deny(self) -> None:
         """An access error."""
-        self.datapath.to_error(self._qp, 'WQ_ACCESS_ERROR')
+        self._qp.fail('WQ_ACCESS_ERROR')
         raise Nak(Syndrome.REMOTE_ACCESS, str(self.fault))
 
 
@@ -101,9 +100,8 @@ class Datagram:
 class Responder:
     """Serves requests for one function's QPs."""
 
-    def __init__(self, datapath: 'DataPath') -> None:
-        self.datapath = datapath
-        self.card: Card = datapath.card
+    def __init__(self, port: 'Port') -> None:
+        self.port, self.card, self.work = port, port.card, port.work
 
     # ---- sends
 
@@ -141,7 +139,7 @@ class Responder:
         ring, srq, cq = self.queue(qp, srqn)
         verdict = None
         if srq is not None and srq.tag_list is not None and source is not None and op != Op.SEND_INVAL:
-            matching = self.datapath.tag_matching
+            matching = self.port.tag_matching
             verdict = matching.judge(srq.tag_list, source, n)
             if verdict.tag is not None:
                 matching.expected(qp, srq, verdict, source, n, op, imm, solicited)
@@ -149,7 +147,7 @@ class Responder:
         try:
             head = ring.peek()
         except DmaError as e:
-            self.datapath.to_error(qp, 'WQ_CATAS_ERROR')
+            qp.fail('WQ_CATAS_ERROR')
             raise Nak(Syndrome.REMOTE_OP, str(e)) from e
         if head is None:
             raise NotReady(qp.min_rnr_nak)
@@ -170,14 +168,14 @@ class Responder:
             try:
                 invalidate(self.card, qp, imm)
             except AccessError as e:
-                self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
+                qp.fail('WQ_ACCESS_ERROR')
                 raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
         ring.take()
         if cq is not None:
             self._complete(qp, cq, srq, index, op, n, imm, solicited, datagram, inline,
                            0 if verdict is None else verdict.app_op)
         if verdict is not None:
-            self.datapath.tag_matching.unmatched(srq, verdict)
+            self.port.tag_matching.unmatched(srq, verdict)
         if srq is not None and srq.limit:
             try:
                 srq.consumed()
@@ -191,7 +189,7 @@ class Responder:
         if isinstance(e, PageFault) and qp.st in PAGING:
             place = Place(RECEIVE, qp.number, index, n) if srq is None else Place(
                 SHARED_QUEUE, srq.number, index, n)
-            raise _ReceiveFault(self.datapath, e, place, refuse) from e
+            raise _ReceiveFault(self.port, e, place, refuse) from e
         refuse()
 
     def scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run],
@@ -243,13 +241,13 @@ class Responder:
         if datagram is None:
             # The application of the first number is tag matching.
             body = CQE.pack(0, 0, 0, user_index, imm, int(tag_matching > 0), tag_matching, 0, n,
-                            self.datapath.timestamp(), qp.number, index)
+                            self.work.timestamp(), qp.number, index)
         else:
             d = datagram
             if op == Op.SEND:
                 imm = d.pkey
             body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn,
-                            user_index, imm, 0, 0, 0, n, self.datapath.timestamp(), qp.number,
+                            user_index, imm, 0, 0, 0, n, self.work.timestamp(), qp.number,
                             index)
         body, op_own, wide = place(body, op_own, inline)
         cq.push(body, op_own, solicited, wide)
@@ -259,15 +257,9 @@ class Responder:
         """Complete the receive WQE in error, stop the QP, and tell the requester."""
         ring.take()
         if cq is not None:
-            self.error_cqe(qp, cq, srq, index, local)
-        self.datapath.to_error(qp)
+            qp.receive_error_cqe(cq, srq, index, local)
+        qp.fail()
         raise Nak(remote, why)
-
-    def error_cqe(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, syndrome: int) -> None:
-        """A responder error CQE."""
-        user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
-        cq.push(ERROR_CQE.pack(user_index, VENDOR[syndrome][1], syndrome, qp.number, index),
-                CqeOp.RESP_ERR << 4, True)
 
     # ---- access by remote key
 
@@ -281,10 +273,10 @@ class Responder:
         """
         allowed = qp.rwe if right == REMOTE_WRITE else qp.rre if right == REMOTE_READ else qp.rae
         if not allowed:
-            self.datapath.to_error(qp, 'WQ_INVAL_REQ_ERROR')
+            qp.fail('WQ_INVAL_REQ_ERROR')
             raise Nak(Syndrome.REMOTE_INVALID, 'operation is not enabled')
         if right == ATOMIC and addr & 7:
-            self.datapath.to_error(qp, 'WQ_INVAL_REQ_ERROR')
+            qp.fail('WQ_INVAL_REQ_ERROR')
             raise Nak(Syndrome.REMOTE_INVALID, 'atomic address is not aligned')
         try:
             # An XRC target has no protection domain of its own: the SRQ that the packet names has.
@@ -293,13 +285,13 @@ class Responder:
         except AccessError as e:
             if isinstance(e, PageFault) and qp.st in PAGING:
                 place = Place(RDMA_ACCESS | (0 if right == REMOTE_READ else RDMA_WRITE), packet=n)
-                raise _AccessFault(self.datapath, e, place, qp) from e
-            self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
+                raise _AccessFault(self.port, e, place, qp) from e
+            qp.fail('WQ_ACCESS_ERROR')
             raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
 
     def fault(self, qp: Any, error: Exception) -> Nak:
         """Memory behind a remote key is not there: the QP goes to error; the answer to raise."""
-        self.datapath.to_error(qp, 'WQ_ACCESS_ERROR')
+        qp.fail('WQ_ACCESS_ERROR')
         return Nak(Syndrome.REMOTE_OP, str(error))
 
     def write(self, qp: Any, key: int, addr: int, source: list[Run], n: int,

@@ -11,14 +11,14 @@ from .fabric import Address
 from .headers import ROCE_V2_IPV4, ROCE_V2_IPV6, grh
 
 if TYPE_CHECKING:
-    from .datapath import DataPath
+    from .port import Port
 
 _ROCE_V1_ETHERTYPE = 0x8915
 _BTH = 12
 MIN_SPORT = 0xc000
 
 
-def frame(source: 'DataPath', address: Address, sgid_index: int, qpn: int, sport: int = 0) -> bytes:
+def frame(source: 'Port', address: Address, sgid_index: int, qpn: int, sport: int = 0) -> bytes:
     """The headers of a RoCE packet to a QP, as far as flow tables look at them.
 
     :param sport: UDP source port; 0: the least of the card's range.
@@ -48,7 +48,7 @@ def infiniband_packet(qpn: int, sqn: int) -> Packet:
     return packet
 
 
-def passes(source: 'DataPath', target: 'DataPath', address: Address, sgid_index: int, qpn: int,
+def passes(source: 'Port', target: 'Port', address: Address, sgid_index: int, qpn: int,
            sport: int = 0, sqn: int = 0) -> bool:
     """Whether an RDMA packet gets from one port to the other.
 

@@ -14,14 +14,16 @@ from ..memory.mkey import AccessError, Run
 from ..memory.transfer import InlineData, ReadFault, WriteFault, copy, read_all
 from ..prm.wqe import CQE, DATA, INLINE, CqeOp, Op, Syndrome
 from ..queues.page_fault import MAX_PER_WQE, RemoteFault
-from ..queues.qp import ERR, INIT, OFFLOAD_RNDV, RC, RST, RTR
+from ..queues.qp import OFFLOAD_RNDV
+from ..queues.queue import ERR, INIT, RC, RST, RTR
 from ..queues.tag_list import APPEND, EAGER, FIN, NOP, REMOVE, RENDEZVOUS, Tag, TagList
 from .requester import FOREVER_WAIT_NS, MIN_WAIT_NS, RNR_FOREVER, RNR_TIMER_US, WqeError
 from .responder import Nak, NoAnswer, NotReady
 
 if TYPE_CHECKING:
     from ..queues.srq import Srq
-    from .datapath import DataPath
+    from .port import Port
+    from .requester import Requester
 
 #: app of a CQE, and app_op.
 APP = 1
@@ -52,9 +54,10 @@ class Verdict(NamedTuple):
 class TagMatching:
     """Tag matching of one function's XRQs."""
 
-    def __init__(self, datapath: 'DataPath') -> None:
-        self.datapath, self.card = datapath, datapath.card
-        handlers = datapath.requester.handlers
+    def __init__(self, port: 'Port', requester: 'Requester') -> None:
+        self.port, self.card, self.work = port, port.card, port.work
+        self.requester = requester
+        handlers = requester.handlers
         handlers[RC] = {**handlers[RC], Op.TAG_MATCHING: self.operate}
 
     # ---- operations
@@ -90,7 +93,7 @@ class TagMatching:
                   head: bytes = bytes(16), imm: int = 0, solicited: bool = False) -> None:
         assert xrq.cq is not None
         body = CQE.pack(0, 0, 0, xrq.user_index, imm, APP, app_op, index, n,
-                        self.datapath.timestamp(), qp.number, 0)
+                        self.work.timestamp(), qp.number, 0)
         xrq.cq.push(head[:16] + body[16:], opcode << 4 | (2 if solicited else 0), solicited)
 
     # ---- messages
@@ -126,7 +129,7 @@ class TagMatching:
             self._refuse(qp, xrq, Syndrome.LOCAL_LENGTH, Syndrome.REMOTE_INVALID,
                          'message is longer than the buffer of its tag')
         try:
-            sink = self.datapath.responder.local(qp, tag.key, tag.addr, size,
+            sink = self.port.responder.local(qp, tag.key, tag.addr, size,
                                                  xrq.pd) if size else []
             if not fetch:
                 copy(_part(source, skip, size), sink, size)
@@ -161,9 +164,9 @@ class TagMatching:
         except DmaError:
             waiting = None
         if waiting is not None:
-            self.datapath.responder._refuse(qp, xrq.ring, xrq, xrq.cq, waiting[0], local, remote,
+            self.port.responder._refuse(qp, xrq.ring, xrq, xrq.cq, waiting[0], local, remote,
                                             why)
-        self.datapath.to_error(qp)
+        qp.fail()
         raise Nak(remote, why)
 
 
@@ -181,7 +184,7 @@ class _Rendezvous:
     def __init__(self, matching: TagMatching, qp: Any, xrq: 'Srq', tag: Tag, head: bytes,
                  sink: list[Run]) -> None:
         self.matching, self.qp, self.xrq, self.tag, self.head, self.sink = matching, qp, xrq, tag, head, sink
-        self.datapath = matching.datapath
+        self.card, self.work, self.requester = matching.card, matching.work, matching.requester
         self.fetched, self.idle_ns = False, MIN_WAIT_NS
         self.fault: RemoteFault | None = None
         self._fresh()
@@ -191,7 +194,7 @@ class _Rendezvous:
 
     def later(self, delay_ns: int) -> None:
         """Go on after a while: not before the sender's request has completed."""
-        self.datapath.card.call_later(delay_ns, lambda: self.datapath.guarded(self._go, self.qp))
+        self.card.call_later(delay_ns, lambda: self.work.guarded(self._go, self.qp))
 
     def _go(self, qp: Any) -> None:
         if not self._alive() or qp.state in (RST, INIT, ERR):
@@ -216,10 +219,10 @@ class _Rendezvous:
             self._cancel(str(e))
 
     def _alive(self) -> bool:
-        return self.datapath.card.qps.find(self.qp.number) is self.qp
+        return self.card.qps.find(self.qp.number) is self.qp
 
     def _fetch(self, qp: Any) -> None:
-        requester = self.datapath.requester
+        requester = self.requester
         peer, target, _, _ = requester._peer(qp, b'')
         addr, key, length = RVH.unpack_from(self.head, TMH.size)
         target.responder.read(peer, key, addr, self.sink, length)
@@ -229,7 +232,7 @@ class _Rendezvous:
         self._release(EXPECTED, length)
 
     def _finish(self, qp: Any) -> None:
-        requester = self.datapath.requester
+        requester = self.requester
         peer, target, _, _ = requester._peer(qp, b'')
         answer = bytes([FIN]) + self.head[1:]
         target.responder.receive(peer, Op.SEND, [(InlineData(answer), 0, len(answer))], len(answer),
@@ -239,14 +242,14 @@ class _Rendezvous:
     def _release(self, app_op: int, n: int) -> None:
         """The tag's entry is software's again."""
         tags = self.xrq.tag_list
-        if tags is not None and self.datapath.card.xrqs.find(self.xrq.number) is self.xrq:
+        if tags is not None and self.card.xrqs.find(self.xrq.number) is self.xrq:
             tags.busy.discard(self.tag.index)
             self.matching._complete(self.xrq, self.qp, app_op, CqeOp.RESP_SEND, self.tag.index, n)
 
     def _cancel(self, why: str) -> None:
-        self.datapath.note(self.qp, 0, Op.TAG_MATCHING, 0, f'rendezvous: {why}')
+        self.work.note(self.qp, 0, Op.TAG_MATCHING, 0, f'rendezvous: {why}')
         if self._alive() and self.qp.state not in (RST, INIT):
-            self.datapath.to_error(self.qp)
+            self.qp.fail()
         if not self.fetched:
             self._release(CANCELED, 0)
 
@@ -267,9 +270,9 @@ class _Rendezvous:
     def _absent(self, e: RemoteFault) -> None:
         """The sender's memory has to be brought in."""
         self.fault, self.faults = e, self.faults + 1
-        if self.faults > MAX_PER_WQE or not e.datapath.page_faults.served():
+        if self.faults > MAX_PER_WQE or not e.port.page_faults.served():
             self._deny()
-        elif not e.datapath.page_faults.report(e.fault, e.place, self, self):
+        elif not e.port.page_faults.report(e.fault, e.place, self, self):
             self.faults -= 1
             self.later(FOREVER_WAIT_NS)
 

@@ -21,7 +21,7 @@ from ..firmware.tables import Object
 from ..memory.mkey import LOCAL_READ, LOCAL_WRITE, AccessError, Run, resolve
 from ..memory.transfer import InlineData, ReadFault, WriteFault, copy, read_all
 from ..prm.wqe import Op
-from ..queues.qp import RTS
+from ..queues.queue import RTS
 from .responder import Nak, NotReady, RemoteFault, takes_requests
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class VirtioNetQ(Object):
                 peer) or peer.remote_qpn != qp.number:
             return
         try:
-            self.card.datapath.responder.receive(peer, Op.SEND, None, 0, 0, False)
+            self.card.datapath.port.responder.receive(peer, Op.SEND, None, 0, 0, False)
             qp.send_psn = peer.recv_psn = (qp.send_psn + 1) & 0xffffff
         except (Nak, NotReady, RemoteFault):
             pass    # nobody waits for the event
@@ -182,7 +182,7 @@ class VirtioNetQ(Object):
         # flags and gso_type of the virtio header: offloads, which were not offered.
         if len(data) < self.header + 14 or data[0] or data[1]:
             raise BadChain('header of the frame')
-        self.card.datapath.transmit(self.sender, data[self.header:])
+        self.card.datapath.port.transmit(self.sender, data[self.header:])
 
     def receive_frame(self, data: bytes) -> None:
         """A frame that steering sent here; it is lost when there is no buffer, or none that is

@@ -13,7 +13,6 @@ from .. import prm
 
 if TYPE_CHECKING:
     from ..card import Card
-    from ..datapath.datapath import DataPath
 
 #: Membership bit: full members reach each other and limited ones, limited ones reach full ones
 #: only.
@@ -95,22 +94,20 @@ def together(a: int, b: int) -> bool:
     return bool(a & ~FULL) and not (a ^ b) & ~FULL and bool((a | b) & FULL)
 
 
-def admits(target: 'DataPath', key: int, index: int) -> bool:
+def admits(card: 'Card', key: int, index: int) -> bool:
     """Whether a port takes a packet; one that it does not is counted.
 
     :param key: P_Key in the packet.
     :param index: of the receiving queue's P_Key in the port's table.
     """
-    card = target.card
     if card.link_layer != 'ib' or together(key, pkey(card, index)):
         return True
     card.vport.pkey_violations = min(card.vport.pkey_violations + 1, 0xffff)
     return False
 
 
-def admits_management(target: 'DataPath', key: int) -> bool:
+def admits_management(card: 'Card', key: int) -> bool:
     """Whether a port's QP1 takes a packet: with a P_Key that goes with any of the table."""
-    card = target.card
     if card.link_layer != 'ib' or any(together(key, own) for own in card.vport.pkeys):
         return True
     card.vport.pkey_violations = min(card.vport.pkey_violations + 1, 0xffff)

@@ -173,7 +173,7 @@ class ByteStream:
                                     sending)
 
     def _work(self, n: int) -> None:
-        self.card.datapath.requester.work += n * WORK_PER_BYTE
+        self.card.datapath.requester.extra += n * WORK_PER_BYTE
 
     # ---- signatures, as numbers of 64 bits: guard and two tags, CRC32 in the upper half, or CRC64
 

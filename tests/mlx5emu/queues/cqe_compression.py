@@ -56,7 +56,7 @@ class Session:
     def take(self, body: bytes, op_own: int, inline: bytes) -> bool:
         """Take a completion into the session; False when it must be written by itself, after the
         session that this ends."""
-        open_cqs = self.cq.card.datapath.open_cqs
+        open_cqs = self.cq.card.datapath.work.open_cqs
         opcode = op_own >> 4
         if open_cqs is None or inline or op_own & 0xf or (opcode != CqeOp.REQ and
                                                           opcode not in _RECEIVED):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from .. import prm
 from ..firmware.dispatch import Command, command
 from ..firmware.status import Status
-from ..firmware.tables import Object, declare
+from ..firmware.tables import declare
 from .cq import Cq
 from .dp_ordering import check_ordering
-from .qp import DCT, RTR
+from .queue import DCT, RTR, Queue
 from .srq import Srq
 
 if TYPE_CHECKING:
@@ -20,17 +20,15 @@ ACTIVE, DRAINING, DRAINED = 0, 1, 2
 _NOT_RECEIVING = -1
 
 
-class Dct(Object):
+class Dct(Queue):
     """A target that any DC initiator with the key may address; to the responder it looks like a QP
     on an SRQ."""
 
     kind = declare('dct', 'dcts', space='queue_numbers', destroy=('DESTROY_DCT', 'dctn'))
     st = DCT
-    rlky = False
-    rq = sq = scq = None
 
-    def __init__(self, context: bytes, srq: Srq, cq: Cq) -> None:
-        super().__init__()
+    def __init__(self, card: 'Card', context: bytes, srq: Srq, cq: Cq) -> None:
+        super().__init__(card)
         self.context = bytearray(context)
         c = prm.view('dctc', self.context)
         self.srq, self.rcq = srq, cq
@@ -43,6 +41,18 @@ class Dct(Object):
         self.recv_psn = 0
         self.violations = 0
         self.armed = False
+
+    def fail(self, why: str | None = None) -> None:
+        """It goes on: an initiator's fault is no one else's."""
+
+    def key_violation(self) -> None:
+        """A request had the wrong key."""
+        self.violations = min(self.violations + 1, 0xffffffff)
+        if self.armed:
+            self.armed = False
+            data = prm.new('dct_event')
+            data['dctn'] = self.number
+            self.card.post_event(prm.EVENTS['DCT_KEY_VIOLATION'], 0, bytes(data.buf))
 
 
 @command('CREATE_DCT')
@@ -58,7 +68,7 @@ def create_dct(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'tag matching is for RC')
     check_ordering(card, c, 'dp_ordering_ooo_all_dc')
     at = cmd.inp.offset('dct_context_entry')
-    dct = Dct(cmd.raw[at:at + c.size], srq, cq)
+    dct = Dct(card, cmd.raw[at:at + c.size], srq, cq)
     cmd.out['dctn'] = card.dcts.alloc(dct, cmd.uid)
     dct.use(pd, cq, srq)
 

@@ -16,7 +16,7 @@ from ..memory.mkey import PageFault
 
 if TYPE_CHECKING:
     from ..card import Card
-    from ..datapath.datapath import DataPath
+    from ..datapath.port import Port
 
 #: Subtypes of the event.
 WQE, RDMA, MEMORY = 0, 1, 2
@@ -48,14 +48,14 @@ class Waiter(Protocol):
 class RemoteFault(Exception):
     """A message met an absent page at the receiving side; nothing of it was taken.
 
-    :param datapath: of the function that the page is absent from.
+    :param port: of the function that the page is absent from.
     :param fault: what is absent.
     :param place: where, for the transport scheme.
     """
 
-    def __init__(self, datapath: 'DataPath', fault: PageFault, place: 'Place') -> None:
+    def __init__(self, port: 'Port', fault: PageFault, place: 'Place') -> None:
         super().__init__(str(fault))
-        self.datapath, self.fault, self.place = datapath, fault, place
+        self.port, self.fault, self.place = port, fault, place
 
     def deny(self) -> None:
         """Refuse the message instead of waiting.
@@ -171,4 +171,4 @@ class PageFaults:
 @command('PAGE_FAULT_RESUME', kernel=True)
 def page_fault_resume(card: 'Card', cmd: Command) -> None:
     """The driver brought the pages in, or could not."""
-    card.datapath.page_faults.resume(cmd)
+    card.datapath.port.page_faults.resume(cmd)

@@ -8,32 +8,40 @@ from ..firmware.dispatch import Command, command
 from ..firmware.eq import queue_event
 from ..firmware.lag import check_affinity
 from ..firmware.status import Status
-from ..firmware.tables import Object, declare
+from ..firmware.tables import declare
 from ..memory.mkey import ANY_PD
 from . import mmo, scheduling
-from .cq import Cq
 from .dci_stream import reset_stream, streams_of
 from .dp_ordering import FIELDS as ORDERING
 from .dp_ordering import check_ordering
+from .queue import (
+    DCI,
+    INIT,
+    QP0,
+    QP1,
+    RC,
+    REG_UMR,
+    RST,
+    RTR,
+    RTS,
+    SQD,
+    SQER,
+    STATES,
+    UC,
+    UD,
+    XRC,
+    Queue,
+    watch,
+)
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
 from .rings import ReceiveRing, SendRing
 
 if TYPE_CHECKING:
     from ..card import Card
-    from .srq import Srq
 
-RC, UC, UD, XRC, DCI, DCT, QP0, QP1, REG_UMR = 0x0, 0x1, 0x2, 0x3, 0x5, 0x6, 0x7, 0x8, 0xc
-#: A send queue that is an object of its own (CREATE_SQ), as the data path sees it.
-RAW = 0x9
 TRANSPORTS = {
     RC: 'RC', UC: 'UC', UD: 'UD', XRC: 'XRC', DCI: 'DCI', QP0: 'QP0', QP1: 'QP1', REG_UMR:
     'REG_UMR'}
-DATAGRAM = (UD, QP0, QP1)
-
-RST, INIT, RTR, RTS, SQER, SQD, ERR = 0, 1, 2, 3, 4, 5, 6
-STATES = ('RST', 'INIT', 'RTR', 'RTS', 'SQER', 'SQD', 'ERR')
-#: States in which a QP takes in requests.
-RECEIVING = frozenset((RTR, RTS, SQER, SQD))
 
 #: rq_type of the context.
 RQ_RING, RQ_SHARED, RQ_CROSS, RQ_NONE = 0, 1, 2, 3
@@ -89,26 +97,15 @@ _ORDERING_CAPABILITY = {
 _KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
 
 
-class Qp(Object):
+class Qp(Queue):
     """A queue pair: its context and its rings."""
 
     kind = declare('qp', 'qps', space='queue_numbers', destroy=('DESTROY_QP', 'qpn'))
 
     def __init__(self, card: 'Card', qpc: bytes) -> None:
-        super().__init__()
-        self.card, self.qpc = card, bytearray(qpc)
-        self.state = RST
+        super().__init__(card)
+        self.qpc = bytearray(qpc)
         self.buf: QueueBuffer | None = None
-        self.sq: SendRing | None = None
-        self.rq: ReceiveRing | None = None
-        self.srq: Srq | None = None
-        self.scq: Cq | None = None
-        self.rcq: Cq | None = None
-        #: Queue groups of what it sends and of what it answers.
-        self.queue_group: scheduling.SchedulingElement | None = None
-        self.responder_group: scheduling.SchedulingElement | None = None
-        #: Grows with every change of state: a timer that began before is void.
-        self.epoch = 0
         self.multicast: set[bytes] = set()
         #: Memory to memory operations are enabled.
         self.mmo = False
@@ -150,20 +147,18 @@ class Qp(Object):
             queue_event(self.card, self.number, 'SQ_DRAINED')
 
     def destroyed(self) -> None:
-        """Leave multicast groups; timers that were running for the QP are void."""
-        self.epoch += 1
+        """Leave multicast groups."""
         for gid in self.multicast:
-            self.card.datapath.leave(gid, self)
+            self.card.datapath.port.leave(gid, self)
         self.multicast.clear()
         super().destroyed()
 
-    def enter(self, state: int) -> None:
-        """Change the state; timers that were running for the QP are void."""
-        self.state = state
-        self.epoch += 1
-        if self.sq is not None:
-            self.sq.waiting = self.sq.scheduled = False
-            self.sq.fresh()
+    def failed(self) -> None:
+        """Who waits for the last WQE of an SRQ is told; what is posted from now on is flushed."""
+        if self.srq is not None and self.st != XRC:
+            queue_event(self.card, self.number, 'SRQ_LAST_WQE')
+        if self.rq is not None:
+            watch(self)
 
     def store_psn(self) -> None:
         """Write the packet sequence numbers back to the context."""
@@ -316,7 +311,7 @@ def _queue_groups(
 @command('2ERR_QP')
 def qp_2err(card: 'Card', cmd: Command) -> None:
     """To the error state: everything outstanding is flushed."""
-    card.datapath.to_error(card.qps.get(cmd.inp['qpn'], cmd.uid))
+    card.qps.get(cmd.inp['qpn'], cmd.uid).fail()
 
 
 @command('2RST_QP')
@@ -383,7 +378,7 @@ def attach_to_mcg(card: 'Card', cmd: Command) -> None:
         raise Status('EXCEED_LIM', 'multicast groups of one QP')
     qp.multicast.add(gid)
     qp.hold()
-    card.datapath.groups.setdefault(gid, []).append(qp)
+    card.datapath.port.groups.setdefault(gid, []).append(qp)
 
 
 @command('DETACH_FROM_MCG')
@@ -395,4 +390,4 @@ def detach_from_mcg(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_RES', 'QP is not in the group')
     qp.multicast.remove(gid)
     qp.drop()
-    card.datapath.leave(gid, qp)
+    card.datapath.port.leave(gid, qp)

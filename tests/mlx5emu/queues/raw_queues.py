@@ -11,19 +11,19 @@ from ..firmware.status import Status
 from ..firmware.tables import Object, declare
 from ..steering import sw_steering
 from . import scheduling
-from .cq import Cq
-from .qp import ERR, RAW, RST, RTS
+from .queue import ERR, RST, RTS, Queue
 from .queue_buffer import QueueBuffer
 from .rings import ReceiveRing, SendRing
-from .srq import CYCLIC, LINKED_LIST, Srq, work_queue_buffer
+from .srq import CYCLIC, LINKED_LIST, work_queue_buffer
 
 if TYPE_CHECKING:
     from ..card import Card
 
 #: state of an SQ or RQ context.
 WQ_RESET, WQ_READY, WQ_ERROR = 0, 1, 3
-#: State of the context, as the data path calls it.
-_DATAPATH_STATE = {WQ_RESET: RST, WQ_READY: RTS, WQ_ERROR: ERR}
+#: States of a queue, and what the context calls them.
+_STATES = {WQ_RESET: RST, WQ_READY: RTS, WQ_ERROR: ERR}
+_WQ_STATES = {state: wq_state for wq_state, state in _STATES.items()}
 #: What MODIFY_SQ and MODIFY_RQ may go to.
 _NEXT_STATES = {
     WQ_RESET: (WQ_RESET, WQ_READY), WQ_READY: (WQ_READY, WQ_ERROR, WQ_RESET), WQ_ERROR:
@@ -39,34 +39,22 @@ PACING, QUEUE_GROUP = 1 << 0, 1 << 2
 SQ_BITS, RQ_BITS = PACING | QUEUE_GROUP, 0xe
 
 
-class _WorkQueue(Object):
+class _WorkQueue(Queue):
     """What SQ and RQ share: a context with a state, and a buffer."""
 
     def __init__(self, card: 'Card', context: bytes, layout: str) -> None:
-        super().__init__()
-        self.card, self.context, self.layout = card, bytearray(context), layout
-        self.wq_state = WQ_RESET
+        super().__init__(card)
+        self.context, self.layout = bytearray(context), layout
         self.buf: QueueBuffer | None = None
-        self.epoch = 0
         c = prm.view(layout, self.context)
         self.user_index, self.rlky = c['user_index'], bool(c['rlky'])
         self.flush_in_error = bool(c['flush_in_error_en'])
         self.pd, self.uar = c['wq.pd'], c['wq.uar_page']
 
     @property
-    def state(self) -> int:
-        """As the data path calls it."""
-        return _DATAPATH_STATE[self.wq_state]
-
-    def destroyed(self) -> None:
-        """Timers that were running are void."""
-        self.epoch += 1
-        super().destroyed()
-
-    def enter(self, wq_state: int) -> None:
-        """Change the state; timers that were running are void."""
-        self.wq_state = wq_state
-        self.epoch += 1
+    def wq_state(self) -> int:
+        """The state as the context has it."""
+        return _WQ_STATES[self.state]
 
     def write_context(self, cmd: Command, field: str) -> prm.View:
         """Put the context with the present state into a command's output."""
@@ -81,36 +69,22 @@ class Sq(_WorkQueue):
     """A raw send queue."""
 
     kind = declare('sq', 'sqs', space='queue_numbers', destroy=('DESTROY_SQ', 'sqn'))
-    st = RAW
+    event_kind = 2
+    sq: SendRing
 
     def __init__(self, card: 'Card', context: bytes) -> None:
         super().__init__(card, context, 'sqc')
-        self.sq: SendRing
-        self.rq = self.srq = self.rcq = None
-        self.scq: Cq | None = None
         self.tis: Tis | None = None
-        self.queue_group: scheduling.SchedulingElement | None = None
-
-    def enter(self, state: int) -> None:
-        """Change the state; the ring's waiting ends."""
-        super().enter(state)
-        self.sq.waiting = self.sq.scheduled = False
 
 
 class Rq(_WorkQueue):
     """A raw receive queue, with a ring of its own or an RMP's."""
 
     kind = declare('rq', 'rqs', space='queue_numbers', destroy=('DESTROY_RQ', 'rqn'))
-    st = RAW
-    #: Frames are never scattered to the CQE.
-    cs_res = 0
+    event_kind = 1
 
     def __init__(self, card: 'Card', context: bytes) -> None:
         super().__init__(card, context, 'rqc')
-        self.rq: ReceiveRing | None = None
-        self.srq: Srq | None = None
-        self.sq = self.scq = None
-        self.rcq: Cq | None = None
         self.read_offloads()
 
     def read_offloads(self) -> None:
@@ -180,10 +154,10 @@ def modify_sq(card: 'Card', cmd: Command) -> None:
     if new == sq.wq_state:
         return
     if new == WQ_ERROR:
-        card.datapath.flush_send(sq) if sq.flush_in_error else None
+        sq.flush_send()
     elif new == WQ_RESET:
         sq.sq.reset()
-    sq.enter(new)
+    sq.enter(_STATES[new])
 
 
 def _check_step(queue: _WorkQueue, old: int, new: int) -> None:
@@ -256,11 +230,11 @@ def modify_rq(card: 'Card', cmd: Command) -> None:
     rq.read_offloads()
     if new == rq.wq_state:
         return
-    if new == WQ_ERROR and rq.flush_in_error:
-        card.datapath.flush_receive(rq)
+    if new == WQ_ERROR:
+        rq.flush_receive()
     elif new == WQ_RESET and rq.rq is not None:
         rq.rq.reset()
-    rq.enter(new)
+    rq.enter(_STATES[new])
 
 
 @command('QUERY_RQ')

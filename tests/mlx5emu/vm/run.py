@@ -161,7 +161,7 @@ def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
             card = Card(options.profile, layer, log=write, index=index, cap_overrides=options.caps)
         except ValueError as e:
             raise CardError(f'--cap {e}') from None
-        card.datapath.connect(fabric)
+        card.datapath.port.connect(fabric)
         for text in options.faults:
             opcode, status, count, delay = parse_fault(text)
             card.faults.add(opcode,

@@ -45,7 +45,7 @@ def test_circles(bench: SteBench) -> None:
     bench.put(bench.always_hit(firmware_icm.address_of(1, firmware_icm.TABLE, other)), at)
     bench.put(bench.always_hit(firmware_icm.address_of(1, firmware_icm.TABLE, mine)), at + 64)
     assert bench.receive(PLAIN) == []
-    assert bench.card.datapath.steering.too_long == 1
+    assert bench.card.datapath.port.steering.too_long == 1
 
 
 def test_wild_addresses(bench: SteBench) -> None:
