@@ -7,7 +7,7 @@ from emulator.driver.guest import Guest
 from mlx5emu import prm
 from mlx5emu.firmware import firmware_icm
 from mlx5emu.firmware.flow_namespace import NIC_RX, NIC_TX
-from mlx5emu.queues.raw_queues import Tir
+from mlx5emu.queues.tir import Tir
 from mlx5emu.steering import sw_steering
 from mlx5emu.steering.packet import Packet
 from mlx5emu.steering.steering import Delivery

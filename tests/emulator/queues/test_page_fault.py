@@ -333,7 +333,7 @@ def test_queue_that_went_away(guest: PagedGuest) -> None:
 
 def test_faults_of_one_wqe_end(guest: PagedGuest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that resumes and never brings the page in does not keep the card busy for ever."""
-    monkeypatch.setattr('mlx5emu.datapath.requester.MAX_PER_WQE', 3)
+    monkeypatch.setattr('mlx5emu.datapath.retries.MAX_PER_WQE', 3)
     a, _ = connected(guest)
     a.post_send(Op.SEND, sge(VA, 8, guest.paged([0, 0])))
     for _ in range(3):

@@ -40,8 +40,8 @@ class DataPath:
         # A function-level reset makes a new data path at the place of the old one.
         former: DataPath | None = getattr(card, 'datapath', None)
         self.work = Work(card)
-        self.port = Port(card, self.work,
-                         fabric or (former.port.fabric if former is not None else Fabric()))
+        self.port: Port = Port(card, self.work,
+                               fabric or (former.port.fabric if former is not None else Fabric()))
         self.requester = Requester(self.port)
         self.port.tag_matching = TagMatching(self.port, self.requester)
 
@@ -84,7 +84,7 @@ class DataPath:
         """Keep what a BlueFlame copy may still add to: one NOP that ran without asking for a
         CQE."""
         ring = queue.sq
-        if data[3] != Op.NOP or (ring.consumer - before) & 0xffff == 0:
+        if ring is None or data[3] != Op.NOP or (ring.consumer - before) & 0xffff == 0:
             return
         index = (ring.consumer - 1) & 0xffff
         try:

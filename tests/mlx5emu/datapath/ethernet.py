@@ -2,7 +2,7 @@
 """Frames: from raw send queues out, with the offloads that their WQEs ask for, and from TIRs into
 raw receive queues."""
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..dma import DmaError
@@ -28,6 +28,8 @@ from .rss import select_rq
 from .virtio_net_q import VirtioNetQ
 
 if TYPE_CHECKING:
+    from ..queues.raw_queues import Rq, Sq
+    from ..queues.tir import Tir
     from .port import Port
     from .requester import Requester
 
@@ -53,7 +55,7 @@ class EthernetSender:
         self.requester = requester
         self.port = requester.port
 
-    def frame(self, queue: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def frame(self, queue: 'Sq', wqe: bytes, op: int, flags: int, imm: int) -> int:
         """One frame behind an Ethernet segment, which may hold the first headers itself, or the
         headers of many."""
         size = int.from_bytes(wqe[28:30], 'big')
@@ -78,7 +80,7 @@ class EthernetSender:
             self._out(queue, data, wqe[20])
         return len(data)
 
-    def frames(self, queue: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def frames(self, queue: 'Sq', wqe: bytes, op: int, flags: int, imm: int) -> int:
         """Several frames, one a data segment."""
         total, pos, end = 0, 32, len(wqe)
         while pos < end:
@@ -93,7 +95,7 @@ class EthernetSender:
             pos += step
         return total
 
-    def _out(self, queue: Any, data: bytes, checksums: int) -> None:
+    def _out(self, queue: 'Sq', data: bytes, checksums: int) -> None:
         if checksums & (L3_CSUM | L4_CSUM):
             data = fill_checksums(data, bool(checksums & L3_CSUM), bool(checksums & L4_CSUM))
         self.port.transmit(queue, data)
@@ -136,7 +138,7 @@ class EthernetReceiver:
         #: Frames that no receive WQE was there for.
         self.out_of_buffer = 0
 
-    def deliver(self, tir: Any, packet: Packet, domain: int | None) -> None:
+    def deliver(self, tir: 'Tir', packet: Packet, domain: int | None) -> None:
         """A frame that steering sent to a TIR.
 
         :param domain: transport domain of the function's own queue that sent it; None when it came
@@ -154,10 +156,11 @@ class EthernetReceiver:
             self.work.guarded(lambda queue: self._receive(queue, packet, rss_hash, rss_type),
                                   rq)
 
-    def _receive(self, rq: Any, packet: Packet, rss_hash: int, rss_type: int) -> None:
+    def _receive(self, rq: 'Rq', packet: Packet, rss_hash: int, rss_type: int) -> None:
         if rq.state != RTS:
             return
-        ring = rq.srq.ring if rq.srq is not None else rq.rq
+        ring, cq = rq.srq.ring if rq.srq is not None else rq.rq, rq.rcq
+        assert ring is not None and cq is not None
         try:
             head = ring.peek()
         except DmaError:
@@ -182,7 +185,7 @@ class EthernetReceiver:
                                                            OverflowError) else Syndrome.LOCAL_PROT
             ring.take()
             self.work.note(rq, index, 0, syndrome, str(e))
-            rq.receive_error_cqe(rq.rcq, None, index, syndrome)
+            rq.receive_error_cqe(cq, None, index, syndrome)
             rq.fail('WQ_CATAS_ERROR')
             return
         ring.take()
@@ -195,7 +198,7 @@ class EthernetReceiver:
                             _header_types(data, h) | (tci is not None), tci or 0, rq.user_index,
                             packet.registers.get('metadata_reg_b', 0), n, self.work.timestamp(),
                             packet.tag, index)
-        rq.rcq.push(body, CqeOp.RESP_SEND << 4, False)
+        cq.push(body, CqeOp.RESP_SEND << 4, False)
         if rq.srq is not None and rq.srq.limit:
             try:
                 rq.srq.consumed()

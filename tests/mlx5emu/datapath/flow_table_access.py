@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """WQEs that change what steering uses: today one argument line of header modification."""
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..firmware.status import Status
 from ..memory.mkey import AccessError
@@ -8,6 +8,7 @@ from ..steering.header_modify_argument import LINE
 
 if TYPE_CHECKING:
     from ..card import Card
+    from ..queues.queue import Queue
 
 #: opcode modifier of the control segment.
 UPDATE_HEADER_MODIFY_ARGUMENT = 1
@@ -15,7 +16,7 @@ UPDATE_HEADER_MODIFY_ARGUMENT = 1
 _DATA = 64
 
 
-def flow_table_access(card: 'Card', qp: Any, wqe: bytes, number: int) -> None:
+def flow_table_access(card: 'Card', qp: 'Queue', wqe: bytes, number: int) -> None:
     """Write one line of a header modify argument.
 
     :param number: of the line, from the control segment's immediate field.

@@ -15,7 +15,6 @@ from .work import Work
 if TYPE_CHECKING:
     from ..card import Card
     from ..queues.qp import Qp
-    from ..queues.queue import Queue
     from ..queues.tir import Tis
     from .tag_matching import TagMatching
 
@@ -38,7 +37,7 @@ class Port:
     def __init__(self, card: 'Card', work: Work, fabric: Fabric) -> None:
         self.card, self.work = card, work
         #: QPs of each multicast group.
-        self.groups: dict[bytes, list[Queue]] = {}
+        self.groups: dict[bytes, list[Qp]] = {}
         #: The QP0 and QP1 of the port by their number.
         self.special: dict[int, Qp] = {}
         self.page_faults = PageFaults(card)
@@ -76,7 +75,7 @@ class Port:
         """Every data path that a multicast packet reaches."""
         return list(self.fabric.members)
 
-    def leave(self, gid: bytes, qp: 'Queue') -> None:
+    def leave(self, gid: bytes, qp: 'Qp') -> None:
         """A QP is no longer in a multicast group."""
         members = self.groups.get(gid, [])
         if qp in members:

@@ -2,7 +2,7 @@
 """The sending side: takes WQEs from send queues and carries them out, transport by transport."""
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..dma import DmaError
 from ..firmware.subnet import admits, admits_management, pkey
@@ -43,7 +43,7 @@ from ..prm.wqe import (
 )
 from ..prm.wqe import XRC as XRC_SEGMENT
 from ..queues.mmo import MmoError, copy_memory
-from ..queues.page_fault import MAX_PER_WQE, READ_OR_ATOMIC, SEND_OR_WRITE, Place, RemoteFault
+from ..queues.page_fault import RemoteFault
 from ..queues.queue import (
     DATAGRAM,
     DCI,
@@ -66,28 +66,18 @@ from .fabric import Address, address_of
 from .flow_table_access import flow_table_access
 from .headers import grh
 from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
+from .retries import Retries
 from .roce_steering import passes
 
 if TYPE_CHECKING:
+    from ..queues.qp import Qp
+    from ..queues.queue import Queue, Target
     from ..queues.rings import SendRing
     from .port import Port
 
 #: WQEs and bytes of one turn; a queue with more goes on after the others had theirs.
 TURN_WQES, TURN_BYTES = 512, 64 << 20
 TURN_PAUSE_NS = 20_000
-#: rnr_retry that means for ever.
-RNR_FOREVER = 7
-#: Receiver-not-ready timer in microseconds by its code.
-RNR_TIMER_US = (655360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560,
-                3840, 5120, 7680, 10240, 15360, 20480, 30720, 40960, 61440, 81920, 122880, 163840,
-                245760, 327680, 491520)
-#: Bounds of the waiting times, in ns: Python has no use for ten microseconds, and a test none for
-#: minutes of "for ever".
-MIN_WAIT_NS, FOREVER_WAIT_NS = 200_000, 20_000_000
-LONGEST_SLEEP_NS = 250_000_000
-_FETCHING = frozenset((Op.READ, Op.CS, Op.FA, Op.MASKED_CS, Op.MASKED_FA))
-#: What may wait for a page; a UMR's own list may not.
-PAGED_OPS = _FETCHING | {Op.SEND, Op.SEND_IMM, Op.SEND_INVAL, Op.WRITE, Op.WRITE_IMM}
 MULTICAST_QPN = 0xffffff
 _PSN = 0xffffff
 
@@ -100,7 +90,8 @@ class WqeError(Exception):
         self.syndrome = syndrome
 
 
-Handler = Callable[[Any, bytes, int, int, int], int]
+#: (queue, WQE, opcode, flags, immediate) -> bytes moved; the queue is of the kind of its transport.
+Handler = Callable[..., int]
 
 
 class Requester:
@@ -108,6 +99,7 @@ class Requester:
 
     def __init__(self, port: 'Port') -> None:
         self.port, self.card, self.work = port, port.card, port.work
+        self.retries = Retries(self)
         #: What the WQE at hand fetched for its CQE.
         self._fetched: bytes | bytearray = b''
         #: Work of the WQE at hand beyond copying, in bytes.
@@ -132,7 +124,7 @@ class Requester:
 
     # ---- the ring
 
-    def run(self, qp: Any) -> None:
+    def run(self, qp: 'Queue') -> None:
         """Take up what a send queue's doorbell record says is posted."""
         ring = qp.sq
         if ring is None or ring.waiting or ring.scheduled:
@@ -154,14 +146,14 @@ class Requester:
         while ring.consumer != ring.producer:
             if wqes <= 0 or moved <= 0:
                 ring.scheduled = True
-                self._later(qp, TURN_PAUSE_NS)
+                self.retries.later(qp, TURN_PAUSE_NS)
                 return
             if limits:
                 now = self.card.now()
                 pause = wait(limits, now)
                 if pause:
                     ring.scheduled = True
-                    self._later(qp, pause)
+                    self.retries.later(qp, pause)
                     return
                 n = self._one(qp, ring)
                 spend(limits, now, n)
@@ -173,23 +165,7 @@ class Requester:
             if ring.waiting or qp.state != RTS:
                 return
 
-    def _later(self, qp: Any, delay_ns: int) -> None:
-        epoch = qp.epoch
-        # In steps: a timer whose queue was reset meanwhile must not stay for hours, or resets would
-        # pile them up.
-        left = delay_ns - LONGEST_SLEEP_NS
-
-        def again() -> None:
-            if qp.epoch != epoch:
-                return
-            if left > 0:
-                self._later(qp, left)
-            else:
-                qp.sq.waiting = qp.sq.scheduled = False
-                self.work.guarded(self.run, qp)
-        self.card.call_later(min(delay_ns, LONGEST_SLEEP_NS), again)
-
-    def _one(self, qp: Any, ring: 'SendRing') -> int:
+    def _one(self, qp: 'Queue', ring: 'SendRing') -> int:
         """The WQE at the head; bytes moved."""
         index = ring.consumer
         op, blocks = Op.NOP, 1
@@ -209,29 +185,29 @@ class Requester:
                 raise WqeError(Syndrome.LOCAL_QP_OP, f'opcode {op:#x}')
             n = handler(qp, wqe, op, flags, imm)
         except NotReady as e:
-            self._not_ready(qp, ring, index, op, blocks, e)
+            self.retries.not_ready(qp, ring, index, op, blocks, e)
             return 0
         except NoAnswer:
-            self._no_answer(qp, ring, index, op, blocks)
+            self.retries.no_answer(qp, ring, index, op, blocks)
             return 0
         except (PageFault, RemoteFault) as e:
-            self._absent(qp, ring, index, op, blocks, e)
+            self.retries.absent(qp, ring, index, op, blocks, e)
             return 0
         except (WqeError, Nak) as e:
-            self._fail(qp, ring, index, op, blocks, e.syndrome, str(e))
+            self.fail(qp, ring, index, op, blocks, e.syndrome, str(e))
             return 0
         except BindError as e:
-            self._fail(qp, ring, index, op, blocks, Syndrome.MW_BIND, str(e))
+            self.fail(qp, ring, index, op, blocks, Syndrome.MW_BIND, str(e))
             return 0
         except MmoError as e:
-            self._fail(qp, ring, index, op, blocks,
+            self.fail(qp, ring, index, op, blocks,
                        Syndrome.LOCAL_LENGTH if e.length else Syndrome.LOCAL_QP_OP, str(e))
             return 0
         except (AccessError, ReadFault, WriteFault) as e:
-            self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_PROT, str(e))
+            self.fail(qp, ring, index, op, blocks, Syndrome.LOCAL_PROT, str(e))
             return 0
         except (struct.error, FrameError) as e:
-            self._fail(qp, ring, index, op, blocks, Syndrome.LOCAL_QP_OP, str(e))
+            self.fail(qp, ring, index, op, blocks, Syndrome.LOCAL_QP_OP, str(e))
             return 0
         except DmaError:
             qp.fail('WQ_CATAS_ERROR')
@@ -251,17 +227,17 @@ class Requester:
                 ring.cq.push(body, CqeOp.REQ << 4, False)
         return n
 
-    def complete_nop(self, qp: Any, index: int) -> None:
+    def complete_nop(self, qp: 'Queue', index: int) -> None:
         """A NOP whose BlueFlame copy asked for a CQE that the WQE in memory did not."""
         ring = qp.sq
-        if ring.cq is not None:
+        if ring is not None and ring.cq is not None:
             ring.cq.push(
                 CQE.pack(0, 0, 0, ring.user_index, 0, 0, 0, 0, 0, self.work.timestamp(),
                          qp.number, index), CqeOp.REQ << 4, False)
 
-    # ---- errors and retries
+    # ---- errors
 
-    def _fail(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int, syndrome: int,
+    def fail(self, qp: 'Queue', ring: 'SendRing', index: int, op: int, blocks: int, syndrome: int,
               why: str) -> None:
         """Complete the head WQE in error and stop the queue."""
         self.work.note(qp, index, op, syndrome, why)
@@ -272,79 +248,9 @@ class Requester:
         else:
             qp.fail_send()
 
-    def _not_ready(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int,
-                   e: NotReady) -> None:
-        tries = ring.tries[1]
-        if qp.rnr_retry != RNR_FOREVER and tries >= qp.rnr_retry:
-            self._fail(qp, ring, index, op, blocks, Syndrome.RNR_EXCEEDED, 'receiver not ready')
-            return
-        ring.tries[1] = tries + 1
-        delay = max(RNR_TIMER_US[e.timer] * 1000, MIN_WAIT_NS)
-        if qp.rnr_retry == RNR_FOREVER:
-            delay = min(delay, FOREVER_WAIT_NS)
-        ring.waiting = True
-        self._later(qp, delay)
-
-    def _no_answer(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int) -> None:
-        tries = ring.tries[0]
-        if qp.ack_timeout and tries >= qp.retry_count:
-            self._fail(qp, ring, index, op, blocks, Syndrome.RETRY_EXCEEDED, 'no answer')
-            return
-        ring.tries[0] = tries + 1
-        delay = max(4096 << qp.ack_timeout, MIN_WAIT_NS) if qp.ack_timeout else FOREVER_WAIT_NS
-        ring.waiting = True
-        self._later(qp, delay)
-
-    # ---- page faults
-
-    def _absent(self, qp: Any, ring: 'SendRing', index: int, op: int, blocks: int,
-                e: PageFault | RemoteFault) -> None:
-        """The head WQE met an absent page: it waits until the driver says that it is there."""
-        port = e.port if isinstance(e, RemoteFault) else self.port
-        fault = e.fault if isinstance(e, RemoteFault) else e
-        paged = qp.st in (RC, XRC, DCI) and op in PAGED_OPS or qp.st == UD
-        ring.faults += 1
-        key, refusals = ring.refused
-        refused = key == fault.key and refusals >= fault.looks
-        if refused or ring.faults > MAX_PER_WQE or not paged or not port.page_faults.served():
-            syndrome = Syndrome.LOCAL_PROT
-            if isinstance(e, RemoteFault):
-                try:
-                    e.deny()
-                except Nak as nak:
-                    syndrome = nak.syndrome
-            self._fail(qp, ring, index, op, blocks, syndrome, str(e))
-            return
-        place = e.place if isinstance(e, RemoteFault) else Place(
-            READ_OR_ATOMIC if op in _FETCHING else SEND_OR_WRITE, qp.number, index)
-        ring.waiting = True
-        if not port.page_faults.report(fault, place, self, qp):
-            ring.faults -= 1
-            self._later(qp, FOREVER_WAIT_NS)
-
-    def resumed(self, qp: Any, epoch: int, error: bool, key: int, looks: int) -> None:
-        """The driver resumed a page fault.
-
-        :param epoch: of the queue when it began to wait; when it is another now, nobody waits any
-            more.
-        :param error: the page could not be brought in.
-        :param key: that the access named.
-        :param looks: errors after which the access is refused.
-        """
-        if qp.epoch != epoch:
-            return
-        ring = qp.sq
-        ring.refused = (key,
-                        (ring.refused[1] if ring.refused[0] == key else 0) + 1) if error else (0, 0)
-        if error and ring.refused[1] < looks:
-            self._later(qp, FOREVER_WAIT_NS)
-            return
-        ring.waiting = False
-        self.work.guarded(self.run, qp)
-
     # ---- local memory
 
-    def local(self, qp: Any, key: int, addr: int, n: int, right: int, pd: int) -> list[Run]:
+    def local(self, qp: 'Queue', key: int, addr: int, n: int, right: int, pd: int) -> list[Run]:
         """Runs of a local buffer.
 
         :raises AccessError: refused.
@@ -355,7 +261,7 @@ class Requester:
             return [(self.card.dma, addr, n)]
         return resolve(self.card, key, addr, n, right, pd, qp.number, sending=True)
 
-    def gather(self, qp: Any, wqe: bytes, pos: int, right: int) -> tuple[list[Run], int]:
+    def gather(self, qp: 'Queue', wqe: bytes, pos: int, right: int) -> tuple[list[Run], int]:
         """Runs and bytes of the data segments from ``pos`` to the end of the WQE."""
         end = len(wqe)
         if end - pos == 16:         # by far the most frequent: one segment
@@ -389,7 +295,7 @@ class Requester:
 
     # ---- connected transports
 
-    def _peer(self, qp: Any, wqe: bytes) -> tuple[Any, 'Port', int, int | None]:
+    def _peer(self, qp: 'Qp', wqe: bytes) -> tuple['Target', 'Port', int, int | None]:
         """Who gets the request: (QP or DCT, its data path, where the WQE goes on, XRC SRQ number).
 
         :raises NoAnswer: nobody there, or not connected to this QP.
@@ -416,7 +322,7 @@ class Requester:
             raise NoAnswer
         return peer, target, pos, srqn
 
-    def _dct(self, qp: Any, wqe: bytes) -> tuple[Any, 'Port', int, int | None]:
+    def _dct(self, qp: 'Qp', wqe: bytes) -> tuple['Target', 'Port', int, int | None]:
         qkey, low, dest, _, path, rlid = AV_BASE.unpack_from(wqe, 16)
         pos, gid, has_gid, mac, sgid_index = 32, bytes(16), False, b'', 0
         if dest & EXTENDED_AV:
@@ -438,7 +344,7 @@ class Requester:
         return dct, target, pos, None
 
     @staticmethod
-    def _sent(qp: Any, peer: Any, n: int) -> None:
+    def _sent(qp: 'Qp', peer: 'Target', n: int) -> None:
         """Both sides' packet sequence numbers move on by the packets of ``n`` bytes."""
         if qp.st == DCI:
             return
@@ -446,28 +352,28 @@ class Requester:
         qp.send_psn = (qp.send_psn + packets) & _PSN
         peer.recv_psn = qp.send_psn
 
-    def _nop(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _nop(self, qp: 'Queue', wqe: bytes, op: int, flags: int, imm: int) -> int:
         return 0
 
-    def _umr(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _umr(self, qp: 'Queue', wqe: bytes, op: int, flags: int, imm: int) -> int:
         update(self, qp, wqe, imm)
         return 0
 
-    def _mmo(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _mmo(self, qp: 'Qp', wqe: bytes, op: int, flags: int, imm: int) -> int:
         return copy_memory(self, qp, wqe)
 
-    def _set_psv(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _set_psv(self, qp: 'Queue', wqe: bytes, op: int, flags: int, imm: int) -> int:
         set_psv(self.card, qp, wqe)
         return 0
 
-    def _flow_table_access(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _flow_table_access(self, qp: 'Queue', wqe: bytes, op: int, flags: int, imm: int) -> int:
         try:
             flow_table_access(self.card, qp, wqe, imm)
         except ValueError as e:
             raise WqeError(Syndrome.LOCAL_QP_OP, str(e)) from e
         return 0
 
-    def _send(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _send(self, qp: 'Qp', wqe: bytes, op: int, flags: int, imm: int) -> int:
         try:
             peer, target, pos, srqn = self._peer(qp, wqe)
         except NoAnswer:
@@ -485,7 +391,7 @@ class Requester:
         self._sent(qp, peer, n)
         return n
 
-    def _lost(self, qp: Any, wqe: bytes, pos: int) -> int:
+    def _lost(self, qp: 'Qp', wqe: bytes, pos: int) -> int:
         """An unreliable message that nobody takes: sent all the same, so its memory must be
         readable."""
         runs, n = self.gather(qp, wqe, pos, LOCAL_READ)
@@ -494,7 +400,7 @@ class Requester:
         qp.send_psn = (qp.send_psn + ((n + qp.mtu - 1) // qp.mtu or 1)) & _PSN
         return n
 
-    def _write(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _write(self, qp: 'Qp', wqe: bytes, op: int, flags: int, imm: int) -> int:
         try:
             peer, target, pos, srqn = self._peer(qp, wqe)
         except NoAnswer:
@@ -519,7 +425,7 @@ class Requester:
         self._sent(qp, peer, n)
         return n
 
-    def _read(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _read(self, qp: 'Qp', wqe: bytes, op: int, flags: int, imm: int) -> int:
         peer, target, pos, srqn = self._peer(qp, wqe)
         raddr, rkey = RADDR.unpack_from(wqe, pos)
         sink, n = self.gather(qp, wqe, pos + 16, LOCAL_WRITE)
@@ -535,13 +441,13 @@ class Requester:
         return n
 
     @staticmethod
-    def _into_cqe(qp: Any, n: int, flags: int) -> bool:
+    def _into_cqe(qp: 'Qp', n: int, flags: int) -> bool:
         """Whether what a WQE fetches goes into its CQE."""
-        cq = qp.sq.cq
+        cq = qp.scq
         return bool(qp.cs_req and flags & CTRL_CQ_UPDATE and cq is not None and
                     fits(qp.cs_req, cq.cqe_size, n))
 
-    def _atomic(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _atomic(self, qp: 'Qp', wqe: bytes, op: int, flags: int, imm: int) -> int:
         peer, target, pos, srqn = self._peer(qp, wqe)
         raddr, rkey = RADDR.unpack_from(wqe, pos)
         pos += 16
@@ -577,7 +483,7 @@ class Requester:
 
     # ---- datagrams
 
-    def _datagram(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def _datagram(self, qp: 'Qp', wqe: bytes, op: int, flags: int, imm: int) -> int:
         qkey, _, dest, rate_sl, path, rlid = AV_BASE.unpack_from(wqe, 16)
         pos, mac, tclass, hops, flow, gid = 32, b'', 0, 0, 0, bytes(16)
         if dest & EXTENDED_AV:
@@ -602,11 +508,11 @@ class Requester:
         else:
             address = Address(rlid, gid, bool(flow & AV_GRH), mac)
             target = self.port.fabric.route(self.port, address)
-            peer = target.datagram_qp(qpn) if target is not None else None
+            found = target.datagram_qp(qpn) if target is not None else None
             if target is not None and not passes(self.port, target, address, flow >> 20 & 0xff,
                                                  qpn, sqn=qp.number):
-                peer = None
-            receivers = [(target, peer)] if target is not None and peer is not None else []
+                found = None
+            receivers = [(target, found)] if target is not None and found is not None else []
         if not receivers:
             read_all([(memory, addr, k) for memory, addr, k in runs])
         for target, peer in receivers:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The receiving side: receive WQEs, access by remote key, and what is answered."""
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..dma import DmaError
 from ..memory.byte_stream import check_message, is_stream
@@ -20,11 +20,13 @@ from ..memory.transfer import MEMORY_ERRORS, ReadFault, WriteFault, copy, read_a
 from ..memory.umr import invalidate
 from ..prm.wqe import CQE, DATA, TERMINATOR, ZERO_COUNT, CqeOp, Op, Syndrome
 from ..queues.page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, Place, RemoteFault
+from ..queues.qp import Qp
 from ..queues.queue import DCT, RC, RECEIVING, XRC
 from ..queues.scatter_cqe import fits, place
 
 if TYPE_CHECKING:
     from ..queues.cq import Cq
+    from ..queues.queue import Queue, Target
     from ..queues.rings import ReceiveRing
     from ..queues.srq import Srq
     from .port import Port
@@ -77,7 +79,7 @@ class _ReceiveFault(RemoteFault):
 class _AccessFault(RemoteFault):
     """The memory behind a remote key has an absent page."""
 
-    def __init__(self, port: 'Port', fault: PageFault, place: Place, qp: Any) -> None:
+    def __init__(self, port: 'Port', fault: PageFault, place: Place, qp: 'Target') -> None:
         super().__init__(port, fault, place)
         self._qp = qp
 
@@ -105,7 +107,7 @@ class Responder:
 
     # ---- sends
 
-    def queue(self, qp: Any, srqn: int | None) -> 'tuple[ReceiveRing, Srq | None, Cq | None]':
+    def queue(self, qp: 'Target', srqn: int | None) -> 'tuple[ReceiveRing, Srq | None, Cq | None]':
         """Ring, SRQ and CQ that take a message for ``qp``.
 
         :raises Nak: the QP takes none, or the XRC SRQ is not there.
@@ -122,7 +124,7 @@ class Responder:
             raise Nak(Syndrome.REMOTE_INVALID, 'no receive queue')
         return qp.rq, None, qp.rcq
 
-    def receive(self, qp: Any, op: int, source: list[Run] | None, n: int, imm: int, solicited: bool,
+    def receive(self, qp: 'Target', op: int, source: list[Run] | None, n: int, imm: int, solicited: bool,
                 srqn: int | None = None, datagram: Datagram | None = None) -> None:
         """Take one message into the next receive WQE and complete it.
 
@@ -142,6 +144,8 @@ class Responder:
             matching = self.port.tag_matching
             verdict = matching.judge(srq.tag_list, source, n)
             if verdict.tag is not None:
+                # Only QPs receive from a queue with tags.
+                assert isinstance(qp, Qp)
                 matching.expected(qp, srq, verdict, source, n, op, imm, solicited)
                 return
         try:
@@ -182,7 +186,7 @@ class Responder:
             except DmaError:
                 pass    # the doorbell record went away under the queue: nothing is posted, so no limit is passed
 
-    def _absent(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
+    def _absent(self, qp: 'Target', ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
                 n: int, e: AccessError) -> None:
         def refuse() -> None:
             self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
@@ -192,7 +196,7 @@ class Responder:
             raise _ReceiveFault(self.port, e, place, refuse) from e
         refuse()
 
-    def scatter(self, qp: Any, ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run],
+    def scatter(self, qp: 'Queue', ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run],
                 n: int) -> bytes:
         """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the
         context says so."""
@@ -222,7 +226,7 @@ class Responder:
         copy(source, sink, n)
         return b''
 
-    def local(self, qp: Any, key: int, addr: int, n: int, pd: int) -> list[Run]:
+    def local(self, qp: 'Queue', key: int, addr: int, n: int, pd: int) -> list[Run]:
         """Runs of a receive buffer.
 
         :raises AccessError: refused.
@@ -233,7 +237,7 @@ class Responder:
             return [(self.card.dma, addr, n)]
         return resolve(self.card, key, addr, n, LOCAL_WRITE, pd, qp.number)
 
-    def _complete(self, qp: Any, cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int, imm: int,
+    def _complete(self, qp: 'Target', cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int, imm: int,
                   solicited: bool, datagram: Datagram | None, inline: bytes,
                   tag_matching: int) -> None:
         user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
@@ -252,7 +256,7 @@ class Responder:
         body, op_own, wide = place(body, op_own, inline)
         cq.push(body, op_own, solicited, wide)
 
-    def _refuse(self, qp: Any, ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
+    def _refuse(self, qp: 'Target', ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
                 local: int, remote: int, why: str) -> None:
         """Complete the receive WQE in error, stop the QP, and tell the requester."""
         ring.take()
@@ -263,7 +267,7 @@ class Responder:
 
     # ---- access by remote key
 
-    def remote(self, qp: Any, key: int, addr: int, n: int, right: int,
+    def remote(self, qp: 'Target', key: int, addr: int, n: int, right: int,
                srqn: int | None = None) -> list[Run]:
         """Runs behind a remote key.
 
@@ -289,12 +293,12 @@ class Responder:
             qp.fail('WQ_ACCESS_ERROR')
             raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
 
-    def fault(self, qp: Any, error: Exception) -> Nak:
+    def fault(self, qp: 'Target', error: Exception) -> Nak:
         """Memory behind a remote key is not there: the QP goes to error; the answer to raise."""
         qp.fail('WQ_ACCESS_ERROR')
         return Nak(Syndrome.REMOTE_OP, str(error))
 
-    def write(self, qp: Any, key: int, addr: int, source: list[Run], n: int,
+    def write(self, qp: 'Target', key: int, addr: int, source: list[Run], n: int,
               srqn: int | None = None) -> None:
         """RDMA write.
 
@@ -311,7 +315,7 @@ class Responder:
         except WriteFault as e:
             raise self.fault(qp, e) from e
 
-    def read(self, qp: Any, key: int, addr: int, sink: list[Run], n: int,
+    def read(self, qp: 'Target', key: int, addr: int, sink: list[Run], n: int,
              srqn: int | None = None) -> None:
         """RDMA read.
 
@@ -328,7 +332,7 @@ class Responder:
         except ReadFault as e:
             raise self.fault(qp, e) from e
 
-    def atomic(self, qp: Any, key: int, addr: int, change: Any, srqn: int | None = None) -> bytes:
+    def atomic(self, qp: 'Target', key: int, addr: int, change: Callable[[int], int], srqn: int | None = None) -> bytes:
         """An atomic operation on 8 bytes, which hold an integer in the host's byte order.
 
         :param change: old integer to new.
@@ -348,6 +352,6 @@ class Responder:
         return old
 
 
-def takes_requests(qp: Any) -> bool:
+def takes_requests(qp: 'Queue | None') -> bool:
     """Whether a QP or DCT is in a state to be talked to."""
     return qp is not None and qp.state in RECEIVING

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Receive side scaling: which receive queue of a TIR takes a packet."""
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..steering.packet import TCP, UDP, Headers, Packet, inner_headers
+
+if TYPE_CHECKING:
+    from ..queues.raw_queues import Rq
+    from ..queues.tir import Tir
+    from .virtio_net_q import VirtioNetQ
+
 
 #: disp_type and rx_hash_fn of a TIR.
 DIRECT, INDIRECT = 0, 1
@@ -68,11 +74,12 @@ def hash_input(data: bytes, h: Headers, selector: prm.View, symmetric: bool) -> 
     return b''.join(addresses + both), _IP_TYPE[h.ip] | (_L4_TYPE[h.protocol] if ports else 0)
 
 
-def select_rq(tir: Any, context: prm.View, packet: Packet) -> tuple[Any, int, int]:
+def select_rq(tir: 'Tir', context: prm.View,
+              packet: Packet) -> tuple['Rq | VirtioNetQ | None', int, int]:
     """(receive queue or None, hash, rss_hash_type) for a packet."""
     if context['disp_type'] == DIRECT:
-        return tir.target, 0, 0
-    rqs = tir.target.rqs
+        return tir.rq, 0, 0
+    rqs = tir.rqt.rqs if tir.rqt is not None else ()
     if not rqs:
         return None, 0, 0
     data, h, selector = packet.data, packet.headers, context.sub('rx_hash_field_selector_outer')

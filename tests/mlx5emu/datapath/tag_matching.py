@@ -7,7 +7,7 @@ other goes to the receive WQEs whole. Data of tags are not scattered to CQEs, an
 not page: the card offers neither.
 """
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..dma import DmaError
 from ..memory.mkey import AccessError, Run
@@ -17,10 +17,12 @@ from ..queues.page_fault import MAX_PER_WQE, RemoteFault
 from ..queues.qp import OFFLOAD_RNDV
 from ..queues.queue import ERR, INIT, RC, RST, RTR
 from ..queues.tag_list import APPEND, EAGER, FIN, NOP, REMOVE, RENDEZVOUS, Tag, TagList
-from .requester import FOREVER_WAIT_NS, MIN_WAIT_NS, RNR_FOREVER, RNR_TIMER_US, WqeError
+from .requester import WqeError
 from .responder import Nak, NoAnswer, NotReady
+from .retries import FOREVER_WAIT_NS, MIN_WAIT_NS, RNR_FOREVER, RNR_TIMER_US
 
 if TYPE_CHECKING:
+    from ..queues.qp import Qp
     from ..queues.srq import Srq
     from .port import Port
     from .requester import Requester
@@ -62,7 +64,7 @@ class TagMatching:
 
     # ---- operations
 
-    def operate(self, qp: Any, wqe: bytes, op: int, flags: int, imm: int) -> int:
+    def operate(self, qp: 'Qp', wqe: bytes, op: int, flags: int, imm: int) -> int:
         """A WQE of a QP that receives from an XRQ: append or remove a tag, or tell software's count
         only.
 
@@ -70,7 +72,7 @@ class TagMatching:
         """
         xrq = qp.srq
         tags: TagList | None = xrq.tag_list if xrq is not None else None
-        if tags is None:
+        if xrq is None or tags is None:
             raise WqeError(Syndrome.LOCAL_QP_OP, 'no tag list')
         code, options, index, count, tag, mask = SEGMENT.unpack_from(wqe, 16)
         kind, success = code >> 4, True
@@ -89,7 +91,7 @@ class TagMatching:
             self._complete(xrq, qp, _APP_OP[kind], CqeOp.NO_PACKET, index, 0, outcome)
         return 0
 
-    def _complete(self, xrq: 'Srq', qp: Any, app_op: int, opcode: int, index: int, n: int,
+    def _complete(self, xrq: 'Srq', qp: 'Qp', app_op: int, opcode: int, index: int, n: int,
                   head: bytes = bytes(16), imm: int = 0, solicited: bool = False) -> None:
         assert xrq.cq is not None
         body = CQE.pack(0, 0, 0, xrq.user_index, imm, APP, app_op, index, n,
@@ -110,7 +112,7 @@ class TagMatching:
         tag = tags.find(TMH.unpack_from(head)[2])
         return Verdict(UNEXPECTED) if tag is None else Verdict(CONSUMED_MSG, tag, head)
 
-    def expected(self, qp: Any, xrq: 'Srq', verdict: Verdict, source: list[Run], n: int, op: int,
+    def expected(self, qp: 'Qp', xrq: 'Srq', verdict: Verdict, source: list[Run], n: int, op: int,
                  imm: int, solicited: bool) -> None:
         """Take a message that matched a tag: its data to the tag's buffer, or begin to fetch them.
 
@@ -156,7 +158,7 @@ class TagMatching:
         if verdict.app_op == UNEXPECTED and xrq is not None and xrq.tag_list is not None:
             xrq.tag_list.unexpected()
 
-    def _refuse(self, qp: Any, xrq: 'Srq', local: int, remote: int, why: str) -> None:
+    def _refuse(self, qp: 'Qp', xrq: 'Srq', local: int, remote: int, why: str) -> None:
         """Stop the QP; the CQE that says so takes the next receive WQE along, as error CQEs name
         one."""
         try:
@@ -181,7 +183,7 @@ class _Rendezvous:
     #: What waits for a page fault has one; this never becomes another's.
     epoch = 0
 
-    def __init__(self, matching: TagMatching, qp: Any, xrq: 'Srq', tag: Tag, head: bytes,
+    def __init__(self, matching: TagMatching, qp: 'Qp', xrq: 'Srq', tag: Tag, head: bytes,
                  sink: list[Run]) -> None:
         self.matching, self.qp, self.xrq, self.tag, self.head, self.sink = matching, qp, xrq, tag, head, sink
         self.card, self.work, self.requester = matching.card, matching.work, matching.requester
@@ -196,7 +198,7 @@ class _Rendezvous:
         """Go on after a while: not before the sender's request has completed."""
         self.card.call_later(delay_ns, lambda: self.work.guarded(self._go, self.qp))
 
-    def _go(self, qp: Any) -> None:
+    def _go(self, qp: 'Qp') -> None:
         if not self._alive() or qp.state in (RST, INIT, ERR):
             self._cancel('the QP is gone')
             return
@@ -221,7 +223,7 @@ class _Rendezvous:
     def _alive(self) -> bool:
         return self.card.qps.find(self.qp.number) is self.qp
 
-    def _fetch(self, qp: Any) -> None:
+    def _fetch(self, qp: 'Qp') -> None:
         requester = self.requester
         peer, target, _, _ = requester._peer(qp, b'')
         addr, key, length = RVH.unpack_from(self.head, TMH.size)
@@ -231,7 +233,7 @@ class _Rendezvous:
         self._fresh()
         self._release(EXPECTED, length)
 
-    def _finish(self, qp: Any) -> None:
+    def _finish(self, qp: 'Qp') -> None:
         requester = self.requester
         peer, target, _, _ = requester._peer(qp, b'')
         answer = bytes([FIN]) + self.head[1:]
@@ -253,14 +255,14 @@ class _Rendezvous:
         if not self.fetched:
             self._release(CANCELED, 0)
 
-    def _no_answer(self, qp: Any) -> None:
+    def _no_answer(self, qp: 'Qp') -> None:
         if qp.ack_timeout and self.silences >= qp.retry_count:
             self._cancel('no answer')
             return
         self.silences += 1
         self.later(max(4096 << qp.ack_timeout, MIN_WAIT_NS) if qp.ack_timeout else FOREVER_WAIT_NS)
 
-    def _not_ready(self, qp: Any, e: NotReady) -> None:
+    def _not_ready(self, qp: 'Qp', e: NotReady) -> None:
         if qp.rnr_retry != RNR_FOREVER and self.waits >= qp.rnr_retry:
             self._cancel('receiver not ready')
             return
@@ -272,7 +274,7 @@ class _Rendezvous:
         self.fault, self.faults = e, self.faults + 1
         if self.faults > MAX_PER_WQE or not e.port.page_faults.served():
             self._deny()
-        elif not e.port.page_faults.report(e.fault, e.place, self, self):
+        elif not e.port.page_faults.report(e.fault, e.place, self, self.resumed):
             self.faults -= 1
             self.later(FOREVER_WAIT_NS)
 
@@ -283,8 +285,8 @@ class _Rendezvous:
         except Nak as e:
             self._cancel(str(e))
 
-    def resumed(self, queue: Any, epoch: int, error: bool, key: int, looks: int) -> None:
-        """The driver resumed the page fault; see :meth:`Requester.resumed`."""
+    def resumed(self, error: bool, key: int, looks: int) -> None:
+        """The driver resumed the page fault; see :meth:`Retries.resumed`."""
         self.refusals = self.refusals + 1 if error else 0
         if error and self.refusals >= looks:
             self._deny()

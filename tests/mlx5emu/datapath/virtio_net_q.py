@@ -7,7 +7,7 @@ An even one receives: a TIR or an RQ table of list_q_type VIRTIO_NET_Q points at
 used buffers are told by a message of the event QP (event_mode QP).
 """
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.caps import (
@@ -26,6 +26,8 @@ from .responder import Nak, NotReady, RemoteFault, takes_requests
 
 if TYPE_CHECKING:
     from ..card import Card
+    from ..queues.qp import Qp
+    from ..queues.tir import Tis
 
 VIRTIO_NET_Q = 0xd
 INIT, READY, SUSPENDED, ERROR = 0, 1, 2, 3
@@ -47,7 +49,7 @@ class _Sender:
 
     number = 0
 
-    def __init__(self, tis: Any) -> None:
+    def __init__(self, tis: 'Tis | None') -> None:
         self.tis = tis
 
 
@@ -58,7 +60,7 @@ class BadChain(Exception):
 class VirtioNetQ(Object):
     """One virtqueue."""
 
-    def __init__(self, card: 'Card', context: bytes, tis: Any, event_qp: Any) -> None:
+    def __init__(self, card: 'Card', context: bytes, tis: 'Tis | None', event_qp: 'Qp | None') -> None:
         super().__init__()
         self.card, self.context, self.event_qp = card, bytearray(context), event_qp
         c = prm.view('virtio_net_q_object', self.context)
@@ -143,8 +145,8 @@ class VirtioNetQ(Object):
 
     def _tell(self) -> None:
         qp = self.event_qp
-        peer = self.card.qps.find(qp.remote_qpn)
-        if qp.state != RTS or peer is None or not takes_requests(
+        peer = self.card.qps.find(qp.remote_qpn) if qp is not None else None
+        if qp is None or qp.state != RTS or peer is None or not takes_requests(
                 peer) or peer.remote_qpn != qp.number:
             return
         try:

@@ -2,12 +2,14 @@
 """What all work of the data path shares: a guard against its defects, the moment at which completions
 that wait for others are written, the clock of CQEs, and the count of errors."""
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from ..card import Card
     from ..queues.cq import Cq
     from ..queues.queue import Queue
+
+QueueT = TypeVar('QueueT', bound='Queue')
 
 
 class Work:
@@ -22,7 +24,7 @@ class Work:
         self.open_cqs: list[Cq] | None = None
         self._khz = card.caps.get('device_frequency_khz')
 
-    def guarded(self, call: Callable[[Any], Any], queue: 'Queue') -> None:
+    def guarded(self, call: Callable[[QueueT], object], queue: QueueT) -> None:
         """Run a piece of work; a defect of the emulator is counted and stops the queue, not the
         card."""
         outermost = self.begin()

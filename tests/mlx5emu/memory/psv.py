@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Protection signature values: CREATE_PSV, DESTROY_PSV, and the SET_PSV work request."""
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..firmware.dispatch import Command, command
 from ..firmware.status import Status
@@ -10,6 +10,7 @@ from .mkey import ANY_PD, AccessError
 
 if TYPE_CHECKING:
     from ..card import Card
+    from ..queues.queue import Queue
 
 #: Most PSVs of one command.
 MAX_PER_COMMAND = 4
@@ -57,7 +58,7 @@ def destroy_psv(card: 'Card', cmd: Command) -> None:
     card.psvs.free(cmd.inp['psvn'], cmd.uid)
 
 
-def set_psv(card: 'Card', qp: Any, wqe: bytes) -> None:
+def set_psv(card: 'Card', qp: 'Queue', wqe: bytes) -> None:
     """Carry a SET_PSV work request out.
 
     :raises AccessError: no such PSV in the queue's protection domain.

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Signatures that do not match: which part, the CQE that tells of it, and the send queue that stops
 for it."""
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..prm.wqe import SIG_ERROR_CQE, CqeOp
 from .bsf import Domain
 
 if TYPE_CHECKING:
     from ..card import Card
+    from ..queues.queue import Queue
     from .mkey import Mkey
 
 #: Syndrome bits: the part that is wrong; one is told, in this order.
@@ -52,11 +53,11 @@ def report(card: 'Card', mkey: 'Mkey', bad: SignatureError, qpn: int, sending: b
 
     A key is armed while its context expects another count, modulo two, than there were errors.
     """
-    queue: Any = card.queue_numbers.lookup(qpn)
+    queue: Queue | None = card.queue_numbers.lookup(qpn)
     if queue is None:
         return
     if mkey.sigerr_count != mkey.expected_sigerr_count:
-        cq = queue.sq.cq if sending else queue.rcq
+        cq = queue.scq if sending else queue.rcq
         if cq is not None:
             mkey.sigerr_count ^= 1
             body = SIG_ERROR_CQE.pack(bad.expected >> 32, bad.actual >> 32,
@@ -64,5 +65,5 @@ def report(card: 'Card', mkey: 'Mkey', bad: SignatureError, qpn: int, sending: b
                                       bad.syndrome, _BLOCK, bad.domain,
                                       mkey.number << 8 | mkey.variant, bad.offset, queue.number)
             cq.push(body, CqeOp.SIG_ERR << 4, True)
-    if sending and getattr(queue, 'drain_sigerr', False):
-        queue.drain()
+    if sending:
+        queue.signature_error()

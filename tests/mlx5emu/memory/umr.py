@@ -2,7 +2,7 @@
 """UMR work requests: a WQE that changes a memory key, binds a memory window or invalidates a key;
 and remote invalidation."""
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..prm.wqe import (
     DATA,
@@ -18,7 +18,9 @@ from .mkey import ANY_QP, KLM, KSM, LOCAL_READ, MTT, AccessError, Mkey
 from .transfer import ReadFault, read_all
 
 if TYPE_CHECKING:
+    from ..card import Card
     from ..datapath.requester import Requester
+    from ..queues.queue import Queue
 
 _CTRL_AT, _MKC_AT, _DATA_AT = 16, 64, 128
 #: Bit of the mkey mask: (doubleword of the context, bits of it).
@@ -55,7 +57,7 @@ class BindError(Exception):
     """The key may not be changed this way."""
 
 
-def _find(requester: 'Requester', qp: Any, key: int) -> Mkey:
+def _find(requester: 'Requester', qp: 'Queue', key: int) -> Mkey:
     mkey = requester.card.mkeys.find(key >> 8)
     if mkey is None:
         raise BindError('no such key')
@@ -69,7 +71,7 @@ def _find(requester: 'Requester', qp: Any, key: int) -> Mkey:
 REG_UMR = 0xc
 
 
-def update(requester: 'Requester', qp: Any, wqe: bytes, key: int) -> None:
+def update(requester: 'Requester', qp: 'Queue', wqe: bytes, key: int) -> None:
     """Carry a UMR WQE out: all of it, or nothing.
 
     :param key: of the memory key to change, from the control segment.
@@ -152,7 +154,7 @@ def _store(mkey: Mkey, at: int, raw: bytes) -> None:
         raise BindError(str(e)) from e
 
 
-def _list(requester: 'Requester', qp: Any, wqe: bytes, octowords: int, inline: bool) -> bytes:
+def _list(requester: 'Requester', qp: 'Queue', wqe: bytes, octowords: int, inline: bool) -> bytes:
     n = octowords * 16
     if inline:
         raw = wqe[_DATA_AT:_DATA_AT + n].ljust(n, b'\0') if len(wqe) > _DATA_AT else b''
@@ -166,7 +168,7 @@ def _list(requester: 'Requester', qp: Any, wqe: bytes, octowords: int, inline: b
     return raw
 
 
-def invalidate(card: Any, qp: Any, key: int) -> None:
+def invalidate(card: 'Card', qp: 'Queue', key: int) -> None:
     """A send with invalidate arrived: free the key.
 
     :raises AccessError: the key is not there, does not take it, or is another QP's.

@@ -432,7 +432,7 @@ def fields(name: str) -> dict[str, tuple[int, int, str | None, int | None]]:
     """{field: (bit offset, bits, nested layout or None, array count or None, 0 = flexible)} of a
     layout."""
     layout_bits(name)
-    return {f: tuple(v) for f, v in _TYPES[name][1].items()}  # type: ignore[misc]
+    return {f: tuple(v) for f, v in _TYPES[name][1].items()}
 
 
 def reserved(name: str) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Completion queues: CREATE_CQ, MODIFY_CQ, QUERY_CQ, DESTROY_CQ; writing CQEs; arming and
 moderation."""
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..dma import DmaError
@@ -13,6 +13,7 @@ from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_
 
 if TYPE_CHECKING:
     from ..card import Card
+    from ..memory.umem import Umem
 
 #: CQ context: status, state, CQE size.
 STATUS_OK, STATUS_OVERFLOW, STATUS_WRITE_FAILURE = 0x0, 0x9, 0xa
@@ -186,7 +187,7 @@ class Cq(Object):
 
 
 def _buffer(card: 'Card', cmd: Command, uid: int, context: prm.View,
-            size: int) -> tuple[QueueBuffer, Any]:
+            size: int) -> tuple[QueueBuffer, 'Umem | None']:
     inp = cmd.inp
     if inp['cq_umem_valid']:
         umem = card.umems.get(inp['cq_umem_id'], uid)

@@ -4,7 +4,7 @@
 Messages of different streams are carried out one after the other, in the order of their WQEs: one
 that waits for its target holds up the others.
 """
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.dispatch import Command
@@ -13,6 +13,7 @@ from ..prm.wqe import Syndrome
 
 if TYPE_CHECKING:
     from ..card import Card
+    from .qp import Qp
 
 #: What is wrong with the WQE itself stops the queue.
 _OF_THE_QUEUE = (Syndrome.LOCAL_QP_OP,)
@@ -61,7 +62,7 @@ def streams_of(card: 'Card', qpc: prm.View, initiator: bool) -> DciStreams | Non
     return DciStreams(errored) if channels else None
 
 
-def reset_stream(cmd: Command, qp: Any) -> None:
+def reset_stream(cmd: Command, qp: 'Qp') -> None:
     """A stream that is in error may send again.
 
     :raises Status: BAD_PARAM no streams; BAD_RES_STATE it is not in error.

@@ -9,7 +9,7 @@ from ..firmware.status import Status
 from ..firmware.tables import declare
 from .cq import Cq
 from .dp_ordering import check_ordering
-from .queue import DCT, RTR, Queue
+from .queue import DCT, RTR, Target
 from .srq import Srq
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ ACTIVE, DRAINING, DRAINED = 0, 1, 2
 _NOT_RECEIVING = -1
 
 
-class Dct(Queue):
+class Dct(Target):
     """A target that any DC initiator with the key may address; to the responder it looks like a QP
     on an SRQ."""
 

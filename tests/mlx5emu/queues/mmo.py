@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Memory to memory operations of a send queue: a copy by the card's DMA engine, which needs no
 peer."""
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.dispatch import Command
@@ -13,6 +13,7 @@ from ..prm.wqe import DATA, MMO_METADATA, MMO_RESULT
 if TYPE_CHECKING:
     from ..card import Card
     from ..datapath.requester import Requester
+    from .qp import Qp
 
 #: opc_mod of the control segment.
 DMA = 0x01
@@ -47,7 +48,7 @@ def asked_for(card: 'Card', cmd: Command, reliable: bool) -> bool:
     return bool(prm.View('qpc_ext', cmd.raw, cmd.inp.size)['mmo'])
 
 
-def copy_memory(requester: 'Requester', qp: Any, wqe: bytes) -> int:
+def copy_memory(requester: 'Requester', qp: 'Qp', wqe: bytes) -> int:
     """Carry a DMA work request out; bytes copied.
 
     :raises MmoError: refused.

@@ -7,7 +7,8 @@ chose: the transport scheme names the WQE, or the remote key and range of the pa
 scheme names the key whose entry is absent.
 """
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from .. import prm
 from ..firmware.dispatch import Command, command
@@ -38,11 +39,14 @@ _RDMA_EVENT = struct.Struct('>II2xHIQI')
 _MEMORY_EVENT = struct.Struct('>BxHHHIIIQ')
 
 
-class Waiter(Protocol):
-    """Who is told of a resume."""
+class Waiting(Protocol):
+    """What waits for a page: a queue, or the rest of a message."""
+    epoch: int
 
-    def resumed(self, queue: Any, epoch: int, error: bool, key: int, looks: int) -> None:
-        """See :meth:`Requester.resumed`."""
+
+#: Told of a resume: whether the page could not be brought in, the key that the access named, and after
+#: how many such errors the access is refused.
+Resumed = Callable[[bool, int, int], None]
 
 
 class RemoteFault(Exception):
@@ -83,11 +87,11 @@ class Place:
 class _Waiting:
     """A send queue that waits for a resume."""
 
-    __slots__ = ('subtype', 'kind', 'number', 'requester', 'queue', 'epoch', 'key', 'looks')
+    __slots__ = ('subtype', 'kind', 'number', 'resumed', 'queue', 'epoch', 'key', 'looks')
 
-    def __init__(self, subtype: int, kind: int, number: int, requester: Waiter, queue: Any,
+    def __init__(self, subtype: int, kind: int, number: int, queue: Waiting, resumed: Resumed,
                  fault: PageFault) -> None:
-        self.subtype, self.kind, self.number, self.requester, self.queue = subtype, kind, number, requester, queue
+        self.subtype, self.kind, self.number, self.queue, self.resumed = subtype, kind, number, queue, resumed
         self.epoch, self.key, self.looks = queue.epoch, fault.key, fault.looks
 
 
@@ -107,9 +111,11 @@ class PageFaults:
         kind = prm.EVENTS['PAGE_FAULT']
         return any(eq.takes(kind) for eq in self.card.eqs)
 
-    def report(self, fault: PageFault, place: Place, requester: Waiter, queue: Any) -> bool:
+    def report(self, fault: PageFault, place: Place, queue: Waiting,
+               resumed: Resumed) -> bool:
         """Tell the driver of a fault, and remember the send queue that waits.
 
+        :param resumed: called when the driver resumes it, unless the queue's state has changed.
         :return: False when there are too many, or the EQ is full: nobody will be woken.
         """
         if len(self._waiting) >= MAX_OUTSTANDING:
@@ -128,14 +134,14 @@ class PageFaults:
         if self._memory_scheme():
             first = fault.leaf_addr & ~(GRANULE - 1)
             n = min(-(-(fault.leaf_addr + fault.leaf_n) // GRANULE) * GRANULE - first, _MOST_BYTES)
-            waiting = _Waiting(MEMORY, 0, 0, requester, queue, fault)
+            waiting = _Waiting(MEMORY, 0, 0, queue, resumed, fault)
             data = _MEMORY_EVENT.pack(LAST, 0, 0, 0, token, n, fault.leaf, first & (1 << 64) - 1)
         elif place.kind & RDMA_ACCESS:
-            waiting = _Waiting(RDMA, place.kind, token, requester, queue, fault)
+            waiting = _Waiting(RDMA, place.kind, token, queue, resumed, fault)
             data = _RDMA_EVENT.pack(0, fault.key, packet, fault.n, fault.addr,
                                     place.kind << 24 | token)
         else:
-            waiting = _Waiting(WQE, place.kind, place.number, requester, queue, fault)
+            waiting = _Waiting(WQE, place.kind, place.number, queue, resumed, fault)
             data = _WQE_EVENT.pack(0, place.index, packet, token, place.kind << 24 | place.number)
         # Before the event: a driver on another processor may resume at once.
         self._waiting[token] = waiting
@@ -164,8 +170,8 @@ class PageFaults:
                            int.from_bytes(info[1:4], 'big') != waiting.number):
             raise Status('BAD_PARAM', 'page fault of another queue or type')
         del self._waiting[token]
-        waiting.requester.resumed(waiting.queue, waiting.epoch, bool(info[0] >> 7), waiting.key,
-                                  waiting.looks)
+        if waiting.queue.epoch == waiting.epoch:
+            waiting.resumed(bool(info[0] >> 7), waiting.key, waiting.looks)
 
 
 @command('PAGE_FAULT_RESUME', kernel=True)

@@ -30,7 +30,7 @@ from .queue import (
     UC,
     UD,
     XRC,
-    Queue,
+    Target,
     watch,
 )
 from .queue_buffer import QueueBuffer, doorbell_record, in_pages, in_umem, page_list
@@ -97,7 +97,7 @@ _ORDERING_CAPABILITY = {
 _KEPT_PATH = ('pkey_index', 'vhca_port_num', 'ack_timeout')
 
 
-class Qp(Queue):
+class Qp(Target):
     """A queue pair: its context and its rings."""
 
     kind = declare('qp', 'qps', space='queue_numbers', destroy=('DESTROY_QP', 'qpn'))
@@ -140,9 +140,9 @@ class Qp(Queue):
         self.q_counter = c['counter_set_id']
         self.drain_sigerr = bool(c['drain_sigerr'])
 
-    def drain(self) -> None:
-        """Stop sending, as a key asks for whose signatures did not match, and tell the driver."""
-        if self.state == RTS:
+    def signature_error(self) -> None:
+        """Stop sending where the context asks for it, and tell the driver."""
+        if self.drain_sigerr and self.state == RTS:
             self.enter(SQD)
             queue_event(self.card, self.number, 'SQ_DRAINED')
 

@@ -46,6 +46,8 @@ class Queue(Object):
     #: reserved key.
     pd = uar = user_index = 0
     rlky = False
+    #: How often and how long a request waits for its peer, of a transport that does.
+    rnr_retry = retry_count = ack_timeout = 0
     #: What of a message goes into its CQE: of receives and of requests.
     cs_res = cs_req = 0
     sq: 'SendRing | None' = None
@@ -97,6 +99,9 @@ class Queue(Object):
 
     def failed(self) -> None:
         """What else comes of it."""
+
+    def signature_error(self) -> None:
+        """What the queue sent had a signature that did not match."""
 
     def fail_send(self) -> None:
         """A WQE of the send queue failed: the send queue stops, and with a reliable transport all of
@@ -159,6 +164,23 @@ class Queue(Object):
         user_index = srq.user_index if srq is not None and srq.cq is not None else self.user_index
         cq.push(ERROR_CQE.pack(user_index, VENDOR[syndrome][1], syndrome, self.number, index),
                 CqeOp.RESP_ERR << 4, True)
+
+
+class Target(Queue):
+    """A queue that requests of others come to: a QP or a DCT."""
+
+    #: Remote reads, writes and atomic operations are enabled.
+    rre: bool
+    rwe: bool
+    rae: bool
+    #: Code of the receiver-not-ready timer, next packet sequence number, bytes of a packet, index of
+    #: the P_Key.
+    min_rnr_nak: int
+    recv_psn: int
+    mtu: int
+    pkey_index: int
+    #: Number of the XRC domain, of a target of XRC.
+    xrcd = 0
 
 
 def watch(queue: Queue, delay: int = FLUSH_POLL_NS) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Rings of work queue elements: what is posted, what was consumed.  QPs, SQs, RQs and SRQs are made
 of these."""
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..prm.wqe import SRQ_NEXT, WQEBB
 from .queue_buffer import QueueBuffer
@@ -10,6 +10,7 @@ from .rate_limit import RateLimit
 if TYPE_CHECKING:
     from .cq import Cq
     from .dci_stream import DciStreams
+    from .queue import Queue
 
 
 class SendRing:
@@ -25,7 +26,7 @@ class SendRing:
                  'producer', 'waiting', 'tries', 'scheduled', 'faults', 'refused', 'recordless',
                  'scheduling', 'pacing', 'streams')
 
-    def __init__(self, owner: Any, buf: QueueBuffer, offset: int, log_size: int, dbr: int,
+    def __init__(self, owner: 'Queue', buf: QueueBuffer, offset: int, log_size: int, dbr: int,
                  cq: 'Cq | None', user_index: int) -> None:
         #: The producer index comes with the doorbell; there is no doorbell record.
         self.recordless = False

@@ -6,7 +6,7 @@ A queue that belongs to a queue group sends no faster than max_average_bw of the
 TSAR above it.  The weights of the TSARs (bw_share) are kept and shown; the card has no contention
 among queues that they could decide.
 """
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.dispatch import Command, command
@@ -17,6 +17,7 @@ from .rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from ..card import Card
+    from .queue import Queue
 
 SCHEDULING_ELEMENT = 0x26
 HIERARCHY_NIC = 3
@@ -44,7 +45,7 @@ class SchedulingElement(Object):
         self.context, self.parent = bytearray(context), parent
         c = prm.view('scheduling_context', self.context)
         self.element_type = c['element_type']
-        self.depth = 0 if parent is None else parent.depth + 1
+        self.depth: int = 0 if parent is None else parent.depth + 1
         # Megabits a second.
         self.limit = RateLimit(c['max_average_bw'] * 1_000_000)
         self.use(parent)
@@ -152,7 +153,7 @@ def group(card: 'Card', number: int, uid: int) -> SchedulingElement | None:
     return found
 
 
-def join(queue: Any, place: str, new: SchedulingElement | None) -> None:
+def join(queue: 'Queue', place: str, new: SchedulingElement | None) -> None:
     """Make a queue a member of a group in place of the one it was in.
 
     :param place: attribute of the queue that holds the group: ``queue_group`` of what it sends,

@@ -182,8 +182,8 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
     a.file(f'{where}/modules.dep', ('\n'.join(lines) + '\n').encode())
     for empty in ('modules.alias', 'modules.symbols', 'modules.softdep'):
         a.file(f'{where}/{empty}', b'')
-    for group, names in order.items():
-        a.file(f'load/{group}', ''.join(f'/{where}/{n}.ko\n' for n in names).encode())
+    for group, loaded in order.items():
+        a.file(f'load/{group}', ''.join(f'/{where}/{n}.ko\n' for n in loaded).encode())
     return a.close()
 
 

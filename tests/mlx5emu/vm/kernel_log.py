@@ -54,7 +54,7 @@ def records(since: int = 0) -> list[Record]:
     :raises OSError: /dev/kmsg cannot be read (EPERM without CAP_SYSLOG)
     """
     fd = os.open('/dev/kmsg', os.O_RDONLY | os.O_NONBLOCK)
-    out = []
+    out: list[Record] = []
     try:
         while True:
             try:
