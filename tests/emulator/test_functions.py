@@ -16,6 +16,7 @@ from mlx5emu.bus.server import Server, Turn
 from mlx5emu.card import Card
 from mlx5emu.vm import control
 from mlx5emu.vm import run as vm_run
+from patience import PATIENCE
 
 
 def test_identities() -> None:
@@ -75,7 +76,7 @@ def test_turns_are_taken_in_order() -> None:
     turn.share()
     order.append('first')
     turn.give()
-    t.join(5)
+    t.join(PATIENCE)
     assert order == ['other', 'first']
 
 
@@ -116,7 +117,7 @@ def test_one_thread_at_a_time(servers: list[Server]) -> None:
     for t in threads:
         t.start()
     for t in threads:
-        t.join(20)
+        t.join(PATIENCE)
     assert most == [1] * 40
 
 

@@ -39,6 +39,7 @@ class Card:
     :param log: called with one line per command, or None.
     :param index: number of the function, for GUIDs and MAC address.
     :param cap_overrides: capabilities other than the profile's, PAGE.FIELD=VALUE each.
+    :param clock: nanoseconds from any start, which never go back.
     :raises KeyError: unknown profile.
     :raises ValueError: unknown link layer or capability.
     """
@@ -48,7 +49,8 @@ class Card:
 
     def __init__(self, profile: str = 'connectx6dx', link_layer: str = 'ib',
                  log: Callable[[str], Any] | None = None, index: int = 0,
-                 cap_overrides: Sequence[str] = ()) -> None:
+                 cap_overrides: Sequence[str] = (),
+                 clock: Callable[[], int] = time.monotonic_ns) -> None:
         prm.load()
         import_all()
         if link_layer not in ('ib', 'eth'):
@@ -72,7 +74,7 @@ class Card:
         #: Interrupt vectors of the function.
         self.vectors = 32
         self.resets = 0
-        self._start = time.monotonic_ns()
+        self._clock, self._start = clock, clock()
         self.memic = memic.Memic(self)
         self._make_tables()
         self._fresh()
@@ -145,7 +147,7 @@ class Card:
 
     def now(self) -> int:
         """Nanoseconds since the card was made."""
-        return time.monotonic_ns() - self._start
+        return self._clock() - self._start
 
     def timestamp(self, now_ns: int | None = None) -> int:
         """The free-running counter that CQEs and the initialization segment show, in ticks of

@@ -2,7 +2,8 @@
 """The command queue: descriptors and mailboxes in guest memory, completion events, malformed
 rings."""
 import pytest
-from emulator.driver.commands import GUEST_BASE, GUEST_SIZE, Guest, Queue, encode, run
+from emulator.driver.commands import CommandRing, encode, run
+from emulator.driver.memory import GUEST_BASE, GUEST_SIZE, GuestMemory
 from mlx5emu import prm
 from mlx5emu.bus import cmdq
 from mlx5emu.bus.bar0 import doorbell
@@ -18,8 +19,8 @@ class Bench:
     def __init__(self) -> None:
         self.card = Card('connectx6dx', 'ib')
         self.function = Function(self.card)
-        self.guest = Guest(self.card)
-        self.queue = Queue(self.function, self.guest)
+        self.guest = GuestMemory(self.card)
+        self.queue = CommandRing(self.function, self.guest)
         self.card.boot()
         self.irqs: list[int] = []
         self.card.raise_irq = self.irqs.append

@@ -27,14 +27,6 @@ from mlx5emu.queues.queue import ERR, RTS, SQER
 PATTERN = bytes(range(256)) * 64
 
 
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
-
-
 def buffers(g: Guest, n: int = 16384) -> tuple[int, int, int]:
     """Source with a pattern, zeroed sink, one key over both."""
     base = g.alloc(2 * n)

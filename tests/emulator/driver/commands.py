@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""The driver's side of the card, for tests that need no VM: commands by field name, guest memory,
-the command queue."""
-import mmap
-import os
+"""Firmware commands by field name: given to the card at once, or through its command queue in guest
+memory."""
 from typing import Any
 
+from emulator.driver.memory import GuestMemory
 from mlx5emu import prm
 from mlx5emu.bus.cmdq import MAILBOX_DATA, MAILBOX_SIZE
 from mlx5emu.bus.pci import Function
 from mlx5emu.card import Card
 from mlx5emu.firmware.status import NAMES
 
-#: Where the tests' guest memory lies, in bytes.
-GUEST_BASE, GUEST_SIZE = 0x1_0000_0000, 8 << 20
-
 
 class CommandFailed(Exception):
-    """A command that ended with a status other than OK: ``name`` of the status, ``syndrome``."""
+    """A command that ended with a status other than OK: ``status`` by its name, ``syndrome``."""
 
     def __init__(self, opcode: str, status: int, syndrome: int) -> None:
-        self.name, self.syndrome = NAMES.get(status, hex(status)), syndrome
-        super().__init__(f'{opcode}: {self.name}')
+        self.status, self.syndrome = NAMES.get(status, hex(status)), syndrome
+        super().__init__(f'{opcode}: {self.status}')
 
 
 def encode(opcode: str, fields: dict[str, Any] | None = None, *, extra: bytes = b'', uid: int = 0,
@@ -60,43 +56,14 @@ def status(card: Card, opcode: str, fields: dict[str, Any] | None = None, **opti
     try:
         run(card, opcode, fields, **options)
     except CommandFailed as e:
-        return e.name
+        return e.status
     return 'OK'
 
 
-class Guest:
-    """Guest memory that the card reaches by DMA, with an allocator that only grows."""
-
-    def __init__(self, card: Card, base: int = GUEST_BASE, size: int = GUEST_SIZE) -> None:
-        self.card, self.base, self.size, self.used = card, base, size, 0
-        fd = os.memfd_create('guest')
-        try:
-            os.ftruncate(fd, size)
-            self.mem = mmap.mmap(fd, size)
-            card.dma.map(base, size, fd)
-        finally:
-            os.close(fd)
-
-    def alloc(self, size: int, align: int = 4096) -> int:
-        """Bus address of zeroed memory."""
-        at = -(-self.used // align) * align
-        assert size <= self.size - at, 'the test needs more guest memory'
-        self.used = at + size
-        return self.base + at
-
-    def read(self, addr: int, n: int) -> bytes:
-        """What the guest's CPU would read."""
-        return self.mem[addr - self.base:addr - self.base + n]
-
-    def write(self, addr: int, data: bytes) -> None:
-        """What the guest's CPU would write."""
-        self.mem[addr - self.base:addr - self.base + len(data)] = data
-
-
-class Queue:
+class CommandRing:
     """The driver's end of the command queue, through the PCI function's registers."""
 
-    def __init__(self, function: Function, guest: Guest) -> None:
+    def __init__(self, function: Function, guest: GuestMemory) -> None:
         self.function, self.guest = function, guest
         self.ring = guest.alloc(4096)
         self.token = 0

@@ -1,44 +1,37 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """A guest without a driver: memory, firmware commands and queues by hand, for tests that drive the
 card's model directly."""
-import mmap
-import os
 import struct
-import time
 
+from emulator.driver.commands import CommandFailed, run
+from emulator.driver.memory import PAGE, GuestMemory
 from mlx5emu import prm
 from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.card import Card
-from mlx5emu.firmware.status import NAMES
 from mlx5emu.prm.wqe import ATOMIC, CTRL, DATA, INLINE, RADDR, TERMINATOR
 
-RAM_BASE, RAM_SIZE = 0x1000000, 32 << 20
-PAGE = 4096
 RC, UC, UD, XRC, DCI, REG_UMR = 0, 1, 2, 3, 5, 0xc
 FULL_ACCESS = {'lr': 1, 'lw': 1, 'rr': 1, 'rw': 1, 'a': 1}
 CQE_REQ, CQE_REQ_ERR, CQE_RESP_ERR = 0, 13, 14
 
 
-class CommandError(Exception):
-    """A command that ended with another status than OK."""
+class Clock:
+    """Time that passes when a test lets it, and not before."""
 
-    def __init__(self, name: str, status: int) -> None:
-        super().__init__(f'{name}: {NAMES.get(status, status)}')
-        self.status = NAMES.get(status, str(status))
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def __call__(self) -> int:
+        return self.ns
 
 
-class Guest:
-    """A booted card, 32 MiB of memory that it can reach, an EQ, a UAR and a PD."""
+class Guest(GuestMemory):
+    """A booted card, memory that it can reach, an EQ, a UAR and a PD."""
 
     def __init__(self, **card_options) -> None:
-        self.card = Card(**card_options)
-        fd = os.memfd_create('guest')
-        os.ftruncate(fd, RAM_SIZE)
-        self.ram = mmap.mmap(fd, RAM_SIZE)
-        self.card.dma.map(RAM_BASE, RAM_SIZE, fd)
-        os.close(fd)
+        self.clock = Clock()
+        super().__init__(Card(clock=self.clock, **card_options))
         self.card.boot()
-        self._next = RAM_BASE
         self.interrupts: list[int] = []
         self.card.raise_irq = self.interrupts.append
         self.uar = self.cmd('ALLOC_UAR')['uar']
@@ -55,23 +48,6 @@ class Guest:
                 'eq_context_entry.log_eq_size': 6, 'eq_context_entry.uar_page': self.uar,
                 'event_bitmask[0]': events})['eq_number']
 
-    # ---- memory
-
-    def alloc(self, n: int, align: int = PAGE) -> int:
-        """Bus address of ``n`` zero bytes."""
-        at = -(-self._next // align) * align
-        self._next = at + n
-        assert self._next <= RAM_BASE + RAM_SIZE
-        return at
-
-    def read(self, addr: int, n: int) -> bytes:
-        """Guest memory."""
-        return self.ram[addr - RAM_BASE:addr - RAM_BASE + n]
-
-    def write(self, addr: int, data: bytes) -> None:
-        """Guest memory."""
-        self.ram[addr - RAM_BASE:addr - RAM_BASE + len(data)] = data
-
     # ---- commands
 
     def cmd(self, name: str, tail: bytes = b'', op_mod: int = 0, uid: int = 0,
@@ -79,28 +55,15 @@ class Guest:
         """Run a command.
 
         :param tail: bytes after the fixed part of the input.
-        :raises CommandError: status other than OK.
+        :raises CommandFailed: status other than OK.
         """
-        layouts = prm.command_layouts(name)
-        inp = prm.new(layouts[0], len(tail))
-        if tail:
-            inp.buf[-len(tail):] = tail
-        inp['opcode'] = prm.OPCODES[name]
-        inp.buf[2:4] = uid.to_bytes(2, 'big')
-        inp.buf[6:8] = op_mod.to_bytes(2, 'big')
-        for path, value in fields.items():
-            inp[path] = value
-        n = max(16, (prm.layout_bits(layouts[1]) + 7) >> 3) if out_len is None else out_len
-        out = self.card.execute(bytes(inp.buf), n)
-        if out[0]:
-            raise CommandError(name, out[0])
-        return prm.view(layouts[1], bytearray(out))
+        return run(self.card, name, fields, extra=tail, op_mod=op_mod, uid=uid, out_len=out_len)
 
-    def fails(self, name: str, *args, **kw) -> str:
+    def fails(self, name: str, tail: bytes = b'', **options) -> str:
         """Name of the status that a command ends with; 'OK' when it succeeds."""
         try:
-            self.cmd(name, *args, **kw)
-        except CommandError as e:
+            self.cmd(name, tail, **options)
+        except CommandFailed as e:
             return e.status
         return 'OK'
 
@@ -152,15 +115,14 @@ class Guest:
         return out
 
     def run(self, ms: float = 1000) -> None:
-        """Run timers until none is left or the time is over; what is due at the end is run, however
-        late it became."""
-        end = self.card.now() + int(ms * 1e6)
+        """Let so many milliseconds pass, from timer to timer."""
+        end = self.clock.ns + int(ms * 1e6)
         while True:
             due = self.card.run_timers()
-            now = self.card.now()
-            if due is None or due > end - now:
-                return
-            time.sleep(min(due, 5_000_000) / 1e9)
+            if due is None or due > end - self.clock.ns:
+                break
+            self.clock.ns += due
+        self.clock.ns = end
 
 
 class GuestCq:
@@ -333,7 +295,7 @@ def connected(guest: Guest, st: int = RC, **kw) -> tuple[GuestQp, GuestQp]:
     return a, b
 
 
-class _GuestSrq:
+class GuestSrq:
     """A linked ring of receive WQEs as the driver keeps it."""
 
     def __init__(self, guest: Guest, log_size: int, log_stride: int) -> None:
@@ -358,7 +320,7 @@ class _GuestSrq:
         self.g.write(self.dbr, (self.posted & 0xffff).to_bytes(4, 'big'))
 
 
-class GuestRmp(_GuestSrq):
+class GuestRmp(GuestSrq):
     """A receive memory pool, as verbs' SRQs are."""
 
     def __init__(self, guest: Guest, log_size: int = 4, log_stride: int = 6, lwm: int = 0) -> None:
@@ -370,7 +332,7 @@ class GuestRmp(_GuestSrq):
                     guest.pd, 'wq.dbr_addr': self.dbr, 'wq.lwm': lwm}.items()})['rmpn']
 
 
-class GuestXrcSrq(_GuestSrq):
+class GuestXrcSrq(GuestSrq):
     """An XRC SRQ with a CQ of its own."""
 
     def __init__(self, guest: Guest, xrcd: int, log_size: int = 4, log_stride: int = 6) -> None:

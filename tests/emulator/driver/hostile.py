@@ -13,13 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emulator.datapath.test_ethernet import PLAIN
-from emulator.datapath.test_virtio_net_q import READY as VIRTQUEUE_READY
-from emulator.datapath.test_virtio_net_q import Virtqueue
+from emulator.driver.frames import PLAIN
 from emulator.driver.guest import (
     DCI,
     PAGE,
-    RAM_BASE,
     RC,
     REG_UMR,
     UC,
@@ -35,6 +32,10 @@ from emulator.driver.guest import (
     sge,
 )
 from emulator.driver.guest import av as address_vector
+from emulator.driver.memory import GUEST_BASE
+from emulator.driver.random_commands import Bench, paths, random_command, some
+from emulator.driver.raw_queues import READY, RESET, GuestSq
+from emulator.driver.recipes import DESTROY, NAMING, RECIPES, World
 from emulator.driver.signatures import (
     CRC32,
     CRC32C,
@@ -53,9 +54,8 @@ from emulator.driver.signatures import (
     signature_bsf,
 )
 from emulator.driver.steering_entries import SteBench
-from emulator.firmware.test_honest import DESTROY, NAMING, RECIPES, World
-from emulator.queues.test_raw_queues import READY, RESET, GuestSq
-from emulator.test_fuzz import Bench, paths, random_command, some
+from emulator.driver.virtqueue import READY as VIRTQUEUE_READY
+from emulator.driver.virtqueue import Virtqueue
 from mlx5emu import prm
 from mlx5emu.bus import vfio_user as vu
 from mlx5emu.bus.bar0 import doorbell
@@ -149,11 +149,11 @@ class Commands(Entrance):
     def step(self) -> None:
         """One command."""
         rng, g = self.rng, self.world.g
-        g._next = self.floor if hasattr(self, 'floor') else g._next
-        self.floor = g._next
+        g.used = self.floor if hasattr(self, 'floor') else g.used
+        self.floor = g.used
         if self.card.state != self.card.READY or len(self.made) > 3000:
             self.start()
-            self.floor = self.world.g._next
+            self.floor = self.world.g.used
             return
         kind = rng.random()
         uid = rng.choice((self.world.mine, self.world.mine, 0, self.world.yours))
@@ -200,7 +200,7 @@ class Commands(Entrance):
             command, field = DESTROY[name]
             more = {'scheduling_hierarchy': 3} if 'SCHED' in command else {}
             self._execute(command, b'', owner, 0, {field: number, **more})
-        self.card.run_timers()
+        g.run(1)
 
 
 #: What makes general objects of a type good, but for numbers.
@@ -323,13 +323,13 @@ class WorkRequests(Entrance):
         self.queues: dict[Any, Any] = {}
         #: Immediate of the next WQE, which for a UMR is its key.
         self.imm = 0
-        self.floor = g._next
+        self.floor = g.used
 
     def _queue(self, kind: Any) -> Any:
         q = self.queues.get(kind)
         g = self.g
         if q is None:
-            g._next = max(g._next, self.floor)
+            g.used = max(g.used, self.floor)
             if kind == 'raw':
                 q = GuestSq(g)
                 q.modify(RESET, READY)
@@ -508,7 +508,7 @@ class WorkRequests(Entrance):
         doorbell(g.card, 0x800, g.uar, wqe[:8])
         if rng.random() < 0.1:
             doorbell(g.card, rng.choice((0x20, 0x800, 0x808, 0x900)), g.uar, rng.randbytes(8))
-        g.card.run_timers()
+        g.run(1)
 
 
 class SteeringEntries(Entrance):
@@ -551,7 +551,7 @@ class SteeringEntries(Entrance):
         if frame and rng.random() < 0.5:
             frame[rng.randrange(len(frame))] = rng.getrandbits(8)
         (b.receive if rng.random() < 0.6 else b.transmit)(bytes(frame))
-        self.card.run_timers()
+        b.g.run(1)
 
 
 class Virtqueues(Entrance):
@@ -593,7 +593,7 @@ class Virtqueues(Entrance):
         self.counts[k] = self.counts[k] + rng.choice((1, 1, 1, 2, 8, 9)) & 0xffff
         q.g.write(q.avail + 2, struct.pack('<H', self.counts[k]))
         q.kick(self.function)
-        self.card.run_timers()
+        q.g.run(1)
 
 
 class Messages(Entrance):
@@ -635,7 +635,7 @@ class Messages(Entrance):
                         rng, 64))), rng.choice((0, 7, some(rng, 32))), n)
             body += rng.randbytes(n) if code == vu.REGION_WRITE else b''
         elif code == vu.DMA_MAP and rng.random() < 0.5:
-            where, size = RAM_BASE + 4096 * rng.randrange(64), 4096 * rng.randrange(4)
+            where, size = GUEST_BASE + 4096 * rng.randrange(64), 4096 * rng.randrange(4)
             body = struct.pack('<IIQQQ', 32, rng.choice((1, 3)), rng.choice((0, 4096)), where, size)
         elif code == vu.DEVICE_SET_IRQS and rng.random() < 0.5:
             body = struct.pack('<IIIII', 20, rng.choice(

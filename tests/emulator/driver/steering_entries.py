@@ -201,3 +201,6 @@ class SteBench:
 def root_field(which: int = 0) -> str:
     """The path of an ICM root in the flow table context of the header at hand."""
     return sw_steering._root_path(prm.new('flow_table_context'), which)
+
+
+PROFILES = ('connectx5', 'connectx6dx', 'connectx7')

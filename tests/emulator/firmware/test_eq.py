@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Event queues: creation, ring, arming, overrun."""
 import pytest
-from emulator.driver.commands import Guest, run, status
+from emulator.driver.commands import run, status
+from emulator.driver.memory import GuestMemory
 from mlx5emu import prm
 from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.card import Card
@@ -11,7 +12,7 @@ from mlx5emu.card import Card
 def card():
     card = Card('connectx6dx', 'ib')
     card.boot()
-    card.guest = Guest(card)
+    card.guest = GuestMemory(card)
     card.uar = run(card, 'ALLOC_UAR')['uar']
     card.irqs = []
     card.raise_irq = card.irqs.append

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Dispatch of commands, the function's life cycle, capabilities, pages, user contexts."""
 import pytest
-from emulator.driver.commands import Guest, encode, run, status
+from emulator.driver.commands import encode, run, status
+from emulator.driver.memory import GuestMemory
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.firmware import caps, dispatch
@@ -284,7 +285,7 @@ def test_uctx(card) -> None:
 def test_uctx_takes_what_its_process_left(card) -> None:
     """In an order in which nothing is in use: the queue before its umem, the key before its
     domain."""
-    guest = Guest(card)
+    guest = GuestMemory(card)
     uid = run(card, 'CREATE_UCTX', {'uctx.cap': 3})['uid']
     kernels = run(card, 'ALLOC_PD')['pd']
     pd = run(card, 'ALLOC_PD', uid=uid)['pd']

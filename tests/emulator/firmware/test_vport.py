@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The virtual port, configuration registers, and firmware-managed steering."""
 import pytest
-from emulator.driver.commands import Guest, encode, run, status
+from emulator.driver.commands import encode, run, status
+from emulator.driver.memory import GuestMemory
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.firmware import vport
@@ -167,7 +168,7 @@ def test_roce_addresses(eth, ib) -> None:
 
 
 def test_port_state_and_its_event(eth) -> None:
-    guest = Guest(eth)
+    guest = GuestMemory(eth)
     buffer = guest.alloc(4096)
     uar = run(eth, 'ALLOC_UAR')['uar']
     run(eth, 'CREATE_EQ', {

@@ -5,7 +5,8 @@ import random
 import struct
 
 import pytest
-from emulator.driver.guest import PAGE, CommandError, Guest, GuestCq, connected, raddr, sge
+from emulator.driver.commands import CommandFailed
+from emulator.driver.guest import PAGE, Guest, GuestCq, connected, raddr, sge
 from emulator.driver.signatures import (
     CRC32,
     CRC32C,
@@ -26,14 +27,6 @@ from mlx5emu.memory.byte_stream import MAX_MESSAGE
 from mlx5emu.memory.mkey import FORMATS_COST
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.queues.queue import ERR
-
-
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
 
 
 def bind(g: Guest, raw: bytes, **entry) -> tuple[int, int]:
@@ -76,7 +69,7 @@ def test_formats_take_memory(guest: Guest) -> None:
     assert guest.card.memory.used == used
     for klms in (0, 4):
         guest.card.memory.limit = used + FORMATS_COST + 16 * klms - 1
-        with pytest.raises(CommandError) as refused:
+        with pytest.raises(CommandFailed) as refused:
             guest.create_mkey(bytes(16 * klms), klms, access_mode_1_0=2, pd=guest.pd, umr_en=1,
                               qpn=0xffffff, bsf_en=1, bsf_octword_size=4)
         assert refused.value.status == 'EXCEED_LIM' and guest.card.memory.used == used

@@ -35,14 +35,6 @@ ONES32, ONES64 = 0xffffffff << 32, (1 << 64) - 1
 DIF = 0xffffabcd01234567
 
 
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
-
-
 class Pair:
     """Two connected QPs; ``a`` has a key with formats over ``memory``, ``b`` plain memory
     ``far``."""

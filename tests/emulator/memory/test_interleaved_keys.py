@@ -17,14 +17,6 @@ LENGTH = ROUNDS * (FIRST + SECOND)
 AREA_2 = 0x800
 
 
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
-
-
 class Side:
     """Memory with an interleaved key over it, made by a work request."""
 

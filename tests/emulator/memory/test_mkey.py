@@ -4,7 +4,8 @@ range ends."""
 import struct
 
 import pytest
-from emulator.driver.guest import PAGE, REG_UMR, CommandError, Guest, GuestQp, connected, raddr, sge
+from emulator.driver.commands import CommandFailed
+from emulator.driver.guest import PAGE, REG_UMR, Guest, GuestQp, connected, raddr, sge
 from mlx5emu.memory.mkey import (
     ATOMIC,
     KLM,
@@ -25,14 +26,6 @@ from mlx5emu.prm.wqe import Op, Syndrome
 
 TOP = 1 << 64
 ANY = 0xffffff
-
-
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
 
 
 def runs(g: Guest, key: int, addr: int, n: int, right: int = REMOTE_READ, pd: int | None = None,
@@ -68,7 +61,7 @@ def test_key_at_the_top_of_the_address_space(guest: Guest) -> None:
     assert runs(guest, key, TOP - 1, 1) == [(base + PAGE - 1, 1)]
     with pytest.raises(AccessError):
         runs(guest, key, TOP - 1, 2)
-    with pytest.raises(CommandError) as e:
+    with pytest.raises(CommandFailed) as e:
         guest.mkey(base, PAGE + 1, va=TOP - PAGE)
     assert e.value.status == 'BAD_PARAM'
 
@@ -242,7 +235,7 @@ def test_memic_and_icm(guest: Guest) -> None:
         resolve(guest.card, key, 4091, 6, REMOTE_READ, guest.pd, 1)
     guest.cmd('DESTROY_MKEY', mkey_index=key >> 8)
     guest.cmd('DEALLOC_MEMIC', memic_start_addr=start, memic_size=4096)
-    with pytest.raises(CommandError) as e:
+    with pytest.raises(CommandFailed) as e:
         guest.create_mkey(b'', 0, access_mode_1_0=SW_ICM & 3, access_mode_4_2=SW_ICM >> 2,
                           pd=guest.pd, start_addr=0x100000, len=4096)
     assert e.value.status == 'BAD_PARAM'
@@ -263,7 +256,7 @@ def test_umem(guest: Guest) -> None:
                 LOCAL_READ) == [(base + 0x110, 2 * PAGE - 0x110)]
     with pytest.raises(AccessError):
         runs(guest, key, 0x9000, 2 * PAGE - 0x110, LOCAL_WRITE)
-    with pytest.raises(CommandError) as e:
+    with pytest.raises(CommandFailed) as e:
         guest.create_mkey(b'', 0, command=where, len=2 * PAGE - 0x10f, **entry)
     assert e.value.status == 'BAD_PARAM'
     assert guest.fails('DESTROY_UMEM', umem_id=umem) == 'BAD_RES_STATE'
@@ -279,7 +272,7 @@ def test_umem(guest: Guest) -> None:
 def test_refused(guest: Guest, entry: dict, uid: int, status: str) -> None:
     """Bad contexts, each with its status; no key is left."""
     before = guest.card.memory.used
-    with pytest.raises(CommandError) as e:
+    with pytest.raises(CommandFailed) as e:
         guest.create_mkey(struct.pack('>2Q', 0x1000, 0x2000), 1, uid=uid, **{
             'access_mode_1_0': 1, 'pd': guest.pd, 'len': 0x2000, 'log_page_size': 12, **entry})
     assert e.value.status == status
@@ -288,7 +281,7 @@ def test_refused(guest: Guest, entry: dict, uid: int, status: str) -> None:
 
 def test_short_translation_list(guest: Guest) -> None:
     """Fewer entries than announced."""
-    with pytest.raises(CommandError) as e:
+    with pytest.raises(CommandFailed) as e:
         guest.create_mkey(struct.pack('>2Q', 0x1000, 0x2000), 2, access_mode_1_0=1, pd=guest.pd,
                           len=0x2000, log_page_size=12)
     assert e.value.status == 'BAD_INP_LEN'
@@ -299,7 +292,7 @@ def test_physical_key_is_the_kernels(guest: Guest) -> None:
     made so."""
     uid = guest.cmd('CREATE_UCTX')['uid']
     pd = guest.cmd('ALLOC_PD', uid=uid)['pd']
-    with pytest.raises(CommandError) as e:
+    with pytest.raises(CommandFailed) as e:
         guest.create_mkey(b'', 0, uid=uid, pd=pd, length64=1, lr=1, lw=1)
     assert e.value.status == 'BAD_PARAM'
     src = guest.alloc(PAGE)

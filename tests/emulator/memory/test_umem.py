@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """User memory objects and software-managed ICM."""
 import pytest
-from emulator.driver.commands import GUEST_BASE, Guest, run, status
+from emulator.driver.commands import run, status
+from emulator.driver.memory import GUEST_BASE, GuestMemory
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.dma import DmaError
@@ -14,7 +15,7 @@ from mlx5emu.memory.umem import UmemError
 def card():
     card = Card('connectx6dx', 'ib')
     card.boot()
-    card.guest = Guest(card)
+    card.guest = GuestMemory(card)
     card.user = run(card, 'CREATE_UCTX', {'uctx.cap': 3})['uid']
     yield card
     assert card.internal_errors == 0

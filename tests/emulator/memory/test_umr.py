@@ -21,14 +21,6 @@ MASK_RIGHTS = sum(1 << b for b in (17, 18, 19, 20, 21))
 RIGHTS = {'lr': 1, 'lw': 1, 'rr': 1, 'rw': 1, 'a': 1}
 
 
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
-
-
 def umr(flags: int = 0, octowords: int = 0, offset: int = 0, mask: int = 0, data: bytes = b'',
         **mkc) -> tuple[bytes, ...]:
     """UMR control, context and data segments."""

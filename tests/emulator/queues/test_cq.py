@@ -1,21 +1,12 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Completion queues of the emulated card: creation, events, moderation, overrun, resizing."""
 import struct
-import time
 
 import pytest
 from emulator.driver.guest import PAGE, Guest, GuestCq, GuestQp, connected, inline
 from mlx5emu import prm
 from mlx5emu.bus.bar0 import doorbell
 from mlx5emu.prm.wqe import Op
-
-
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
 
 
 def nops(q: GuestQp, n: int) -> None:
@@ -115,8 +106,7 @@ def test_moderation_by_count_and_time(guest: Guest) -> None:
     nops(q, 1)
     assert guest.events() == []
     for _ in range(1000):       # the timer of the first three is still to end, without an event
-        time.sleep(0.001)
-        guest.card.run_timers()
+        guest.run(1)
         got = guest.events()
         if got:
             break
@@ -126,19 +116,16 @@ def test_moderation_by_count_and_time(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(('mode', 'events'), [(0, [0, 0, 1, 0, 0]), (1, [0, 0, 0, 0, 1])])
-def test_what_the_period_counts_from(guest: Guest, monkeypatch: pytest.MonkeyPatch, mode: int,
-                                     events: list[int]) -> None:
+def test_what_the_period_counts_from(guest: Guest, mode: int, events: list[int]) -> None:
     """From the first completion, or from each: then completions that keep coming keep the event
     back."""
-    start = guest.card.now()
-    now = [start]
-    monkeypatch.setattr(guest.card, 'now', lambda: now[0])
+    start = guest.clock.ns
     cq = GuestCq(guest, cq_period=2000, cq_period_mode=mode)
     q = nop_qp(guest, cq)
     cq.arm()
     seen = []
     for at in (0, 1500, 2000, 3400, 3500):
-        now[0] = start + at * 1000
+        guest.clock.ns = start + at * 1000
         if at in (0, 1500):
             nops(q, 1)
         guest.card.run_timers()
@@ -146,10 +133,8 @@ def test_what_the_period_counts_from(guest: Guest, monkeypatch: pytest.MonkeyPat
     assert seen == events
 
 
-def test_period_of_a_batch_that_is_over(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_period_of_a_batch_that_is_over(guest: Guest) -> None:
     """An event by count ends the batch: the next batch has the whole period."""
-    now = [guest.card.now()]
-    monkeypatch.setattr(guest.card, 'now', lambda: now[0])
     cq = GuestCq(guest, cq_period=2000, cq_max_count=2)
     q = nop_qp(guest, cq)
     cq.arm()
@@ -157,13 +142,11 @@ def test_period_of_a_batch_that_is_over(guest: Guest, monkeypatch: pytest.Monkey
     assert guest.events() == [comp(cq)]
     cq.poll()
     cq.arm()
-    now[0] += 1_500_000
+    guest.clock.ns += 1_500_000
     nops(q, 1)
-    now[0] += 1_000_000
-    guest.card.run_timers()
+    guest.run(1)
     assert guest.events() == []
-    now[0] += 1_000_000
-    guest.card.run_timers()
+    guest.run(1)
     assert guest.events() == [comp(cq)]
 
 

@@ -2,17 +2,8 @@
 """CQE compression: sessions as the driver takes them apart, what ends one, and what a CQ may ask
 for."""
 import pytest
-from emulator.driver.guest import (
-    PAGE,
-    CommandError,
-    Guest,
-    GuestCq,
-    GuestQp,
-    GuestRmp,
-    connected,
-    inline,
-    sge,
-)
+from emulator.driver.commands import CommandFailed
+from emulator.driver.guest import PAGE, Guest, GuestCq, GuestQp, GuestRmp, connected, inline, sge
 from mlx5emu import prm
 from mlx5emu.firmware.caps import CQE_COMPRESSION_MAX
 from mlx5emu.prm.wqe import ETH_CQE, Op
@@ -24,14 +15,6 @@ from mlx5emu.queues.cqe_compression import (
 )
 
 EMPTY = 0xf1
-
-
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
 
 
 class CompressedCq(GuestCq):
@@ -282,7 +265,7 @@ def test_asked_for(guest: Guest, context: dict, good: bool) -> None:
     if good:
         GuestCq(guest, cqe_comp_en=1, **context)
     else:
-        with pytest.raises(CommandError) as refused:
+        with pytest.raises(CommandFailed) as refused:
             GuestCq(guest, cqe_comp_en=1, **context)
         assert refused.value.status == 'BAD_PARAM' and guest.card.memory.used == used
 
@@ -292,5 +275,5 @@ def test_card_without() -> None:
     for caps, context in (('cqe_compression', {}), ('cqe_compression_128', {'cqe_sz': 1}),
                           ('mini_cqe_resp_stride_index', {'mini_cqe_res_format': 3})):
         g = Guest(cap_overrides=(f'general.{caps}=0',))
-        with pytest.raises(CommandError):
+        with pytest.raises(CommandFailed):
             GuestCq(g, cqe_comp_en=1, **context)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Memory to memory operations: who may, what is copied, what is refused."""
+import functools
 import struct
 
 import pytest
-from emulator.driver.guest import DCI, PAGE, RC, UC, CommandError, Guest, GuestQp, sge
+from emulator.driver.commands import CommandFailed
+from emulator.driver.guest import DCI, PAGE, RC, UC, Guest, GuestQp, sge
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.queues.queue import RTS
@@ -11,12 +13,7 @@ from mlx5emu.queues.queue import RTS
 ENGINE = {'cap_overrides': ('general.dma_mmo_qp=1', 'general.log_dma_mmo_max_size=12')}
 
 
-@pytest.fixture
-def guest():
-    """A guest whose card has the engine, and must not have met a defect of its own."""
-    g = Guest(**ENGINE)
-    yield g
-    assert g.card.internal_errors == 0
+GUEST = functools.partial(Guest, **ENGINE)
 
 
 def enable(q: GuestQp, mmo: int = 1, ext: int = 1, command: str = 'INIT2INIT_QP') -> None:
@@ -124,7 +121,7 @@ def test_asked_for_wrongly(guest: Guest, st: int, kw: dict) -> None:
     if kw.get('command'):
         q.modify('INIT2RTR_QP', mtu=3, log_msg_max=30)
         q.modify('RTR2RTS_QP')
-    with pytest.raises(CommandError) as refused:
+    with pytest.raises(CommandFailed) as refused:
         enable(q, **kw)
     assert refused.value.status == 'BAD_PARAM' and not q.model.mmo
 
@@ -144,7 +141,7 @@ def test_cards_without(profile: str) -> None:
     g = Guest(profile=profile)
     q = GuestQp(g)
     q.to_init()
-    with pytest.raises(CommandError):
+    with pytest.raises(CommandFailed):
         enable(q)
     assert Copier(g, on=False).copy(16)['syndrome'] == Syndrome.LOCAL_QP_OP
 

@@ -4,10 +4,10 @@ VM."""
 import struct
 
 import pytest
+from emulator.driver.commands import CommandFailed
 from emulator.driver.guest import (
     PAGE,
     XRC,
-    CommandError,
     Guest,
     GuestQp,
     GuestRmp,
@@ -91,12 +91,7 @@ class PagedGuest(Guest):
 VA = 0x40000000
 
 
-@pytest.fixture
-def guest():
-    """The transport scheme; the card must not have met a defect of its own."""
-    g = PagedGuest()
-    yield g
-    assert g.card.internal_errors == 0
+GUEST = PagedGuest
 
 
 @pytest.fixture
@@ -458,7 +453,7 @@ def test_page_sizes() -> None:
     """Of the sizes above the usual ones only the one of null keys is taken."""
     guest = PagedGuest()
     for shift in (60, 62, 63):
-        with pytest.raises(CommandError) as e:
+        with pytest.raises(CommandFailed) as e:
             guest.paged([0, 0], log_page_size=shift)
         assert e.value.status == 'BAD_PARAM'
 

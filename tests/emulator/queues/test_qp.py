@@ -22,14 +22,6 @@ from mlx5emu.queues.qp import TRANSITIONS
 from mlx5emu.queues.queue import ERR, INIT, RST, RTR, RTS
 
 
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
-
-
 def state(g: Guest, q: GuestQp) -> int:
     """As QUERY_QP tells it."""
     return g.cmd('QUERY_QP', qpn=q.number)['qpc.state']

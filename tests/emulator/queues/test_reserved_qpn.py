@@ -13,14 +13,6 @@ MAPPING_BYTES = 64
 RANGE = 'op_param.create.log_obj_range'
 
 
-@pytest.fixture
-def guest():
-    """A guest whose card must not have met a defect of its own."""
-    g = Guest()
-    yield g
-    assert g.card.internal_errors == 0
-
-
 def reserve(g: Guest, log_range: int = 6, uid: int = 0) -> int:
     """First number of a new range."""
     return g.cmd('CREATE_GENERAL_OBJECT', bytes(16), uid=uid, obj_type=RESERVED_QPN, **{

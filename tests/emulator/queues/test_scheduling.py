@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Quality of service and link aggregation of the emulated card: scheduling elements, packet pacing,
 port affinity."""
+import functools
+
 import pytest
 from emulator.driver.commands import run
 from emulator.driver.guest import UD, Guest, GuestCq, GuestQp, connected, raddr, sge
-from emulator.queues.test_raw_queues import READY, RESET, GuestSq, eth
+from emulator.driver.raw_queues import READY, RESET, GuestSq, eth
 from mlx5emu import prm
 from mlx5emu.prm.wqe import Op
 
@@ -13,30 +15,7 @@ NIC, ESWITCH = 3, 2
 TSAR, QUEUE_GROUP = 0, 4
 
 
-class Clock:
-    """The card's time, by hand."""
-
-    def __init__(self, guest: Guest) -> None:
-        self.card, self.ns = guest.card, 0
-        guest.card.now = lambda: self.ns
-
-    def run(self, ns: int) -> None:
-        """Let time pass, timer by timer."""
-        end = self.ns + ns
-        while True:
-            left = self.card.run_timers()
-            if left is None or left > end - self.ns:
-                break
-            self.ns += left
-        self.ns = end
-
-
-@pytest.fixture
-def guest():
-    """An Ethernet card, which must not have met a defect of its own."""
-    g = Guest(link_layer='eth')
-    yield g
-    assert g.card.internal_errors == 0
+GUEST = functools.partial(Guest, link_layer='eth')
 
 
 def create(g: Guest, element_type: int = TSAR, parent: int = 0, *, uid: int = 0, **context) -> int:
@@ -164,20 +143,19 @@ def test_rate_of_a_group_holds() -> None:
     guest = Guest()
     root = create(guest, max_average_bw=10)
     leaf = create(guest, QUEUE_GROUP, root, max_average_bw=1000)
-    clock = Clock(guest)
     a, _ = connected(guest, scq=GuestCq(guest, 7))
     assert set_groups(a, leaf, leaf) == 'OK'
     write_many(guest, a, 10, 12500)
     assert len(a.scq.poll()) == 1
     for n in range(1, 5):
-        clock.run(9_900_000 if n == 1 else 9_999_999)
+        guest.run(9.9 if n == 1 else 9.999999)
         assert a.scq.poll() == []
-        clock.run(100_000 if n == 1 else 1)
+        guest.run(0.1 if n == 1 else 0.000001)
         assert len(a.scq.poll()) == 1, n
     # Without a limit the rest goes as soon as the queue is looked at again.
     guest.cmd('MODIFY_SCHEDULING_ELEMENT', scheduling_hierarchy=NIC, scheduling_element_id=root,
               modify_bitmask=2)
-    clock.run(50_000_000)
+    guest.run(50)
     assert len(a.scq.poll()) == 5
 
 
@@ -253,7 +231,6 @@ def test_paced_queue(guest: Guest) -> None:
     with pytest.raises(Exception, match='BAD_INDEX'):
         GuestSq(guest, packet_pacing_rate_limit_index=3)
     assert pace(guest, 3, 80) == 'OK'
-    clock = Clock(guest)
     q = GuestSq(guest, packet_pacing_rate_limit_index=3)
     assert q.modify(RESET, READY) == 'OK'
     buf = guest.alloc(1000)
@@ -261,9 +238,9 @@ def test_paced_queue(guest: Guest) -> None:
     for _ in range(4):
         q.post(Op.SEND, eth(), sge(buf, 1000, key))
     assert len(q.cq.poll()) == 1
-    clock.run(98_000_000)
+    guest.run(98)
     assert q.cq.poll() == []
-    clock.run(2_000_000)
+    guest.run(2)
     assert len(q.cq.poll()) == 1
     bad = {
         'sqn': q.number, 'sq_state': READY, 'ctx.state': READY, 'modify_bitmask': 1,
@@ -271,7 +248,7 @@ def test_paced_queue(guest: Guest) -> None:
     assert guest.fails('MODIFY_SQ', **bad) == 'BAD_INDEX'
     assert guest.fails('MODIFY_SQ', **{**bad, 'modify_bitmask': 2}) == 'BAD_PARAM'
     guest.cmd('MODIFY_SQ', **{**bad, 'ctx.packet_pacing_rate_limit_index': 0})
-    clock.run(50_000_000)
+    guest.run(50)
     assert len(q.cq.poll()) == 2
 
 

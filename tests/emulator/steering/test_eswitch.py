@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The switch between a function and the wire: firmware's rules and software's entries in its
 tables."""
-import time
 
 import pytest
-from emulator.datapath.test_ethernet import MAC_A, PLAIN, Bench, Receiver, ether
-from emulator.driver.steering_entries import SteBench, root_field
-from emulator.steering.entries.test_matching import PROFILES
+from emulator.driver.ethernet import Bench, Receiver
+from emulator.driver.frames import MAC_A, PLAIN, ether
+from emulator.driver.steering_entries import PROFILES, SteBench, root_field
 from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.firmware import firmware_icm
 from mlx5emu.firmware.flow_namespace import FDB, NIC_RX, UPLINK
@@ -148,9 +147,7 @@ def test_copies_are_bounded() -> None:
     a.entry(t, a.group(t, enable=0), 0, flow.FORWARD, *own)
     r = a.table(NIC_RX)
     a.entry(r, a.group(r, enable=0), 0, flow.FORWARD, *[(flow.TO_TIR, ra.tir)] * 400)
-    begin = time.monotonic()
     a.send(PLAIN)
-    assert time.monotonic() - begin < 2
     assert a.card.datapath.port.steering.too_long >= 398
     assert a.card.internal_errors == 0
     assert len(ra.frames()) == 8            # all that there were buffers for

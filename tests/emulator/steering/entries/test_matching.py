@@ -4,16 +4,20 @@ they lead."""
 from typing import Any
 
 import pytest
-from emulator.datapath.test_ethernet import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
-from emulator.driver.steering_entries import ALLOW, DROP, DROP_TX, SteBench, crc, root_field
+from emulator.driver.frames import IPV6, MAC_A, MAC_B, PLAIN, VXLAN, ether, ipv4
+from emulator.driver.steering_entries import (
+    ALLOW,
+    DROP,
+    DROP_TX,
+    PROFILES,
+    SteBench,
+    crc,
+    root_field,
+)
 from mlx5emu.firmware.flow_namespace import NIC_TX
 from mlx5emu.steering import flow
 from mlx5emu.steering.entries import format
 
-PROFILES = ('connectx5', 'connectx6dx', 'connectx7')
-IPV6 = ether(b'\x61\x23\x45\x67\x00\x1c\x06\x40' + bytes(range(16)) + bytes(range(16, 32))
-             + bytes.fromhex('1111222201020304050607085112abcd00000009') + b'tcp data', 0x86dd)
-VXLAN = ether(ipv4(udp(bytes.fromhex('0800000012345600') + PLAIN, dport=4789)))
 SMAC = {
     'smac_47_16': int.from_bytes(MAC_A[:4], 'big'), 'smac_15_0': int.from_bytes(MAC_A[4:], 'big')}
 ONES = {'smac_47_16': 0xffffffff, 'smac_15_0': 0xffff}

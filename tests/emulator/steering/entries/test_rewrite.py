@@ -5,10 +5,9 @@ import struct
 from typing import Any
 
 import pytest
-from emulator.datapath.test_ethernet import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
+from emulator.driver.frames import IPV6, MAC_A, MAC_B, PLAIN, VXLAN, ether, ipv4, udp
 from emulator.driver.guest import RC, GuestQp
 from emulator.driver.steering_entries import ALLOW, DONT_CARE, SteBench, crc
-from emulator.steering.entries.test_matching import IPV6, VXLAN
 from mlx5emu import prm
 from mlx5emu.firmware.flow_namespace import NIC_TX
 from mlx5emu.prm.wqe import Op, Syndrome
