@@ -12,7 +12,7 @@ import socket
 import time
 
 import pytest
-from emulator.driver.random_commands import Bench, random_command, some
+from emulator.driver.random_commands import CommandBench, random_command, some
 from mlx5emu import prm
 from mlx5emu.bus import pci
 from mlx5emu.bus import vfio_user as vu
@@ -34,7 +34,7 @@ def resident() -> int:
 @pytest.mark.parametrize('link_layer', ['ib', 'eth'])
 def test_commands(link_layer) -> None:
     rng = random.Random(5)
-    b = Bench(link_layer)
+    b = CommandBench(link_layer)
     names = dispatch.names()
     before = 0
     for k in range(int(6000 * SCALE)):
@@ -57,7 +57,7 @@ def test_registers_and_rings() -> None:
     """Descriptors, mailboxes and register writes at random, on a ring that the guest scribbles
     over."""
     rng = random.Random(6)
-    b = Bench('ib')
+    b = CommandBench('ib')
     names = dispatch.names()
     before = 0
     for k in range(int(6000 * SCALE)):

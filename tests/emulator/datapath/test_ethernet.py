@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 import pytest
-from emulator.driver.ethernet import Bench, Receiver
+from emulator.driver.ethernet import EthernetBench, Receiver
 from emulator.driver.frames import MAC_A, MAC_B, PLAIN, ether, ipv4, udp
 from emulator.driver.guest import sge
 from mlx5emu import prm
@@ -20,12 +20,12 @@ from mlx5emu.steering.packet import Packet
 @pytest.fixture
 def bench():
     """A function whose card must not have met a defect of its own."""
-    b = Bench()
+    b = EthernetBench()
     yield b
     assert b.card.internal_errors == 0
 
 
-def test_loopback(bench: Bench) -> None:
+def test_loopback(bench: EthernetBench) -> None:
     """Without rules a frame is dropped; with a rule it comes back whole, and the CQE tells what it
     is."""
     r = Receiver(bench)
@@ -47,7 +47,7 @@ def test_loopback(bench: Bench) -> None:
     ('ttl_hoplimit', 64, 63),
     ('src_ipv4_src_ipv6', bytes(12) + bytes([1] * 4), bytes(12) + bytes([9] * 4)),
     ('cvlan_tag', 0, 1)])
-def test_match(bench: Bench, field: str, value: Any, wrong: Any) -> None:
+def test_match(bench: EthernetBench, field: str, value: Any, wrong: Any) -> None:
     """A rule takes the frame whose field has the value, and no other; a counter tells."""
     r, t = Receiver(bench), bench.table()
     mask = bytes(12) + b'\xff' * 4 if isinstance(
@@ -62,7 +62,7 @@ def test_match(bench: Bench, field: str, value: Any, wrong: Any) -> None:
     assert len(r.frames()) == 1
 
 
-def test_priority_miss_and_drop(bench: Bench) -> None:
+def test_priority_miss_and_drop(bench: EthernetBench) -> None:
     """The lowest index wins whatever its group; what nothing takes goes to the miss table; a drop
     is a drop."""
     a, b = Receiver(bench), Receiver(bench)
@@ -85,7 +85,7 @@ def test_priority_miss_and_drop(bench: Bench) -> None:
     assert (len(a.frames()), len(b.frames())) == (0, 0)
 
 
-def test_refused_and_first_of_equals(bench: Bench) -> None:
+def test_refused_and_first_of_equals(bench: EthernetBench) -> None:
     """Actions and misses that the table type has not are refused; of two rules that match the same
     the lower index counts."""
     r, t = Receiver(bench), bench.table(RDMA_RX, root=False)
@@ -107,7 +107,7 @@ def test_refused_and_first_of_equals(bench: Bench) -> None:
     assert r.frames() == []
 
 
-def test_several_destinations_and_circle(bench: Bench) -> None:
+def test_several_destinations_and_circle(bench: EthernetBench) -> None:
     """A copy to each destination; tables that lead in a circle end the packet, not the card."""
     a, b = Receiver(bench), Receiver(bench)
     t = bench.table()
@@ -125,7 +125,7 @@ def test_several_destinations_and_circle(bench: Bench) -> None:
     assert bench.card.datapath.port.steering._visits >= -1 and steering.MAX_VISITS <= 1024
 
 
-def test_transmit_tables(bench: Bench) -> None:
+def test_transmit_tables(bench: EthernetBench) -> None:
     """Rules change frames before they leave, or drop them; without a match they leave."""
     r = Receiver(bench)
     bench.all_to(r)
@@ -146,7 +146,7 @@ def test_transmit_tables(bench: Bench) -> None:
     assert [d for _, d in r.frames()] == [PLAIN[:6] + b'\x88' * 6 + PLAIN[12:], other]
 
 
-def test_modify_keeps_checksums(bench: Bench) -> None:
+def test_modify_keeps_checksums(bench: EthernetBench) -> None:
     """Set, add and copy in network and transport headers; a checksum that was right is right
     afterwards."""
     r = Receiver(bench)
@@ -168,7 +168,7 @@ def test_modify_keeps_checksums(bench: Bench) -> None:
                          num_of_actions=1) == 'BAD_PARAM'
 
 
-def test_tunnels_and_tags(bench: Bench) -> None:
+def test_tunnels_and_tags(bench: EthernetBench) -> None:
     """Encapsulation, decapsulation, tags on and off: each undoes the other, and lengths and
     checksum fit."""
     r = Receiver(bench)
@@ -204,7 +204,7 @@ def test_tunnels_and_tags(bench: Bench) -> None:
     assert data == PLAIN[:12] + b'\x81\x00\xac\x0c' + PLAIN[12:]
 
 
-def test_vlan_stripping(bench: Bench) -> None:
+def test_vlan_stripping(bench: EthernetBench) -> None:
     """A receive queue takes the tag off unless told not to, and shows it in the CQE; a rule may pop
     it before."""
     tagged = ether(ipv4(udp(b'x')), tags=b'\x81\x00\x60\x05')
@@ -233,7 +233,7 @@ def test_toeplitz() -> None:
     assert rss.toeplitz(key, addresses + struct.pack('>HH', 2794, 1766)) == 0x51ccc178
 
 
-def test_rss(bench: Bench) -> None:
+def test_rss(bench: EthernetBench) -> None:
     """Frames of many addresses spread over the table's queues by the hash that the CQE shows; other
     protocols go to the first."""
     rs = [Receiver(bench) for _ in range(4)]
@@ -258,7 +258,7 @@ def test_rss(bench: Bench) -> None:
     assert [len(r.frames()) for r in rs] == [1, 0, 0, 0]
 
 
-def test_self_loopback(bench: Bench) -> None:
+def test_self_loopback(bench: EthernetBench) -> None:
     """A TIR of the sender's own transport domain takes its frames only when it says so; the port
     may turn loopback off."""
     for block, unicast, multicast in ((0, 0, 0), (1, 1, 0), (2, 0, 1), (3, 1, 1)):
@@ -273,7 +273,7 @@ def test_self_loopback(bench: Bench) -> None:
     assert r.frames() == []
 
 
-def test_short_buffer_and_none(bench: Bench) -> None:
+def test_short_buffer_and_none(bench: EthernetBench) -> None:
     """No WQE: the frame is lost.  A buffer too short: an error CQE, and the queue stops."""
     r = Receiver(bench, post=0)
     bench.all_to(r)
@@ -286,7 +286,7 @@ def test_short_buffer_and_none(bench: Bench) -> None:
     assert bench.g.cmd('QUERY_RQ', rqn=r.number)['rq_context.state'] == 3
 
 
-def test_offloads(bench: Bench) -> None:
+def test_offloads(bench: EthernetBench) -> None:
     """Checksums that the WQE asks for; a long TCP packet leaves as several, whose lengths, numbers
     and flags follow each other."""
     r = Receiver(bench)
@@ -315,7 +315,7 @@ def test_offloads(bench: Bench) -> None:
 
 def test_between_functions() -> None:
     """A frame reaches the other function's rules, and the sender's only by its own."""
-    a, b = Bench(0), Bench(1)
+    a, b = EthernetBench(0), EthernetBench(1)
     fabric = Fabric()
     for x in (a, b):
         x.card.datapath.port.connect(fabric)
@@ -344,7 +344,7 @@ def test_inner_headers_and_registers() -> None:
 
 
 @pytest.mark.parametrize('cut', range(0, 120, 7))
-def test_cut_off_frames(bench: Bench, cut: int) -> None:
+def test_cut_off_frames(bench: EthernetBench, cut: int) -> None:
     """A frame of any length goes through parser, rules, header changes and queues without harm."""
     r = Receiver(bench)
     t = bench.table()
@@ -368,7 +368,7 @@ def test_rdma_tables_drop() -> None:
     with it gone they do."""
     from emulator.driver.guest import connected, raddr
     for kind in (RDMA_TX, RDMA_RX):
-        b = Bench()
+        b = EthernetBench()
         gid = b'\xfe\x80' + bytes(13) + b'\x01'
         entry = prm.new('roce_addr_layout')
         entry['source_l3_address'] = gid
@@ -389,7 +389,7 @@ def test_rdma_tables_drop() -> None:
 def test_udp_source_port() -> None:
     """A connected QP's UDP source port is what RTS2RTS sets; rules of the RDMA tables see it."""
     from emulator.driver.guest import UD, GuestQp, connected, raddr
-    b = Bench()
+    b = EthernetBench()
     gid = b'\0' * 10 + b'\xff\xff' + bytes([10, 0, 0, 1])
     entry = prm.new('roce_addr_layout')
     entry.set(source_l3_address=gid, roce_version=2, roce_l3_type=0)
@@ -413,7 +413,7 @@ def test_udp_source_port() -> None:
     assert b.card.internal_errors == 0
 
 
-def test_switch_without_ports(bench: Bench) -> None:
+def test_switch_without_ports(bench: EthernetBench) -> None:
     """The function manages its switch, which has tables but neither virtual functions nor access
     lists; so the driver can tell its mode."""
     out = bench.g.cmd('QUERY_HCA_CAP', op_mod=9 << 1 | 1, out_len=16 + 4096)

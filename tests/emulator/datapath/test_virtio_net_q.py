@@ -4,38 +4,32 @@ hostile driver writes."""
 import struct
 
 import pytest
-from emulator.driver.ethernet import Bench
+from emulator.driver.ethernet import EthernetBench
 from emulator.driver.frames import PLAIN
 from emulator.driver.guest import Guest
-from emulator.driver.virtqueue import ERROR, NEXT, READY, SIZE, SUSPENDED, WRITE, Virtqueue
+from emulator.driver.virtqueue import (
+    ERROR,
+    NEXT,
+    READY,
+    SIZE,
+    SUSPENDED,
+    WRITE,
+    Virtqueue,
+    everything_to,
+)
 from mlx5emu.bus.pci import Function
-from mlx5emu.firmware.flow_namespace import NIC_RX
-from mlx5emu.steering import flow
 
 
 @pytest.fixture
 def bench():
     """A function on Ethernet."""
-    b = Bench()
+    b = EthernetBench()
     b.function = Function(b.card)
     yield b
     assert b.card.internal_errors == 0
 
 
-def everything_to(b: Bench, queue: Virtqueue) -> int:
-    """A root rule that sends all frames to a table of one virtqueue; the TIR."""
-    rqt = b.g.cmd(
-        'CREATE_RQT', struct.pack('>I', queue.number), **{
-            'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1,
-            'rqt_context.list_q_type': 1})['rqtn']
-    tir = b.g.cmd('CREATE_TIR', **{
-        'ctx.disp_type': 1, 'ctx.indirect_table': rqt, 'ctx.self_lb_block': 3})['tirn']
-    t = b.table(NIC_RX)
-    b.entry(t, b.group(t, enable=0), 0, flow.FORWARD, (flow.TO_TIR, tir))
-    return tir
-
-
-def test_frame_from_one_to_the_other(bench: Bench) -> None:
+def test_frame_from_one_to_the_other(bench: EthernetBench) -> None:
     """A frame in two descriptors goes out at the doorbell, and comes into the receiving virtqueue;
     both tell their event QPs."""
     tx, rx = Virtqueue(bench, 1), Virtqueue(bench, 0)
@@ -65,7 +59,7 @@ def test_frame_from_one_to_the_other(bench: Bench) -> None:
     assert tx.taken()[0] == 2 and rx.taken()[0] == 1 and rx.shown() == (READY, 1, 1)
 
 
-def test_driver_that_wants_no_events(bench: Bench) -> None:
+def test_driver_that_wants_no_events(bench: EthernetBench) -> None:
     """VRING_AVAIL_F_NO_INTERRUPT: used, and not told."""
     tx = Virtqueue(bench, 1)
     assert tx.create() == tx.modify(READY) == 'OK'
@@ -77,7 +71,7 @@ def test_driver_that_wants_no_events(bench: Bench) -> None:
     assert tx.taken()[0] == 1 and tx.events.scq.poll() == []
 
 
-def test_states(bench: Bench) -> None:
+def test_states(bench: EthernetBench) -> None:
     """INIT, RDY, SUSPEND, and no way back; what was offered before RDY is sent then."""
     tx = Virtqueue(bench, 1)
     assert tx.create() == 'OK'
@@ -103,13 +97,13 @@ def test_states(bench: Bench) -> None:
                           ('tisn_or_qpn', 0x999, 'BAD_RES'),
                           ('queue_feature_bit_mask_2_0', 1, 'BAD_PARAM'),
                           ('full_emulation', 1, 'BAD_PARAM')])
-def test_refused(bench: Bench, field: str, value: int, status: str) -> None:
+def test_a_virtqueue_that_cannot_be_is_refused(bench: EthernetBench, field: str, value: int, status: str) -> None:
     """Each wrong field has its status, and nothing is left."""
     assert Virtqueue(bench, 1, **{field: value}).create() == status
     assert not len(bench.card.general_objects) and not bench.card.virtio_doorbells
 
 
-def test_what_it_holds(bench: Bench) -> None:
+def test_what_it_holds(bench: EthernetBench) -> None:
     """One virtqueue for a doorbell; a table of it holds it; an RQ table takes receiving virtqueues
     only; InfiniBand has none."""
     tx, rx = Virtqueue(bench, 1), Virtqueue(bench, 0)
@@ -129,7 +123,7 @@ def test_what_it_holds(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     'what', ['circle', 'index', 'head', 'flags', 'address', 'short', 'offload', 'writable', 'used'])
-def test_hostile_driver(bench: Bench, what: str) -> None:
+def test_hostile_driver(bench: EthernetBench, what: str) -> None:
     """The virtqueue goes to the error state, and stays there; nothing else happens."""
     used = {'used_addr': 0x1000} if what == 'used' else {}
     tx = Virtqueue(bench, 1, **used)

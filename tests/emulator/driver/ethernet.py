@@ -13,7 +13,7 @@ from mlx5emu.steering import flow
 RESET, READY = 0, 1
 
 
-class Bench:
+class EthernetBench:
     """A function on Ethernet with a raw send queue and receive queues behind TIRs."""
 
     def __init__(self, index: int = 0) -> None:
@@ -93,7 +93,7 @@ class Bench:
 class Receiver:
     """A receive queue with eight buffers of 2 KiB, and a TIR."""
 
-    def __init__(self, b: Bench, size: int = 2048, post: int = 8, domain: int = 0, block: int = 0,
+    def __init__(self, b: EthernetBench, size: int = 2048, post: int = 8, domain: int = 0, block: int = 0,
                  **context: int) -> None:
         self.b, self.cq = b, GuestCq(b.g)
         self.buf, self.size = b.g.alloc(8 * 2048), size

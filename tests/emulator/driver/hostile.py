@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from emulator.driver.ethernet import EthernetBench
 from emulator.driver.frames import PLAIN
 from emulator.driver.guest import (
     DCI,
@@ -33,7 +34,7 @@ from emulator.driver.guest import (
 )
 from emulator.driver.guest import av as address_vector
 from emulator.driver.memory import GUEST_BASE
-from emulator.driver.random_commands import Bench, paths, random_command, some
+from emulator.driver.random_commands import CommandBench, paths, random_command, some
 from emulator.driver.raw_queues import READY, RESET, GuestSq
 from emulator.driver.recipes import DESTROY, NAMING, RECIPES, World
 from emulator.driver.signatures import (
@@ -55,7 +56,7 @@ from emulator.driver.signatures import (
 )
 from emulator.driver.steering_entries import SteBench
 from emulator.driver.virtqueue import READY as VIRTQUEUE_READY
-from emulator.driver.virtqueue import Virtqueue
+from emulator.driver.virtqueue import Virtqueue, everything_to
 from mlx5emu import prm
 from mlx5emu.bus import vfio_user as vu
 from mlx5emu.bus.bar0 import doorbell
@@ -217,7 +218,7 @@ class Registers(Entrance):
 
     def start(self) -> None:
         """A booted function and its command queue."""
-        self.bench = Bench(self.rng.choice(('ib', 'eth')))
+        self.bench = CommandBench(self.rng.choice(('ib', 'eth')))
         self.card = self.bench.card
         self.card.log = self.note
         self.names = dispatch.names()
@@ -559,8 +560,6 @@ class Virtqueues(Entrance):
 
     def start(self) -> None:
         """A virtqueue each way; frames of one come to the other."""
-        from emulator.datapath.test_virtio_net_q import Bench as EthernetBench
-        from emulator.datapath.test_virtio_net_q import everything_to
         self.bench = EthernetBench()
         self.card = self.bench.card
         self.card.log = self.note

@@ -15,7 +15,7 @@ EDGES = (0, 1, 2, 3, 4, 7, 8, 16, 63, 64, 255, 256, 0xffff, 0xffffff, 0x7fffffff
          caps.MEMIC_START, 0x10_0000_0000)
 
 
-class Bench:
+class CommandBench:
     """A booted card with some objects of each basic kind, guest memory and a queue."""
 
     def __init__(self, link_layer: str) -> None:

@@ -3,11 +3,13 @@
 import struct
 from typing import Any
 
-from emulator.driver.ethernet import Bench
+from emulator.driver.ethernet import EthernetBench
 from emulator.driver.guest import PAGE, connected
 from mlx5emu import prm
 from mlx5emu.bus.pci import Function
 from mlx5emu.firmware import caps
+from mlx5emu.firmware.flow_namespace import NIC_RX
+from mlx5emu.steering import flow
 
 SIZE = 8
 INIT, READY, SUSPENDED, ERROR = 0, 1, 2, 3
@@ -17,7 +19,7 @@ NEXT, WRITE = 1, 2
 class Virtqueue:
     """The driver's side of a split virtqueue of eight entries."""
 
-    def __init__(self, b: Bench, index: int, **changes: Any) -> None:
+    def __init__(self, b: EthernetBench, index: int, **changes: Any) -> None:
         self.b, self.g, self.index = b, b.g, index
         g = b.g
         self.mem = g.alloc(2 * PAGE)
@@ -80,3 +82,16 @@ class Virtqueue:
         """Write the doorbell."""
         function.write(0, caps.VIRTIO_START + page * PAGE,
                        struct.pack('<H', self.index if index is None else index))
+
+
+def everything_to(b: EthernetBench, queue: Virtqueue) -> int:
+    """A root rule that sends all frames to a table of one virtqueue; the TIR."""
+    rqt = b.g.cmd(
+        'CREATE_RQT', struct.pack('>I', queue.number), **{
+            'rqt_context.rqt_max_size': 1, 'rqt_context.rqt_actual_size': 1,
+            'rqt_context.list_q_type': 1})['rqtn']
+    tir = b.g.cmd('CREATE_TIR', **{
+        'ctx.disp_type': 1, 'ctx.indirect_table': rqt, 'ctx.self_lb_block': 3})['tirn']
+    t = b.table(NIC_RX)
+    b.entry(t, b.group(t, enable=0), 0, flow.FORWARD, (flow.TO_TIR, tir))
+    return tir

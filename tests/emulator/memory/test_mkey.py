@@ -269,7 +269,7 @@ def test_umem(guest: Guest) -> None:
                           ({'access_mode_4_2': 1, 'access_mode_1_0': 3}, 0, 'BAD_PARAM'),
                           ({'log_page_size': 11}, 0, 'BAD_PARAM'),
                           ({'log_page_size': 60}, 0, 'BAD_PARAM'), ({'bsf_en': 1}, 0, 'BAD_PARAM')])
-def test_refused(guest: Guest, entry: dict, uid: int, status: str) -> None:
+def test_a_key_that_cannot_be_is_refused(guest: Guest, entry: dict, uid: int, status: str) -> None:
     """Bad contexts, each with its status; no key is left."""
     before = guest.card.memory.used
     with pytest.raises(CommandFailed) as e:

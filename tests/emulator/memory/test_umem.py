@@ -108,7 +108,7 @@ def test_large_pages(card) -> None:
     ({'umem.num_of_mtt': 1, 'umem.log_page_size': 20}, mtts(0), 'BAD_PARAM'),
     ({'umem.num_of_mtt': 1, 'umem.log_page_size': 9}, mtts(GUEST_BASE + 4096), 'BAD_PARAM'),
     ({'umem.num_of_mtt': 1}, mtts(GUEST_BASE + 0x100), 'BAD_PARAM')])
-def test_refusals(card, fields, extra, want) -> None:
+def test_a_umem_that_cannot_be_is_refused(card, fields, extra, want) -> None:
     assert status(card, 'CREATE_UMEM', fields, extra=extra, uid=card.user) == want
     assert card.umems.numbers() == [] and card.memory.used == 0
 

@@ -106,7 +106,7 @@ def test_list_in_parts(guest: Guest) -> None:
     ('another QP', {'qpn': 0x999}, umr(UMR_CHECK_QPN, mask=MASK_FREE, free=1)),
     ('no room for formats', {}, umr(UMR_INLINE, offset=4, mask=MASK_FREE, data=bytes(64))),
     ('list missing', {}, umr(UMR_INLINE, 4, mask=MASK_FREE))])
-def test_refused(guest: Guest, what: str, kw: dict, segments: tuple) -> None:
+def test_a_umr_that_cannot_be_is_refused(guest: Guest, what: str, kw: dict, segments: tuple) -> None:
     """A bind error; the key is as it was."""
     key = window(guest, **kw)
     before = bytes(guest.card.mkeys.find(key >> 8).mkc)

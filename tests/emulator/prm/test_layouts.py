@@ -79,7 +79,7 @@ def test_paths_arrays_and_subviews() -> None:
     assert g.buf[16:] == bytes(range(16))
 
 
-def test_errors() -> None:
+def test_unknown_names_and_values_that_do_not_fit_are_errors() -> None:
     v = prm.new('create_cq_in')
     with pytest.raises(prm.LayoutError):
         v['no_such_field']

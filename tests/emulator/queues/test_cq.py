@@ -261,7 +261,7 @@ def test_umem_backed(guest: Guest) -> None:
                                                         ('dbr_addr', 4, 'BAD_PARAM'),
                                                         ('apu_cq', 1, 'BAD_PARAM'),
                                                         ('log_cq_size', 7, 'BAD_INP_LEN')])
-def test_refused(guest: Guest, field: str, value: int, status: str) -> None:
+def test_a_cq_that_cannot_be_is_refused(guest: Guest, field: str, value: int, status: str) -> None:
     """Bad contexts, each with its status; nothing is left."""
     before = guest.card.memory.used
     good = {'log_cq_size': 6, 'c_eqn_or_apu_element': guest.eqn, 'uar_page': guest.uar}

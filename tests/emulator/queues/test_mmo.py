@@ -83,7 +83,7 @@ def test_longest(guest: Guest) -> None:
                                               ({'source_key': 0x99900}, Syndrome.LOCAL_PROT),
                                               ({'sink_key': 0x99900}, Syndrome.LOCAL_PROT),
                                               ({'result_key': 0x99900}, Syndrome.LOCAL_PROT)])
-def test_refused(guest: Guest, kw: dict, syndrome: int) -> None:
+def test_a_copy_that_cannot_be_stops_the_queue(guest: Guest, kw: dict, syndrome: int) -> None:
     """An error, and nothing is written."""
     c = Copier(guest)
     assert c.copy(100, **kw)['syndrome'] == syndrome

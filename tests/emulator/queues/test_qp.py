@@ -174,7 +174,7 @@ def test_doorbell_before_rts(guest: Guest) -> None:
                                                         ('rq_type', 2, 'BAD_PARAM'),
                                                         ('log_sq_size', 7, 'BAD_INP_LEN'),
                                                         ('page_offset', 48, 'BAD_INP_LEN')])
-def test_refused(guest: Guest, field: str, value: int, status: str) -> None:
+def test_a_qp_that_cannot_be_is_refused(guest: Guest, field: str, value: int, status: str) -> None:
     """Bad contexts, each with its status; nothing is left."""
     cq = GuestCq(guest)
     before = guest.card.memory.used

@@ -3,7 +3,7 @@
 tables."""
 
 import pytest
-from emulator.driver.ethernet import Bench, Receiver
+from emulator.driver.ethernet import EthernetBench, Receiver
 from emulator.driver.frames import MAC_A, PLAIN, ether
 from emulator.driver.steering_entries import PROFILES, SteBench, root_field
 from mlx5emu.datapath.fabric import Fabric
@@ -18,14 +18,14 @@ OTHER = ether(b'', source=MAC_A[:5] + b'\xff')
 @pytest.fixture
 def pair():
     """Two functions on a wire; the first has a switch whose rules the test makes."""
-    a, b, fabric = Bench(), Bench(1), Fabric()
+    a, b, fabric = EthernetBench(), EthernetBench(1), Fabric()
     a.card.datapath.port.connect(fabric)
     b.card.datapath.port.connect(fabric)
     yield a, b
     assert a.card.internal_errors == b.card.internal_errors == 0
 
 
-def test_without_a_root(pair: tuple[Bench, Bench]) -> None:
+def test_without_a_root(pair: tuple[EthernetBench, EthernetBench]) -> None:
     """Frames pass: to the wire and back to the function's own queues, and in from the wire."""
     a, b = pair
     ra, rb = Receiver(a), Receiver(b)
@@ -38,7 +38,7 @@ def test_without_a_root(pair: tuple[Bench, Bench]) -> None:
     assert len(ra.frames()) == 1
 
 
-def test_rules(pair: tuple[Bench, Bench]) -> None:
+def test_rules(pair: tuple[EthernetBench, EthernetBench]) -> None:
     """By the port that a frame comes from it goes to the other, or to its own function; what no
     rule takes is dropped."""
     a, b = pair
@@ -72,7 +72,7 @@ def test_rules(pair: tuple[Bench, Bench]) -> None:
     assert (len(ra.frames()), len(rb.frames())) == (1, 1)
 
 
-def test_own_port_in_receive_tables(pair: tuple[Bench, Bench]) -> None:
+def test_own_port_in_receive_tables(pair: tuple[EthernetBench, EthernetBench]) -> None:
     """Receive rules see the port of the switch that a frame came from."""
     a, b = pair
     ra = Receiver(a)
@@ -88,7 +88,7 @@ def test_own_port_in_receive_tables(pair: tuple[Bench, Bench]) -> None:
     assert len(ra.frames()) == 1
 
 
-def test_refusals(pair: tuple[Bench, Bench]) -> None:
+def test_what_the_switch_has_not_is_refused(pair: tuple[EthernetBench, EthernetBench]) -> None:
     """Virtual ports that are not there, and ports of the switch in other tables."""
     a = pair[0]
     for kind, vport in ((FDB, 1), (NIC_RX, 0)):
@@ -140,7 +140,7 @@ def test_software_tables(profile: str) -> None:
 
 def test_copies_are_bounded() -> None:
     """Rules that multiply a frame, in the switch and behind it: the whole way has one budget."""
-    a = Bench()
+    a = EthernetBench()
     ra = Receiver(a)
     own = [(flow.TO_VPORT, 0)] * 400
     t = a.table(FDB)
@@ -153,7 +153,7 @@ def test_copies_are_bounded() -> None:
     assert len(ra.frames()) == 8            # all that there were buffers for
 
 
-def test_nothing_turns_back_on_the_wire(pair: tuple[Bench, Bench]) -> None:
+def test_nothing_turns_back_on_the_wire(pair: tuple[EthernetBench, EthernetBench]) -> None:
     """What came from the wire does not go out there again."""
     a, b = pair
     rb = Receiver(b)
