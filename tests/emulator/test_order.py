@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,3 +67,11 @@ def test_a_table_of_constants_loads_nothing_of_the_data_path() -> None:
     assert folders == {'firmware', 'prm'}
     assert {name for name in loaded if name.startswith('mlx5emu.firmware.')} == {
         f'mlx5emu.firmware.{name}' for name in ('caps', 'firmware_icm', 'flow_namespace', 'status')}
+
+
+def test_each_folder_says_what_lives_there_and_what_its_door_is() -> None:
+    for folder in [path.parent for path in TOP.rglob('__init__.py')]:
+        text = ast.get_docstring(ast.parse((folder / '__init__.py').read_text())) or ''
+        assert text.count('. ') + text.endswith('.') >= 2, folder
+        for name in re.findall(r':(?:mod|func|class):`(\w+)', text):
+            assert (folder / f'{name}.py').exists(), f'{folder}: {name}'

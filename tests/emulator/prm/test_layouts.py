@@ -6,7 +6,7 @@ import random
 
 import pytest
 from mlx5emu import prm
-from mlx5emu.prm import layouts
+from mlx5emu.prm import ifc_header, layouts
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -137,7 +137,7 @@ def own_header(tmp_path, monkeypatch):
     real = layouts.SOURCE
     cache = tmp_path / 'cache.json'
     (tmp_path / 'mlx5_ifc.h').write_text(HEADER)
-    monkeypatch.setattr(layouts, '_cache_path', lambda directory: str(cache))
+    monkeypatch.setattr(ifc_header, '_cache_path', lambda directory: str(cache))
     yield tmp_path, cache
     monkeypatch.undo()
     layouts.SOURCE = None

@@ -4,9 +4,9 @@ import struct
 
 import pytest
 from mlx5emu import prm
-from mlx5emu.prm import prm_wqe, wqe
+from mlx5emu.prm import wqe, wqe_layouts
 
-assert prm_wqe
+assert wqe_layouts
 
 CASES = [
     (wqe.DATA, 'wqe_data', ('byte_count', 'lkey', 'addr')),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import prm
-from ..prm import prm_ste
+from ..prm import ste_layouts
 from . import firmware_icm
 from .flow_namespace import UPLINK
 from .status import Status
@@ -378,7 +378,7 @@ def _flex_parsers(profile: Profile) -> dict[str, int]:
     definers came with them."""
     if profile.steering_format:
         return {
-            'match_definer_format_supported': sum(1 << n for n in prm_ste.DEFINERS),
+            'match_definer_format_supported': sum(1 << n for n in ste_layouts.DEFINERS),
             'log_max_num_header_modify_argument': 16, 'log_header_modify_argument_granularity': 0,
             'log_header_modify_argument_max_alloc': 10}
     # Geneve, VXLAN-GPE, ICMPv4, ICMPv6.

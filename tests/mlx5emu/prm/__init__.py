@@ -4,7 +4,7 @@
 This is the only folder with bit offsets. Its door is the package itself: ``prm.View``, ``prm.new``,
 ``prm.EVENTS`` and the others below.
 """
-from . import hca_caps, prm_ste, prm_wqe  # noqa: F401  they declare layouts
+from . import hca_caps, ste_layouts, wqe_layouts  # noqa: F401  they declare layouts
 from .layouts import (
     ENUM,
     EVENTS,

@@ -2,7 +2,7 @@
 """What the data path reads and writes in bulk: WQE segments and CQEs as precompiled structures, and
 their constants.
 
-``prm_wqe`` declares the same layouts field by field; a test holds the two against each other.  Here
+``wqe_layouts`` declares the same layouts field by field; a test holds the two against each other.  Here
 speed decides: one unpack a segment.
 """
 import struct

@@ -7,7 +7,7 @@ from .. import prm
 from ..firmware.general_object import DESTROY, object_type
 from ..firmware.status import Status
 from ..firmware.tables import Object, declare
-from ..prm.prm_ste import DEFINERS
+from ..prm.ste_layouts import DEFINERS
 
 if TYPE_CHECKING:
     from ..card import Card

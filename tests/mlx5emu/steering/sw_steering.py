@@ -8,7 +8,7 @@ from ..firmware import firmware_icm
 from ..firmware.dispatch import Command, command
 from ..firmware.flow_namespace import FDB, NIC_RX, NIC_TX, UPLINK, properties
 from ..firmware.status import Status
-from ..prm.prm_ste import STE_SIZE
+from ..prm.ste_layouts import STE_SIZE
 from .entries.walk import SteWalker
 
 if TYPE_CHECKING:

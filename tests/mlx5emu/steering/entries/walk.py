@@ -7,7 +7,7 @@ circle, and too much work drop the packet.
 from typing import TYPE_CHECKING
 
 from ...firmware.firmware_icm import ADDRESS_BITS, GVMI_SHIFT, Place, place
-from ...prm.prm_ste import STE_SIZE
+from ...prm.ste_layouts import STE_SIZE
 from ..packet import Packet
 from . import v0, v1
 from .fields import PacketFields
