@@ -3,7 +3,9 @@
 # Read inside rdma-core's build, after everything else in it.
 
 if (NOT CYTHON_EXECUTABLE)
-  message(FATAL_ERROR "pyverbs-mlx5-mem: this rdma-core builds without pyverbs. It needs Cython and Python's headers: "
+  message(FATAL_ERROR
+    "pyverbs-mlx5-mem: this rdma-core builds without pyverbs. It needs Cython and Python's "
+    "headers: "
     "pass -DPYTHON_EXECUTABLE=<a Python that has both> and not -DNO_PYVERBS=1.")
 endif()
 if (CYTHON_VERSION_STRING VERSION_LESS "3.0")
@@ -11,7 +13,8 @@ if (CYTHON_VERSION_STRING VERSION_LESS "3.0")
     "${CYTHON_VERSION_STRING}.")
 endif()
 if (NOT HAVE_COHERENT_DMA)
-  message(FATAL_ERROR "pyverbs-mlx5-mem: no coherent DMA on this machine, so rdma-core builds no mlx5 provider.")
+  message(FATAL_ERROR
+    "pyverbs-mlx5-mem: no coherent DMA on this machine, so rdma-core builds no mlx5 provider.")
 endif()
 
 set(MLX5_MEM_BUILDLIB "${CMAKE_CURRENT_LIST_DIR}")
@@ -24,14 +27,16 @@ set(MLX5_MEM_TARGETS "")
 include("${MLX5_MEM_SOURCE_DIR}/pyverbs/providers/mlx5/CMakeLists.txt")
 include("${MLX5_MEM_BUILDLIB}/run_tests.cmake")
 
-# rdma-core's `all` builds every vendor's provider, its daemons and tools. This target is what a script or test on mlx5
-# can use: all of pyverbs, as the tests import all of it, the provider, and the programs to look at a device with.
+# rdma-core's `all` builds every vendor's provider, its daemons and tools. This target is what a
+# script or test on mlx5 can use: all of pyverbs, as the tests import all of it, the provider, and
+# the programs to look at a device with.
 set(NEEDED "")
 foreach(DIR pyverbs pyverbs/providers/mlx5 pyverbs/providers/efa)
   get_property(TARGETS DIRECTORY "${PROJECT_SOURCE_DIR}/${DIR}" PROPERTY BUILDSYSTEM_TARGETS)
   list(APPEND NEEDED ${TARGETS})
 endforeach()
-list(APPEND NEEDED ${MLX5_MEM_TARGETS} mlx5 ibv_devices ibv_devinfo ibv_rc_pingpong ibv_uc_pingpong ibv_ud_pingpong
+list(APPEND NEEDED ${MLX5_MEM_TARGETS} mlx5 ibv_devices ibv_devinfo ibv_rc_pingpong ibv_uc_pingpong
+  ibv_ud_pingpong
   ibv_srq_pingpong rping)
 foreach(TARGET ${NEEDED})
   if (NOT TARGET "${TARGET}")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 #
-# From a bare Debian to scripts on an emulated ConnectX, or with --device on a real one. See usage below.
+# From a bare Debian to scripts on an emulated ConnectX, or with --device on a real one. See usage
+# below.
 
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
@@ -43,23 +44,31 @@ usage() {
   cat << EOF
 usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
 
-  demo                 set up what is missing, then both classes on the card, with a table of what happened
+  demo                 set up what is missing, then both classes on the card, with a table of what
+                       happened
   test [pytest args]   set up, then every test
-  run -- CMD...        CMD on the card: our pyverbs importable, your files at their paths, CMD's exit status
+  run -- CMD...        CMD on the card: our pyverbs importable, your files at their paths, CMD's
+                       exit status
   shell                an interactive shell there
   suite [-k PATTERN]   rdma-core's own tests there, with a scoreboard
   bench                the benchmarks
   setup                only set up
 
-  --rdma-core VERSION|sid|DIR  which rdma-core: $(rdma_core_versions), or a source tree (default $RDMA_CORE)
-  --kernel stable|backports|oldstable  Debian 13's kernel, the newest in its backports, or Debian 12's (default stable)
-  --profile P              which card is emulated: connectx5, connectx6dx, connectx7
-  --device NAME            the real device NAME of this machine in place of the emulated card, no virtual machine
-  -q                       no progress; logs are in build/log either way
+  --rdma-core VERSION|sid|DIR
+                       which rdma-core: $(rdma_core_versions), or a source tree
+                       (default $RDMA_CORE)
+  --kernel stable|backports|oldstable
+                       Debian 13's kernel, the newest in its backports, or Debian 12's
+                       (default stable)
+  --profile P          which card is emulated: connectx5, connectx6dx, connectx7
+  --device NAME        the real device NAME of this machine in place of the emulated card, no
+                       virtual machine
+  -q                   no progress; logs are in build/log either way
 
-Options of \`python3 -m mlx5emu run\` (--link-layer, --functions, --cpus, --fault, --times ...) may stand before the \`--\` of run, and
-after shell and suite.
-Exit status: that of what was run; 2 when something is missing or wrong that this script cannot mend.
+Options of \`python3 -m mlx5emu run\` (--link-layer, --functions, --cpus, --fault, --times ...)
+may stand before the \`--\` of run, and after shell and suite.
+Exit status: that of what was run; 2 when something is missing or wrong that this script cannot
+mend.
 EOF
 }
 
@@ -116,7 +125,8 @@ parse() {
   done
   case $COMMAND in
     demo | shell | bench | setup | suite | test) ;;
-    run) [[ " ${ARGUMENTS[*]-} " == *" -- "[!\ ]* ]] || wrong_usage "run: name a command, as in: run -- python3 myscript.py" ;;
+    run) [[ " ${ARGUMENTS[*]-} " == *" -- "[!\ ]* ]] || wrong_usage "run: name a command, as in:" \
+      "run -- python3 myscript.py" ;;
     '') wrong_usage "name a command" ;;
     *) wrong_usage "no such command: $COMMAND" ;;
   esac
@@ -130,7 +140,9 @@ parse() {
 check_device() {
   [[ -n $DEVICE ]] || return 0
   [[ -e /sys/class/infiniband/$DEVICE ]] ||
-    give_up "--device $DEVICE: this machine has no such RDMA device; it has: $(ls -x /sys/class/infiniband 2> /dev/null || true). Leave --device out for the emulated card"
+    give_up "--device $DEVICE: this machine has no such RDMA device; it has:" \
+      "$(ls -x /sys/class/infiniband 2> /dev/null || true)." \
+      "Leave --device out for the emulated card"
 }
 
 virtual_machine() {
@@ -143,7 +155,8 @@ virtual_machine() {
   for directory in "${wanted[@]}"; do [[ -d $directory ]] || complete=; done
   [[ -z $complete ]] || return 0
   [[ -n $(command -v apt-get) && -n $(command -v dpkg-deb) ]] ||
-    give_up "the virtual machine is made of Debian's packages: apt-get and dpkg-deb are needed. On this system only --device works"
+    give_up "the virtual machine is made of Debian's packages: apt-get and dpkg-deb are needed." \
+      "On this system only --device works"
   run_stage trixie-lists "package lists of Debian 13" open_trixie trixie-lists
   [[ -d $QEMU ]] || run_stage qemu "QEMU with vfio-user" make_qemu
   for kind in "${KERNELS[@]}"; do
@@ -159,7 +172,8 @@ describe_kernel() {
   # Another choice gets a file of its own, so that two runs with different ones do not meet.
   [[ $RDMA_CORE_BUILD == "$BUILD/rdma-core-59.0-build" && $1 == stable ]] ||
     MACHINE=$BUILD/machine-$(basename "$RDMA_CORE_BUILD" -build)-$1.json
-  "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" --kernel "$BUILD/kernel-$1" --python "$VENV/bin/python" \
+  "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" \
+    --kernel "$BUILD/kernel-$1" --python "$VENV/bin/python" \
     --source "$RDMA_CORE_SOURCE" --build "$RDMA_CORE_BUILD" --version "$RDMA_CORE_VERSION"
 }
 
@@ -197,7 +211,8 @@ on_device() {
     demo) exec "$VENV/bin/python" "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}" ;;
     test) cd "$TOP" && exec "$VENV/bin/python" -m pytest "${ARGUMENTS[@]}" ;;
     run)
-      [[ ${ARGUMENTS[0]} == -- ]] || give_up "run ${ARGUMENTS[0]}: an option of the emulated card, --device has none"
+      [[ ${ARGUMENTS[0]} == -- ]] || give_up "run ${ARGUMENTS[0]}: an option of the emulated" \
+        "card, --device has none"
       exec "${ARGUMENTS[@]:1}"
       ;;
     shell) exec "${SHELL:-/bin/bash}" -i ;;
@@ -208,24 +223,35 @@ on_device() {
 
 on_card() {
   local emu=("$VENV/bin/python" -m mlx5emu) profile=() card_args=() paths=0 argument
-  export MLX5EMU_MACHINE=$MACHINE PYTHONPATH=$TOP/tests${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
-  [[ -z $PROFILE ]] || { profile=(--profile "$PROFILE"); card_args=("--card-args=--profile $PROFILE"); }
+  export MLX5EMU_MACHINE=$MACHINE PYTHONPATH=$TOP/tests${PYTHONPATH:+:$PYTHONPATH} \
+    PYTHONUNBUFFERED=1
+  if [[ -n $PROFILE ]]; then
+    profile=(--profile "$PROFILE")
+    card_args=("--card-args=--profile $PROFILE")
+  fi
   case $COMMAND in
     demo)
-      exec "${emu[@]}" run "${profile[@]}" --times -- "$VENV/bin/python" "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}"
+      exec "${emu[@]}" run "${profile[@]}" --times -- "$VENV/bin/python" \
+        "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}"
       ;;
     test)
       # The tests that run in the guest are collected here.
       enter_environment
       # Paths given are from where the user stands; without one it is all of them.
-      for argument in "${ARGUMENTS[@]}"; do [[ $argument == -* || ! -e ${argument%%::*} ]] || paths=1; done
+      for argument in "${ARGUMENTS[@]}"; do
+        [[ $argument == -* || ! -e ${argument%%::*} ]] || paths=1
+      done
       ((paths)) || ARGUMENTS+=("$TOP/tests")
-      exec "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" --on-card "${card_args[@]}" "${ARGUMENTS[@]}"
+      exec "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" --on-card \
+        "${card_args[@]}" "${ARGUMENTS[@]}"
       ;;
     run) exec "${emu[@]}" run "${profile[@]}" "${ARGUMENTS[@]}" ;;
     shell) exec "${emu[@]}" shell "${profile[@]}" "${ARGUMENTS[@]}" ;;
     suite) exec "${emu[@]}" suite "${profile[@]}" "${ARGUMENTS[@]}" ;;
-    bench) exec "${emu[@]}" run "${profile[@]}" -- "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" -s -p no:cacheprovider "$TOP/tests/benchmarks" "${ARGUMENTS[@]}" ;;
+    bench)
+      exec "${emu[@]}" run "${profile[@]}" -- "$VENV/bin/python" -m pytest \
+        -c "$TOP/pyproject.toml" --rootdir "$TOP" -s -p no:cacheprovider "$TOP/tests/benchmarks" \
+        "${ARGUMENTS[@]}" ;;
   esac
 }
 

@@ -2,18 +2,24 @@
 #
 # Adds this tree to an unmodified rdma-core, 56.1 or later:
 #
-#   cmake -S rdma-core -B build -DCMAKE_PROJECT_rdma-core_INCLUDE=<here>/buildlib/rdma_core_hook.cmake
+#   cmake -S rdma-core -B build \
+#     -DCMAKE_PROJECT_rdma-core_INCLUDE=<here>/buildlib/rdma_core_hook.cmake
 #
-# CMake reads this file at rdma-core's project() line, when none of its variables and functions exist yet. So ours is
-# only noted here, and included when the last line of rdma-core's CMakeLists.txt has been executed: it then has the flags,
-# include directories and functions that rdma-core's own pyverbs/ had. Subdirectories may not be added that late, so
-# everything of ours belongs to rdma-core's top directory, and our rules go by the directory of the file that calls them.
+# CMake reads this file at rdma-core's project() line, when none of its variables and functions
+# exist yet. So ours is only noted here, and included when the last line of rdma-core's
+# CMakeLists.txt has been executed: it then has the flags, include directories and functions that
+# rdma-core's own pyverbs/ had. Subdirectories may not be added that late, so everything of ours
+# belongs to rdma-core's top directory, and our rules go by the directory of the file that calls
+# them.
 #
 # What it adds to that build:
-#   in_tree.cmake              order of the steps below, target `pyverbs-mlx5`: all that these modules need to run
-#   mlx5_mem_features.cmake    what this rdma-core has, as mlx5_mem_features.h and mlx5_mem_upstream.pxi, for the .pyx
-#   tracked_cython_module.cmake  a module rule as rdma_cython_module, with dependencies and warnings as errors
-#   run_tests.cmake            our tests beside rdma-core's for bin/run_tests.py
+#   in_tree.cmake                order of the steps below, target `pyverbs-mlx5`: all that these
+#                                modules need to run
+#   mlx5_mem_features.cmake      what this rdma-core has, as mlx5_mem_features.h and
+#                                mlx5_mem_upstream.pxi, for the .pyx
+#   tracked_cython_module.cmake  a module rule as rdma_cython_module, with dependencies and warnings
+#                                as errors
+#   run_tests.cmake              our tests beside rdma-core's for bin/run_tests.py
 
 # cmake_language(DEFER) is 3.19's, dependency files with make as well as ninja 3.20's.
 if (CMAKE_VERSION VERSION_LESS "3.20")

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 #
-# rdma-core's run_tests.py loads every test_*.py beside itself, and bin/run_tests.py starts it in the source tree, which
-# we leave alone. So: a directory of links to all of rdma-core's tests and to ours, and bin/run_tests.py starts it there.
-# The directory above it is one to put in PYTHONPATH for `import tests`.
+# rdma-core's run_tests.py loads every test_*.py beside itself, and bin/run_tests.py starts it in
+# the source tree, which we leave alone. So: a directory of links to all of rdma-core's tests and to
+# ours, and bin/run_tests.py starts it there. The directory above it is one to put in PYTHONPATH for
+# `import tests`.
 #
-# Ours are tests/classes/test_mlx5_*.py: those that are written on rdma-core's test classes. tests/classes/mlx5_mem_*.py is for what
-# several of them share.
+# Ours are tests/classes/test_mlx5_*.py: those that are written on rdma-core's test classes.
+# tests/classes/mlx5_mem_*.py is for what several of them share.
 
 set(TESTS_DIR "${PROJECT_BINARY_DIR}/run_tests/tests")
 file(GLOB UPSTREAM_TESTS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/*.py")
 file(GLOB OUR_TESTS CONFIGURE_DEPENDS
-  "${MLX5_MEM_SOURCE_DIR}/tests/classes/test_mlx5_*.py" "${MLX5_MEM_SOURCE_DIR}/tests/classes/mlx5_mem_*.py")
+  "${MLX5_MEM_SOURCE_DIR}/tests/classes/test_mlx5_*.py"
+  "${MLX5_MEM_SOURCE_DIR}/tests/classes/mlx5_mem_*.py")
 
 set(LINKS "")
 foreach(TEST ${UPSTREAM_TESTS} ${OUR_TESTS})
@@ -35,5 +37,6 @@ install(FILES ${OUR_TESTS} DESTINATION "${CMAKE_INSTALL_DOCDIR}/tests")
 file(WRITE "${BUILD_BIN}/run_tests.py" "#!/bin/sh
 PYTHONPATH='${BUILD_PYTHON}' exec '${PYTHON_EXECUTABLE}' '${TESTS_DIR}/run_tests.py' \"$@\"
 ")
-file(CHMOD "${BUILD_BIN}/run_tests.py" PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE
+file(CHMOD "${BUILD_BIN}/run_tests.py" PERMISSIONS
+  OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE
   WORLD_READ WORLD_EXECUTE)

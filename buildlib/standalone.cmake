@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 #
-# Configures rdma-core at once, so that what it misses is reported by the cmake command that was typed, and builds in it
-# the modules and what they need. Nothing is installed: to install, configure rdma-core itself with the hook.
+# Configures rdma-core at once, so that what it misses is reported by the cmake command that was
+# typed, and builds in it the modules and what they need. Nothing is installed: to install,
+# configure rdma-core itself with the hook.
 
 set(RDMA_CORE_SOURCE_DIR "" CACHE PATH "Source tree of rdma-core, 56.1 or later")
 if (NOT EXISTS "${RDMA_CORE_SOURCE_DIR}/buildlib/pyverbs_functions.cmake")
-  message(FATAL_ERROR "RDMA_CORE_SOURCE_DIR='${RDMA_CORE_SOURCE_DIR}' is no rdma-core source tree: pass "
+  message(FATAL_ERROR
+    "RDMA_CORE_SOURCE_DIR='${RDMA_CORE_SOURCE_DIR}' is no rdma-core source tree: pass "
     "-DRDMA_CORE_SOURCE_DIR=<directory>, relative ones are taken from ${CMAKE_CURRENT_SOURCE_DIR}.")
 endif()
 get_filename_component(RDMA_CORE "${RDMA_CORE_SOURCE_DIR}" ABSOLUTE)
 
 set(FORWARDED "")
-foreach(VARIABLE CMAKE_BUILD_TYPE CMAKE_C_COMPILER CMAKE_C_FLAGS CMAKE_MAKE_PROGRAM PYTHON_EXECUTABLE)
+foreach(VARIABLE CMAKE_BUILD_TYPE CMAKE_C_COMPILER CMAKE_C_FLAGS CMAKE_MAKE_PROGRAM
+    PYTHON_EXECUTABLE)
   if (DEFINED ${VARIABLE})
     list(APPEND FORWARDED "-D${VARIABLE}=${${VARIABLE}}")
   endif()

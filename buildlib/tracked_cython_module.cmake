@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 #
-# rdma_cython_module depends on the .pyx alone, resolves cimports by the __init__.py files around it, and has no way to
-# pass options. Ours live outside the pyverbs package that they become part of, cimport from it, and are rebuilt when a
-# .pxd or .pxi that they read has changed, wherever that is. Compiling and linking is left to rdma-core's own rule.
+# rdma_cython_module depends on the .pyx alone, resolves cimports by the __init__.py files around
+# it, and has no way to pass options. Ours live outside the pyverbs package that they become part
+# of, cimport from it, and are rebuilt when a .pxd or .pxi that they read has changed, wherever that
+# is. Compiling and linking is left to rdma-core's own rule.
 
-# PY_MODULE: directory of the package, slashes; LIBRARIES: what to link besides libibverbs and librdmacm.
+# PY_MODULE: directory of the package, slashes; LIBRARIES: what to link besides libibverbs and
+# librdmacm.
 function(tracked_cython_module PY_MODULE LIBRARIES)
   string(REPLACE "/" "." PACKAGE "${PY_MODULE}")
   file(MAKE_DIRECTORY "${MLX5_MEM_BINARY_DIR}")
@@ -15,8 +17,8 @@ function(tracked_cython_module PY_MODULE LIBRARIES)
     if (NOT EXISTS "${SOURCE}")
       message(FATAL_ERROR "pyverbs-mlx5-mem: ${SOURCE} is missing")
     endif()
-    # Cython writes paths in the depfile relative to its working directory, CMake takes them relative to the binary
-    # directory of the caller.
+    # Cython writes paths in the depfile relative to its working directory, CMake takes them
+    # relative to the binary directory of the caller.
     add_custom_command(
       OUTPUT "${CFILE}"
       MAIN_DEPENDENCY "${SOURCE}"
@@ -42,7 +44,8 @@ function(tracked_cython_module PY_MODULE LIBRARIES)
   set(MLX5_MEM_TARGETS ${MLX5_MEM_TARGETS} PARENT_SCOPE)
 endfunction()
 
-# Files that go beside the modules as they are: in the build directory as links, so that an edit shows at once.
+# Files that go beside the modules as they are: in the build directory as links, so that an edit
+# shows at once.
 function(beside_python_modules PY_MODULE)
   foreach(FILE ${ARGN})
     set(SOURCE "${CMAKE_CURRENT_LIST_DIR}/${FILE}")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # shellcheck shell=bash
 #
-# Packages of Debian 13 (trixie) for use under build/ on any Debian: an apt whose lists, cache and idea of what is
-# installed are ours, so that neither root is needed nor anything of the system is touched. Its archive is the one that
-# this machine is configured for; what it serves has to be signed by Debian.
+# Packages of Debian 13 (trixie) for use under build/ on any Debian: an apt whose lists, cache and
+# idea of what is installed are ours, so that neither root is needed nor anything of the system is
+# touched. Its archive is the one that this machine is configured for; what it serves has to be
+# signed by Debian.
 
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -19,7 +20,8 @@ open_trixie() {
   rm -rf "$TRIXIE"
   mkdir -p "$TRIXIE/lists/partial" "$TRIXIE/archives/partial"
   : > "$TRIXIE/status"
-  # The system's hooks are about the system's cache: they are not for us, and a user could not run them.
+  # The system's hooks are about the system's cache: they are not for us, and a user could not run
+  # them.
   cat > "$TRIXIE/apt.conf" << EOF
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -50,7 +52,8 @@ EOF
   while read -r main security; do
     {
       # Lower than trixie's by their versions: they are taken only where they are named.
-      for suite in trixie trixie-updates trixie-backports $([[ $KERNEL_KIND != oldstable ]] || echo bookworm); do
+      for suite in trixie trixie-updates trixie-backports \
+        $([[ $KERNEL_KIND != oldstable ]] || echo bookworm); do
         echo "deb [signed-by=$DEBIAN_KEYRING] $main $suite main"
       done
       [[ $RDMA_CORE != sid ]] || echo "deb-src [signed-by=$DEBIAN_KEYRING] $main sid main"
@@ -63,10 +66,12 @@ EOF
   done < <("$VENV/bin/python" "$PARTS/debian_mirrors.py")
   [[ -n $found ]] && return 0
   grep -q NO_PUBKEY "$BUILD/log/setup-$1.log" &&
-    stage_fails "$DEBIAN_KEYRING is too old to know trixie's keys; as root: apt-get update && apt-get install debian-archive-keyring"
+    stage_fails "$DEBIAN_KEYRING is too old to know trixie's keys; as root: apt-get update &&" \
+      "apt-get install debian-archive-keyring"
   # Without a line of ours the log is searched for a network failure.
   [[ -s $TRIXIE/sources.list ]] ||
-    stage_fails "no Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d: QEMU and the kernel come from one"
+    stage_fails "no Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d: QEMU and" \
+      "the kernel come from one"
   exit 1
 }
 

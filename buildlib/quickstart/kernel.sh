@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # shellcheck shell=bash
 #
-# build/kernel-stable, -backports or -oldstable: Debian's kernel as it is, all its modules, and from its headers the mlx5 interface.
+# build/kernel-stable, -backports or -oldstable: Debian's kernel as it is, all its modules, and from
+# its headers the mlx5 interface.
 
 # make_kernel stable|backports|oldstable
 make_kernel() {
@@ -14,7 +15,8 @@ make_kernel() {
   mkdir -p "$dir"
   image=$(trixie_apt apt-cache "${target[@]}" --no-all-versions show linux-image-amd64 |
     sed -n 's/^Depends:.*\(linux-image-[0-9][^ ,]*-amd64\).*/\1/p' | head -n 1)
-  [[ -n $image ]] || stage_fails "the Debian archive names no $kind kernel: try again in some minutes, or name another archive in /etc/apt/sources.list.d"
+  [[ -n $image ]] || stage_fails "the Debian archive names no $kind kernel: try again in some" \
+    "minutes, or name another archive in /etc/apt/sources.list.d"
   release=${image#linux-image-}
   echo "kernel $release"
   # Later kernels come in parts.
@@ -23,12 +25,14 @@ make_kernel() {
   done
   headers=linux-headers-${release%-amd64}-common
   if [[ $kind == oldstable ]]; then
-    # The card is newer than this kernel and has what it does not know: its layouts are those of the current one.
+    # The card is newer than this kernel and has what it does not know: its layouts are those of the
+    # current one.
     headers=$(trixie_apt apt-cache --no-all-versions show linux-headers-amd64 |
       sed -n 's/^Depends:.*\(linux-headers-[0-9][^ ,]*\)-amd64.*/\1-common/p' | head -n 1)
   fi
   packages+=("$headers")
-  (cd "$SCRATCH" && trixie_apt apt-get download "${packages[@]}") || archive_lacks kernel "${packages[@]}"
+  (cd "$SCRATCH" && trixie_apt apt-get download "${packages[@]}") || archive_lacks kernel \
+    "${packages[@]}"
   for deb in "$SCRATCH"/linux-*.deb; do
     echo "unpacking $(basename "$deb")"
     case $(basename "$deb") in
@@ -37,16 +41,18 @@ make_kernel() {
     esac
     rm "$deb"
   done
-  mv -T "$dir/usr/src/$headers" "$dir/usr/src/linux-headers-${release%-amd64}-common" 2> /dev/null || true
+  mv -T "$dir/usr/src/$headers" "$dir/usr/src/linux-headers-${release%-amd64}-common" 2> \
+    /dev/null || true
   # Until Debian 12 modules were outside of /usr.
-  [[ ! -d $dir/lib ]] || cp -a --link "$dir/lib" "$dir/usr/" && rm -rf "$dir/lib"
+  [[ ! -d $dir/lib ]] || cp -a --link "$dir/lib" "$dir/usr/" && rm -rf "${dir:?}/lib"
   if [[ -e $dir/usr/lib/modules/$release/vmlinuz ]]; then
     mkdir -p "$dir/boot"
     mv "$dir/usr/lib/modules/$release/vmlinuz" "$dir/boot/vmlinuz-$release"
   fi
   [[ -s $dir/boot/vmlinuz-$release && -d $dir/usr/lib/modules/$release &&
     -s $dir/usr/src/linux-headers-${release%-amd64}-common/include/linux/mlx5/mlx5_ifc.h ]] ||
-    stage_fails "the packages of kernel $release hold no vmlinuz, modules or mlx5_ifc.h where they were expected"
+    stage_fails "the packages of kernel $release hold no vmlinuz, modules or mlx5_ifc.h where" \
+      "they were expected"
   echo "$release" > "$dir/release"
   mv -T "$dir" "$BUILD/kernel-$kind"
 }

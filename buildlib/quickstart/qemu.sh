@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # shellcheck shell=bash
 #
-# build/qemu/bin: qemu-system-x86_64 with vfio-user-pci (10.1 or later), virtiofsd and a static busybox. The system's QEMU
-# when it will do, else Debian's packages unpacked beside it, run with the C library that they were built for.
+# build/qemu/bin: qemu-system-x86_64 with vfio-user-pci (10.1 or later), virtiofsd and a static
+# busybox. The system's QEMU when it will do, else Debian's packages unpacked beside it, run with
+# the C library that they were built for.
 
 fit_qemu() {
   local version
-  version=$("$1" --version 2> /dev/null | sed -n 's/^QEMU emulator version \([0-9]*\.[0-9]*\).*/\1/p')
+  version=$("$1" --version 2> /dev/null |
+    sed -n 's/^QEMU emulator version \([0-9]*\.[0-9]*\).*/\1/p')
   [[ -n $version && $(printf '%s\n10.1\n' "$version" | sort -V | head -n 1) == 10.1 ]] &&
     "$1" -device help 2> /dev/null | grep -q '"vfio-user-pci"'
 }
@@ -23,7 +25,8 @@ EOF
 }
 
 make_qemu() {
-  local dir=$SCRATCH/qemu deb system libs=\$root/usr/lib/x86_64-linux-gnu packages=(virtiofsd busybox-static)
+  local dir=$SCRATCH/qemu deb system libs=\$root/usr/lib/x86_64-linux-gnu
+  local packages=(virtiofsd busybox-static)
   mkdir -p "$dir/bin"
   system=$(command -v qemu-system-x86_64 || true)
   if [[ -n $system ]] && fit_qemu "$system"; then
@@ -31,7 +34,8 @@ make_qemu() {
   else
     packages+=(qemu-system-x86)
     write_starter "$dir/bin/qemu-system-x86_64" "lib=$libs
-exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib:\$lib/pulseaudio\" \"\$root/usr/bin/qemu-system-x86_64\" \\
+exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib:\$lib/pulseaudio\" \
+  \"\$root/usr/bin/qemu-system-x86_64\" \\
   -L \"\$root/usr/share/qemu\" -L \"\$root/usr/share/seabios\" \"\$@\""
   fi
   rm -f "$TRIXIE"/archives/*.deb
@@ -39,13 +43,16 @@ exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib:\$lib/pulseaudio\" \"
     archive_lacks qemu "${packages[@]}"
   for deb in "$TRIXIE"/archives/*.deb; do
     echo "unpacking $(basename "$deb")"
-    unpack_deb "$deb" "$dir" --exclude=./usr/share/{doc,man,locale,icons,lintian,perl5} --exclude=./etc --exclude=./var
+    unpack_deb "$deb" "$dir" --exclude=./usr/share/{doc,man,locale,icons,lintian,perl5} \
+      --exclude=./etc --exclude=./var
   done
   rm -f "$TRIXIE"/archives/*.deb
   write_starter "$dir/bin/virtiofsd" "lib=$libs
-exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/libexec/virtiofsd\" \"\$@\""
+exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/libexec/virtiofsd\" \
+  \"\$@\""
   cp "$dir/usr/bin/busybox" "$dir/bin/busybox"
-  fit_qemu "$dir/bin/qemu-system-x86_64" || stage_fails "the archive's QEMU has no vfio-user-pci: QEMU 10.1 or later is needed"
+  fit_qemu "$dir/bin/qemu-system-x86_64" || stage_fails "the archive's QEMU has no" \
+    "vfio-user-pci: QEMU 10.1 or later is needed"
   "$dir/bin/virtiofsd" --version
   "$dir/bin/busybox" true
   mv -T "$dir" "$QEMU"
@@ -54,7 +61,11 @@ exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/libexe
 archive_lacks() {
   local log=$BUILD/log/setup-$1.log
   shift
-  grep -qE 'Unable to locate package|has no installation candidate|404 +Not Found|Hash Sum mismatch' "$log" &&
-    stage_fails "the Debian archive in $(sed -n 's/^deb \[.*\] \([^ ]*\) trixie main$/\1/p' "$TRIXIE/sources.list") does not serve $*: it may be in the middle of an update, try again in some minutes, or name another in /etc/apt/sources.list.d"
+  grep -qE -e 'Unable to locate package|has no installation candidate' \
+    -e '404 +Not Found|Hash Sum mismatch' "$log" &&
+    stage_fails "the Debian archive in" \
+      "$(sed -n 's/^deb \[.*\] \([^ ]*\) trixie main$/\1/p' "$TRIXIE/sources.list") does not" \
+      "serve $*: it may be in the middle of an update, try again in some minutes, or name another" \
+      "in /etc/apt/sources.list.d"
   exit 1
 }

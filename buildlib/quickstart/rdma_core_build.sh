@@ -3,16 +3,19 @@
 #
 # rdma-core with our modules in it, for use from the build directory.
 
-# What the tests run on the card besides: rdma-core's own programs, and the libraries that perftest was linked with.
+# What the tests run on the card besides: rdma-core's own programs, and the libraries that perftest
+# was linked with.
 CLIENTS=(ibv_{rc,uc,ud,srq,xsrq}_pingpong rping ucmatose udaddy efa hns)
 
 build_key() { printf '%s %s' "$RDMA_CORE_SOURCE" "$(venv_key)"; }
 
 configure_and_build() {
   # After a configuration that was cut off CMake would believe the checks that it had not finished.
-  if [[ ! -e $RDMA_CORE_BUILD/.configured || $(< "$RDMA_CORE_BUILD/.configured") != "$(build_key)" ]]; then
+  if [[ ! -e $RDMA_CORE_BUILD/.configured || $(< "$RDMA_CORE_BUILD/.configured") != \
+    "$(build_key)" ]]; then
     rm -rf "$RDMA_CORE_BUILD"
-    # -O1 and no debug information: under a third less to wait for, and what Python calls is not where the time goes.
+    # -O1 and no debug information: under a third less to wait for, and what Python calls is not
+    # where the time goes.
     cmake -G Ninja -S "$RDMA_CORE_SOURCE" -B "$RDMA_CORE_BUILD" \
       "-DCMAKE_PROJECT_rdma-core_INCLUDE=$TOP/buildlib/rdma_core_hook.cmake" \
       -DIN_PLACE=1 -DNO_MAN_PAGES=1 "-DPYTHON_EXECUTABLE=$VENV/bin/python" \
@@ -26,12 +29,15 @@ configure_and_build() {
 
 cmake_failed() {
   local ours
-  ours=$(sed -n '/pyverbs-mlx5-mem:/,/^$/p' "$BUILD/log/setup-rdma-core-build.log" | tr -s ' \n' ' ')
+  ours=$(sed -n '/pyverbs-mlx5-mem:/,/^$/p' "$BUILD/log/setup-rdma-core-build.log" |
+    tr -s ' \n' ' ')
   [[ -z $ours ]] || stage_fails "$ours"
   exit 1
 }
 
 rdma_core_build() {
-  # Every time: Ninja knows what is out of date, and takes a tenth of a second to see that nothing is.
-  run_stage rdma-core-build "building rdma-core $RDMA_CORE_VERSION with our modules" configure_and_build
+  # Every time: Ninja knows what is out of date, and takes a tenth of a second to see that nothing
+  # is.
+  run_stage rdma-core-build "building rdma-core $RDMA_CORE_VERSION with our modules" \
+    configure_and_build
 }

@@ -11,8 +11,10 @@ rdma_core_versions() {
 fetch_sdist() {
   local version=$1 archive tree=$SCRATCH/rdma-core
   grep -F "pyverbs==$version " "$PARTS/pyverbs_sdists.txt" > "$SCRATCH/sdist.txt"
-  # Only pyverbs itself as source: what its build names stays a wheel, compiled from source it takes minutes.
-  "$VENV/bin/python" -m pip download --disable-pip-version-check --no-input --no-deps --no-binary pyverbs \
+  # Only pyverbs itself as source: what its build names stays a wheel, compiled from source it takes
+  # minutes.
+  "$VENV/bin/python" -m pip download --disable-pip-version-check --no-input --no-deps \
+    --no-binary pyverbs \
     --require-hashes -r "$SCRATCH/sdist.txt" -d "$SCRATCH" || sdist_failed "$version"
   archive=("$SCRATCH"/pyverbs-*.tar.gz)
   mkdir "$tree"
@@ -23,18 +25,21 @@ fetch_sdist() {
 sdist_failed() {
   local log=$BUILD/log/setup-rdma-core-source.log
   grep -q 'THESE PACKAGES DO NOT MATCH THE HASHES' "$log" &&
-    stage_fails "the package index serves another pyverbs $1 than pyverbs_sdists.txt names; not used. Use another index (PIP_INDEX_URL), or --rdma-core DIR"
+    stage_fails "the package index serves another pyverbs $1 than pyverbs_sdists.txt names; not" \
+      "used. Use another index (PIP_INDEX_URL), or --rdma-core DIR"
   grep -q 'No matching distribution found' "$log" &&
-    stage_fails "the package index has no pyverbs $1: use another index (PIP_INDEX_URL), or --rdma-core DIR"
+    stage_fails "the package index has no pyverbs $1: use another index (PIP_INDEX_URL), or" \
+      "--rdma-core DIR"
   exit 1
 }
 
-# The released tree of what Debian unstable has now, by suite and package: its archive keeps no former versions. apt checks the
-# hash, and Debian's signature above it.
+# The released tree of what Debian unstable has now, by suite and package: its archive keeps no
+# former versions. apt checks the hash, and Debian's signature above it.
 fetch_sid() {
   local tree=$SCRATCH/rdma-core archive
   open_trixie rdma-core-source
-  (cd "$SCRATCH" && trixie_apt apt-get source --tar-only --only-source rdma-core) || archive_lacks rdma-core-source rdma-core
+  (cd "$SCRATCH" && trixie_apt apt-get source --tar-only --only-source rdma-core) || \
+    archive_lacks rdma-core-source rdma-core
   # Beside it may be the signature of whoever released it.
   archive=("$SCRATCH"/rdma-core_*.orig.tar.*[^c])
   mkdir "$tree"
@@ -65,6 +70,7 @@ rdma_core_source() {
   RDMA_CORE_VERSION=$RDMA_CORE
   local fetch=fetch_sdist
   [[ $RDMA_CORE != sid ]] || fetch=fetch_sid
-  [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" "$fetch" "$RDMA_CORE"
+  [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" "$fetch" \
+    "$RDMA_CORE"
   [[ $RDMA_CORE != sid ]] || RDMA_CORE_VERSION=$(version_of "$RDMA_CORE_SOURCE")
 }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # shellcheck shell=bash
 #
-# A stage is one step of the set-up: a function that runs as a process group of its own, its output in a log, the lock of
-# build/ held around all of them. What a stage makes it makes in $SCRATCH and renames into place as its last act, so a
-# stage that was cut off, by whatever, has made nothing.
+# A stage is one step of the set-up: a function that runs as a process group of its own, its output
+# in a log, the lock of build/ held around all of them. What a stage makes it makes in $SCRATCH and
+# renames into place as its last act, so a stage that was cut off, by whatever, has made nothing.
 
 STAGE_PID=
 STAGE_TITLE=
@@ -20,19 +20,22 @@ stage_fails() {
   exit 2
 }
 
-# What holds the lock is the open file, so it is released whatever becomes of us; the number in it is for the message.
+# What holds the lock is the open file, so it is released whatever becomes of us; the number in it
+# is for the message.
 take_lock() {
   mkdir -p "$BUILD/log" 2> /dev/null && [[ -w $BUILD && -w $BUILD/log ]] ||
     give_up "cannot write to $BUILD: run this as the user who owns $TOP, or in a clone of your own"
   exec 9>> "$BUILD/.lock" || give_up "cannot open $BUILD/.lock: remove it if it is not yours"
   if ! flock -n 9; then
-    say "process $(tail -n 1 "$BUILD/.lock") is setting up in $BUILD: waiting for it (Ctrl-C gives up)"
+    say "process $(tail -n 1 "$BUILD/.lock") is setting up in $BUILD: waiting for it" \
+      "(Ctrl-C gives up)"
     flock 9
   fi
   echo $$ > "$BUILD/.lock"
   # We have the lock, so whoever made these is gone.
   rm -rf "$BUILD"/scratch.*
-  SCRATCH=$(mktemp -d "$BUILD/scratch.XXXXXX") || give_up "cannot write to $BUILD: is the disk full? (df -h $BUILD)"
+  SCRATCH=$(mktemp -d "$BUILD/scratch.XXXXXX") || give_up "cannot write to $BUILD: is the disk" \
+    "full? (df -h $BUILD)"
   trap 'leave $?' EXIT
   trap 'interrupted INT 130' INT
   trap 'interrupted TERM 143' TERM
@@ -57,13 +60,15 @@ interrupted() {
   clear_progress
   if [[ -n $STAGE_PID ]]; then
     if [[ -n $STAGE_FINISH ]]; then
-      say "letting dpkg finish: stopped half-way it would leave the system's packages to be repaired"
+      say "letting dpkg finish: stopped half-way it would leave the system's packages to be" \
+        "repaired"
     else
       kill -TERM -- "-$STAGE_PID" 2> /dev/null
     fi
     while kill -0 -- "-$STAGE_PID" 2> /dev/null; do sleep 0.1; done
   fi
-  say "$signal in '${STAGE_TITLE:-set-up}': nothing half-made is kept, the same command goes on from here"
+  say "$signal in '${STAGE_TITLE:-set-up}': nothing half-made is kept, the same command goes on" \
+    "from here"
   exit "$status"
 }
 
@@ -76,7 +81,8 @@ clear_progress() { [[ -z $QUIET && -t 2 ]] && printf '\r\033[K' >&2; return 0; }
 show_progress() {
   local line
   [[ -z $QUIET && -t 2 ]] || return 0
-  line="$STAGE_TITLE $(seconds "$2") s  $(tail -c 300 "$1" | tr '\r' '\n' | tail -n 1 | tr -cd '[:print:]')"
+  line=$(tail -c 300 "$1" | tr '\r' '\n' | tail -n 1 | tr -cd '[:print:]')
+  line="$STAGE_TITLE $(seconds "$2") s  $line"
   printf '\r\033[K%s' "${line:0:$((${COLUMNS:-80} - 1))}" >&2
 }
 
@@ -89,7 +95,8 @@ run_stage() {
   shift 2
   rm -f "$SCRATCH/reason"
   now_ms; start=$NOW
-  # Job control gives the stage a process group: Ctrl-C reaches only us, and we end the group as a whole.
+  # Job control gives the stage a process group: Ctrl-C reaches only us, and we end the group as a
+  # whole.
   set -m
   ( trap - EXIT INT TERM HUP; set -euo pipefail; "$@" ) > "$log" 2>&1 9>&- < /dev/null &
   STAGE_PID=$!
@@ -117,11 +124,15 @@ explain() {
   local log=$1 status=$2 reason=
   [[ -s $SCRATCH/reason ]] && reason=$(< "$SCRATCH/reason")
   if grep -qE 'No space left on device|ENOSPC|Disk quota exceeded' "$log"; then
-    reason="the disk is full: $(free_gib) GiB left in $BUILD, $NEEDED_GIB GiB are needed for everything"
+    reason="the disk is full: $(free_gib) GiB left in $BUILD,"
+    reason+=" $NEEDED_GIB GiB are needed for everything"
   elif [[ -z $reason ]] && grep -qiE \
-    'temporary failure (in name resolution|resolving)|could not resolve|network is unreachable|connection (refused|timed out)|failed to establish a new connection|could not connect|unable to connect|max retries exceeded|no route to host|name or service not known' \
+    -e 'temporary failure (in name resolution|resolving)|could not resolve|network is unreachable' \
+    -e 'connection (refused|timed out)|failed to establish a new connection|could not connect' \
+    -e 'unable to connect|max retries exceeded|no route to host|name or service not known' \
     "$log"; then
-    reason="no network: the package archive could not be reached; check the network and proxy settings and run it again"
+    reason="no network: the package archive could not be reached;"
+    reason+=" check the network and proxy settings and run it again"
   fi
   if [[ -z $reason ]]; then
     say "the end of $log:"
@@ -138,5 +149,6 @@ need_space() {
   local kib
   kib=$(df -Pk "$BUILD" | awk 'NR == 2 { print $4 }')
   ((kib >= NEEDED_GIB * 1048576)) ||
-    give_up "$(free_gib) GiB free in $BUILD, $NEEDED_GIB GiB are needed: make room, or clone onto another disk"
+    give_up "$(free_gib) GiB free in $BUILD, $NEEDED_GIB GiB are needed: make room, or clone" \
+      "onto another disk"
 }

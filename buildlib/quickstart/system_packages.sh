@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # shellcheck shell=bash
 #
-# What has to be on the system itself: compilers and headers. Looked for by what it does, not by package, so that any
-# distribution that has it all will do.
+# What has to be on the system itself: compilers and headers. Looked for by what it does, not by
+# package, so that any distribution that has it all will do.
 
 MIN_PYTHON=3.11
 
@@ -46,15 +46,19 @@ missing_packages() {
 }
 
 is_debian() {
-  [[ -r /etc/os-release ]] && grep -qE '^ID="?debian"?$' /etc/os-release && command -v apt-get > /dev/null
+  [[ -r /etc/os-release ]] && grep -qE '^ID="?debian"?$' /etc/os-release && command -v apt-get > \
+    /dev/null
 }
 
 download_packages() {
   export DEBIAN_FRONTEND=noninteractive
-  # update alone reports an archive that cannot be reached as a warning, and goes on with what it had.
+  # update alone reports an archive that cannot be reached as a warning, and goes on with what it
+  # had.
   apt-get update -o APT::Update::Error-Mode=any ||
-    stage_fails "apt-get update failed: see to the network and to /etc/apt/sources.list*, then run it again"
-  apt-get install -y --no-install-recommends --download-only -o DPkg::Lock::Timeout=120 "${MISSING[@]}"
+    stage_fails "apt-get update failed: see to the network and to /etc/apt/sources.list*, then" \
+      "run it again"
+  apt-get install -y --no-install-recommends --download-only -o DPkg::Lock::Timeout=120 \
+    "${MISSING[@]}"
 }
 
 install_packages() {
@@ -65,15 +69,18 @@ install_packages() {
 
 system_packages() {
   local line
-  [[ $(uname -m) == x86_64 ]] || give_up "the emulated card runs on x86_64, this machine is $(uname -m)"
+  [[ $(uname -m) == x86_64 ]] || give_up "the emulated card runs on x86_64, this machine is" \
+    "$(uname -m)"
   missing_packages
   ((${#MISSING[@]})) || return 0
   line="apt-get update && apt-get install --no-install-recommends ${MISSING[*]}"
-  is_debian || give_up "missing, by the names of Debian's packages: ${MISSING[*]}. Install what your distribution calls them and run this again (on Debian: $line)"
+  is_debian || give_up "missing, by the names of Debian's packages: ${MISSING[*]}. Install what" \
+    "your distribution calls them and run this again (on Debian: $line)"
   ((EUID == 0)) || give_up "missing: ${MISSING[*]}. As root: $line"
   run_stage packages-download "downloading packages: ${MISSING[*]}" download_packages
   run_stage --finish packages-install "installing packages" install_packages
   hash -r
   missing_packages
-  ((${#MISSING[@]} == 0)) || give_up "still missing after apt-get: ${MISSING[*]} (log: $BUILD/log/setup-packages-install.log)"
+  ((${#MISSING[@]} == 0)) || give_up "still missing after apt-get: ${MISSING[*]} (log:" \
+    "$BUILD/log/setup-packages-install.log)"
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
  *
- * Verbs messages a second through driver and device: two connected RC queue pairs of one process, messages posted singly or in batches
- * with one doorbell each, every one signalled, and both completion queues polled until all are there.
+ * Verbs messages a second through driver and device: two connected RC queue pairs of one process,
+ * messages posted singly or in batches with one doorbell each, every one signalled, and both
+ * completion queues polled until all are there.
  *
- *     verbs_messages [seconds a row]      prints a line a row: operation, bytes, batch, messages, seconds
+ *     verbs_messages [seconds a row]      prints a line a row: operation, bytes, batch, messages,
+ *                                         seconds
  */
 #include <infiniband/verbs.h>
 #include <stdint.h>
@@ -37,7 +39,8 @@ static struct ibv_qp *make(struct ibv_cq *cq)
 {
 	struct ibv_qp_init_attr init = {
 		.send_cq = cq, .recv_cq = cq, .qp_type = IBV_QPT_RC, .sq_sig_all = 1,
-		.cap = { .max_send_wr = BATCH, .max_recv_wr = 2 * BATCH, .max_send_sge = 1, .max_recv_sge = 1 },
+		.cap = { .max_send_wr = BATCH, .max_recv_wr = 2 * BATCH, .max_send_sge = 1,
+			.max_recv_sge = 1 },
 	};
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_INIT, .port_num = 1,
@@ -45,7 +48,8 @@ static struct ibv_qp *make(struct ibv_cq *cq)
 	};
 	struct ibv_qp *qp = ibv_create_qp(pd, &init);
 
-	if (!qp || ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS))
+	if (!qp || ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+				 IBV_QP_ACCESS_FLAGS))
 		die("queue pair");
 	return qp;
 }
@@ -53,7 +57,8 @@ static struct ibv_qp *make(struct ibv_cq *cq)
 static void join(struct ibv_qp *qp, uint32_t peer)
 {
 	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024, .dest_qp_num = peer, .max_dest_rd_atomic = 1, .min_rnr_timer = 12,
+		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024, .dest_qp_num = peer,
+		.max_dest_rd_atomic = 1, .min_rnr_timer = 12,
 		.ah_attr = { .dlid = port.lid, .port_num = 1 },
 		.timeout = 14, .retry_cnt = 7, .rnr_retry = 7, .max_rd_atomic = 1,
 	};
@@ -63,11 +68,13 @@ static void join(struct ibv_qp *qp, uint32_t peer)
 		attr.ah_attr.grh.dgid = gid;
 		attr.ah_attr.grh.hop_limit = 1;
 	}
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+			  IBV_QP_RQ_PSN |
 			  IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER))
 		die("to RTR");
 	attr.qp_state = IBV_QPS_RTS;
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+			  IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
 			  IBV_QP_MAX_QP_RD_ATOMIC))
 		die("to RTS");
 }
@@ -83,7 +90,8 @@ static void drain(struct ibv_cq *cq, int n)
 			die("poll");
 		for (int k = 0; k < got; k++)
 			if (wc[k].status) {
-				fprintf(stderr, "completion: %s\n", ibv_wc_status_str(wc[k].status));
+				fprintf(stderr, "completion: %s\n",
+					ibv_wc_status_str(wc[k].status));
 				exit(1);
 			}
 		n -= got;
@@ -92,9 +100,11 @@ static void drain(struct ibv_cq *cq, int n)
 
 static void row(const char *name, enum ibv_wr_opcode op, uint32_t size, int batch, double seconds)
 {
-	struct ibv_cq *scq = ibv_create_cq(ctx, 2 * BATCH, NULL, NULL, 0), *rcq = ibv_create_cq(ctx, 2 * BATCH, NULL, NULL, 0);
+	struct ibv_cq *scq = ibv_create_cq(ctx, 2 * BATCH, NULL, NULL, 0);
+	struct ibv_cq *rcq = ibv_create_cq(ctx, 2 * BATCH, NULL, NULL, 0);
 	char *buf = aligned_alloc(4096, 2 * 65536);
-	struct ibv_mr *mr = ibv_reg_mr(pd, buf, 2 * 65536, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE);
+	struct ibv_mr *mr = ibv_reg_mr(pd, buf, 2 * 65536, IBV_ACCESS_LOCAL_WRITE |
+				       IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE);
 	struct ibv_send_wr send[BATCH], *bad_send;
 	struct ibv_recv_wr recv[BATCH], *bad_recv;
 	struct ibv_qp *a, *b;
@@ -118,10 +128,12 @@ static void row(const char *name, enum ibv_wr_opcode op, uint32_t size, int batc
 	memset(send, 0, sizeof(send));
 	memset(recv, 0, sizeof(recv));
 	for (int k = 0; k < batch; k++) {
-		send[k] = (struct ibv_send_wr){ .next = k + 1 < batch ? &send[k + 1] : NULL, .sg_list = &from, .num_sge = 1, .opcode = op };
+		send[k] = (struct ibv_send_wr){ .next = k + 1 < batch ? &send[k + 1] : NULL,
+					       .sg_list = &from, .num_sge = 1, .opcode = op };
 		send[k].wr.rdma.remote_addr = to.addr;
 		send[k].wr.rdma.rkey = mr->rkey;
-		recv[k] = (struct ibv_recv_wr){ .next = k + 1 < batch ? &recv[k + 1] : NULL, .sg_list = &to, .num_sge = 1 };
+		recv[k] = (struct ibv_recv_wr){ .next = k + 1 < batch ? &recv[k + 1] : NULL,
+					       .sg_list = &to, .num_sge = 1 };
 	}
 	start = end = now();
 	while (end - start < seconds) {

@@ -360,8 +360,8 @@ class Mlx5DevxUmemUseTest(Mlx5DevxUmemTestCase):
             self.assert_live('umem', 0)
 
     def test_dropped_while_in_use(self):
-        """A umem that goes out of scope under a CQ stays registered until its context is closed, and
-        its memory, which the device may write to, is never freed."""
+        """A umem that goes out of scope under a CQ stays registered until its context is closed,
+        and its memory, which the device may write to, is never freed."""
         ctx = self.open_context()
         umem, dbr, cq, uars = self.umem_with_cq(ctx)
         number, address, view = umem.umem_id, umem.addr, memoryview(umem)

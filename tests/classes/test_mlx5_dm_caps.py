@@ -101,7 +101,8 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
         self.wrong(query_hca_cap, Context.__new__(Context), 0)
 
     def shell(self, *words):
-        return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm_caps', *words],
+        return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm_caps',
+                               *words],
                               capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     def test_shell(self):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-""" The lifetime that Mlx5DM, Mlx5DMOpAddr and Mlx5DevxUmem share, under stress: objects that are made,
-used, refused and closed by many threads while their context closes, and what happens when Python runs
-where it is in the way.
+"""The lifetime that Mlx5DM, Mlx5DMOpAddr and Mlx5DevxUmem share, under stress: objects that are
+made, used, refused and closed by many threads while their context closes, and what happens when
+Python runs where it is in the way.
 """
 import errno
 import gc
@@ -66,7 +66,7 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
         return raised
 
     def closed_at(self, n, kind, attr, what, first):
-        """ Make an object in a context of its own while the n-th allocation of its making closes the
+        """Make an object in a context of its own while the n-th allocation of its making closes the
         object or the context, as a finalizer could that runs there.
         :param first: Whether nothing was made in the context before
         :return: Whether it was refused, and whether there are n allocations
@@ -108,8 +108,8 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
         return refused, left <= 0
 
     def test_closed_while_it_joins_its_context(self):
-        """ An object that is closed, or whose context is, at any point of its making is refused or made
-        whole: nothing stays on the card that is not open.
+        """An object that is closed, or whose context is, at any point of its making is refused or
+        made whole: nothing stays on the card that is not open.
         """
         for (kind, attr), what, first in itertools.product(
                 ((Mlx5DevxUmem, 64), (Mlx5DM, AllocDmAttr(64))), ('object', 'context'),
@@ -248,7 +248,7 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
         self.assertTrue(all(obj.closed for obj in objects if isinstance(obj, OURS)))
 
     def test_close_of_a_subclass_runs_in_a_dying_dm(self):
-        """ Upstream's DM calls close() once more when its memory is given back: what a subclass does
+        """Upstream's DM calls close() once more when its memory is given back: what a subclass does
         there with what is left of the object is answered, and nothing crashes.
         """
         said = []
@@ -284,8 +284,8 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
         self.assertIn('This Mlx5DM is gone', said)
 
     def test_a_refused_close_leaves_it_to_its_context(self):
-        """ An object whose close() was refused is open and usable, is closed by its context later, and
-        is closed again by its owner meanwhile.
+        """An object whose close() was refused is open and usable, is closed by its context later,
+        and is closed again by its owner meanwhile.
         """
         ctx = self.open_context()
         pd = PD(ctx)

@@ -65,12 +65,14 @@ def run(name: str, seed: int, inputs: int, directory: Path) -> dict[str, float]:
                 slowest = max(slowest, clock() - before)
             done += BATCH
             signal.alarm(0)
-            assert slowest < MOST_CPU, f'{name}, seed {seed}: an input before {done} took {slowest:.1f} s'
+            assert slowest < MOST_CPU, (
+                f'{name}, seed {seed}: an input before {done} took {slowest:.1f} s')
             now = resident()
             if done <= max(warm, BATCH):
                 base = now
             most = max(most, now)
-            assert most - base < GROWTH, f'{name}, seed {seed}: grew by {most - base} KiB until {done}'
+            assert most - base < GROWTH, (
+                f'{name}, seed {seed}: grew by {most - base} KiB until {done}')
             entrance.check()
     finally:
         signal.alarm(0)
@@ -121,7 +123,8 @@ def test_million(tmp_path: Path) -> None:
     print(f'\n{"entrance":18}{"inputs":>10}{"inputs/s":>10}{"slowest, ms":>13}{"growth, MiB":>13}')
     for name, (inputs, seconds, slowest, growth) in rows.items():
         print(
-            f'{name:18}{inputs:10}{inputs / seconds:10.0f}{slowest * 1000:13.1f}{growth / 1024:13.1f}'
+            f'{name:18}{inputs:10}{inputs / seconds:10.0f}{slowest * 1000:13.1f}'
+            f'{growth / 1024:13.1f}'
         )
     print(f'{INPUTS} inputs in {time.monotonic() - start:.0f} s on {processors} processors')
     assert not failures, '\n'.join(failures)

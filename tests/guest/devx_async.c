@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
  *
- * What DEVX answers later: queries of an object that were given to the device without waiting, and events of the port.
+ * What DEVX answers later: queries of an object that were given to the device without waiting, and
+ * events of the port.
  *
  *     devx_async DEVICE
  *
- * prints a line for each answer and each event, and ends after two events. Fields of the commands are written by hand: big-endian, opcode
- * first, the number of a counter set in the last byte of its query and in byte 11 of the answer that made it.
+ * prints a line for each answer and each event, and ends after two events. Fields of the commands
+ * are written by hand: big-endian, opcode first, the number of a counter set in the last byte of
+ * its query and in byte 11 of the answer that made it.
  */
 #include <infiniband/mlx5dv.h>
 #include <errno.h>
@@ -70,14 +72,17 @@ static void queries(struct ibv_context *ctx)
 		die("counter set");
 	query[31] = out[11];
 	for (k = 0; k < QUERIES; k++)
-		if (mlx5dv_devx_obj_query_async(obj, query, sizeof(query), QUERY_OUT, 100 + k, comp))
+		if (mlx5dv_devx_obj_query_async(obj, query, sizeof(query), QUERY_OUT, 100 + k,
+						comp))
 			die("query");
 	printf("waiting %d\n", !ready(comp->fd, 0));
 	fflush(stdout);
 	for (k = 0; k < QUERIES; k++) {
-		if (!ready(comp->fd, PATIENCE_MS) || mlx5dv_devx_get_async_cmd_comp(comp, answer, sizeof(buf)))
+		if (!ready(comp->fd, PATIENCE_MS) ||
+		    mlx5dv_devx_get_async_cmd_comp(comp, answer, sizeof(buf)))
 			die("answer");
-		printf("answer %llu status %d\n", (unsigned long long)answer->wr_id, answer->out_data[0]);
+		printf("answer %llu status %d\n", (unsigned long long)answer->wr_id,
+		       answer->out_data[0]);
 	}
 	if (mlx5dv_devx_obj_destroy(obj))
 		die("destroy");
@@ -92,14 +97,17 @@ static void events(struct ibv_context *ctx)
 	uint16_t numbers[] = { PORT_CHANGE };
 	int k;
 
-	if (!channel || mlx5dv_devx_subscribe_devx_event(channel, NULL, sizeof(numbers), numbers, 0x5eed))
+	if (!channel || mlx5dv_devx_subscribe_devx_event(channel, NULL, sizeof(numbers), numbers,
+							 0x5eed))
 		die("subscribe");
 	printf("subscribed\n");
 	fflush(stdout);
 	for (k = 0; k < 2; k++) {
-		if (!ready(channel->fd, PATIENCE_MS) || mlx5dv_devx_get_event(channel, event, sizeof(buf)) < (ssize_t)sizeof(buf))
+		if (!ready(channel->fd, PATIENCE_MS) ||
+		    mlx5dv_devx_get_event(channel, event, sizeof(buf)) < (ssize_t)sizeof(buf))
 			die("event");
-		printf("event %#llx type %d subtype %d\n", (unsigned long long)event->cookie, event->out_data[1], event->out_data[3]);
+		printf("event %#llx type %d subtype %d\n", (unsigned long long)event->cookie,
+		       event->out_data[1], event->out_data[3]);
 		fflush(stdout);
 	}
 	mlx5dv_devx_destroy_event_channel(channel);

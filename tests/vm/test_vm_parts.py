@@ -290,6 +290,7 @@ def test_suite_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         f'with --cap {plain[0]} --cap {plain[1]}: a.A.x',
         'with --profile connectx7 --link-layer ib: a.A.t', 'with guest_roce_off.sh: a.A.r']
     asked.clear()
-    suite.run_elsewhere(None, vm_run.Options(profile='connectx7'), outcomes())  # type: ignore[arg-type]
+    suite.run_elsewhere(None, vm_run.Options(profile='connectx7'),
+                        outcomes())  # type: ignore[arg-type]
     assert [a[3] for a in asked] == [['tests.a.A.x'],
                                      ['tests.a.A.r']], 'it was on that card already'

@@ -5,7 +5,11 @@
 
 #include <stdint.h>
 
-enum mlx5_dlpack_device { MLX5_DLPACK_CPU = 1, MLX5_DLPACK_CUDA_HOST = 3, MLX5_DLPACK_ROCM_HOST = 11 };
+enum mlx5_dlpack_device {
+	MLX5_DLPACK_CPU = 1,
+	MLX5_DLPACK_CUDA_HOST = 3,
+	MLX5_DLPACK_ROCM_HOST = 11,
+};
 enum mlx5_dlpack_flag { MLX5_DLPACK_READ_ONLY = 1 };
 
 struct mlx5_dlpack_tensor {

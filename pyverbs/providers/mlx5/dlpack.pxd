@@ -3,8 +3,9 @@
 # cython: language_level=3
 
 """
-The binary interface of DLPack, as far as memory of the host is concerned: what a capsule from __dlpack__() points to.
-Version 1 put a version and flags before the tensor; older producers give the plain struct.
+The binary interface of DLPack, as far as memory of the host is concerned: what a capsule from
+__dlpack__() points to. Version 1 put a version and flags before the tensor; older producers give
+the plain struct.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

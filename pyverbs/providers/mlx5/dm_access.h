@@ -18,15 +18,20 @@ static int mlx5_dm_refuse_from(void *host, struct ibv_dm *dm, uint64_t offset, s
 	return EOPNOTSUPP;
 }
 
-/* What a closed Mlx5DM points at. pyverbs' own classes, DMMR for one, use the pointer of a DM without asking whether
- * it is open; the kernel knows no object of this number, so they are refused instead of following NULL. The number
- * is where libibverbs' providers look for it too, behind the public structure. */
+/* What a closed Mlx5DM points at. pyverbs' own classes, DMMR for one, use the pointer of a DM
+ * without asking whether it is open; the kernel knows no object of this number, so they are
+ * refused instead of following NULL. The number is where libibverbs' providers look for it too,
+ * behind the public structure. */
 static struct {
 	struct ibv_dm dm;
 	uint32_t handle;
 	char zero[256];
 } mlx5_dm_tombstone = {
-	.dm = { .memcpy_to_dm = mlx5_dm_refuse_to, .memcpy_from_dm = mlx5_dm_refuse_from, .handle = UINT32_MAX },
+	.dm = {
+		.memcpy_to_dm = mlx5_dm_refuse_to,
+		.memcpy_from_dm = mlx5_dm_refuse_from,
+		.handle = UINT32_MAX,
+	},
 	.handle = UINT32_MAX,
 };
 
@@ -36,7 +41,8 @@ static inline struct ibv_dm *mlx5_dm_closed(void)
 }
 
 /* libmlx5 leaves the copy functions of SW ICM NULL, and libibverbs jumps through them. */
-static inline int mlx5_dm_describe(struct ibv_dm *dm, void **buf, uint64_t *length, uint64_t *remote_va)
+static inline int mlx5_dm_describe(struct ibv_dm *dm, void **buf, uint64_t *length,
+				   uint64_t *remote_va)
 {
 	struct mlx5dv_dm out = { .comp_mask = MLX5DV_DM_MASK_REMOTE_VA };
 	struct mlx5dv_obj obj = { .dm = { .in = dm, .out = &out } };
@@ -54,7 +60,8 @@ static inline int mlx5_dm_describe(struct ibv_dm *dm, void **buf, uint64_t *leng
 	return 0;
 }
 
-/* An operation address carries out an operation per access, so each must be exactly one access of that width. */
+/* An operation address carries out an operation per access, so each must be exactly one access
+ * of that width. */
 static inline void mlx5_dm_access(volatile void *dm, void *host, size_t width, int store)
 {
 	switch (width) {
@@ -78,9 +85,10 @@ static inline void mlx5_dm_access(volatile void *dm, void *host, size_t width, i
 
 enum { MLX5_HCA_CAP_LENGTH = 16 + 4096 };
 
-/* QUERY_HCA_CAP, current values of a page: its number is in the last two bytes of the head, above bit 0. Returns 0 or an
- * errno; the first byte of out is the firmware's status. */
-static inline int mlx5_dm_query_hca_cap(struct ibv_context *context, unsigned int page, uint8_t *out)
+/* QUERY_HCA_CAP, current values of a page: its number is in the last two bytes of the head,
+ * above bit 0. Returns 0 or an errno; the first byte of out is the firmware's status. */
+static inline int mlx5_dm_query_hca_cap(struct ibv_context *context, unsigned int page,
+					uint8_t *out)
 {
 	const uint8_t in[16] = { 0x01, 0x00, [6] = page >> 7, [7] = page << 1 | 1 };
 
@@ -97,8 +105,9 @@ static inline int mlx5_dm_max_length(struct ibv_context *context, uint64_t *leng
 	return rc;
 }
 
-/* Widths in bytes, one bit each, that an operation takes; 0 where the device does not tell or cannot be asked. Where they
- * are in the device memory capabilities is in mlx5dv_dm_caps.py, too. */
+/* Widths in bytes, one bit each, that an operation takes; 0 where the device does not tell or
+ * cannot be asked. Where they are in the device memory capabilities is in mlx5dv_dm_caps.py,
+ * too. */
 static inline uint8_t mlx5_dm_op_widths(struct ibv_context *context, uint8_t op)
 {
 	uint8_t *out = op > 1 ? NULL : calloc(1, MLX5_HCA_CAP_LENGTH);

@@ -3,8 +3,9 @@
 # cython: language_level=3
 
 """
-The C calls on device memory and umems that pyverbs' own libmlx5.pxd lacks or declares without nogil.
-mlx5_mem_features.h is generated for the rdma-core at hand: whatever this one lacks fails there with EOPNOTSUPP.
+The C calls on device memory and umems that pyverbs' own libmlx5.pxd lacks or declares without
+nogil. mlx5_mem_features.h is generated for the rdma-core at hand: whatever this one lacks fails
+there with EOPNOTSUPP.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -44,14 +45,17 @@ cdef extern from 'mlx5_mem_features.h' nogil:
     int ibv_memcpy_from_dm(void *host_addr, v.ibv_dm *dm, uint64_t dm_offset, size_t length)
     int ibv_dm_export_dmabuf_fd(v.ibv_dm *dm)
 
-    dv.mlx5dv_devx_umem *mlx5dv_devx_umem_reg(v.ibv_context *context, void *addr, size_t size, uint32_t access)
-    dv.mlx5dv_devx_umem *mlx5dv_devx_umem_reg_ex(v.ibv_context *context, dv.mlx5dv_devx_umem_in *umem_in)
+    dv.mlx5dv_devx_umem *mlx5dv_devx_umem_reg(v.ibv_context *context, void *addr, size_t size,
+                                              uint32_t access)
+    dv.mlx5dv_devx_umem *mlx5dv_devx_umem_reg_ex(v.ibv_context *context,
+                                                 dv.mlx5dv_devx_umem_in *umem_in)
     int mlx5dv_devx_umem_dereg(dv.mlx5dv_devx_umem *umem)
     int mlx5dv_devx_umem_export(dv.mlx5dv_devx_umem *umem, void *data)
     dv.mlx5dv_devx_umem *mlx5dv_devx_umem_import(v.ibv_context *context, void *data)
     void mlx5dv_devx_umem_unimport(dv.mlx5dv_devx_umem *umem)
     void mlx5dv_get_export_sizes(mlx5dv_export_sizes *sizes)
 
-    int mlx5dv_devx_general_cmd(v.ibv_context *context, const void *cmd_in, size_t inlen, void *out, size_t outlen)
+    int mlx5dv_devx_general_cmd(v.ibv_context *context, const void *cmd_in, size_t inlen, void *out,
+                                size_t outlen)
 
     int ibv_is_fork_initialized()

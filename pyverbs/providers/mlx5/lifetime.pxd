@@ -64,9 +64,11 @@ cdef class ContextUse(PyverbsCM):
     cpdef close(self)
 
 
-# Whether there is a C object that can be used now. With the GIL held it stays so until the GIL is given up.
+# Whether there is a C object that can be used now. With the GIL held it stays so until the GIL is
+# given up.
 cdef inline bint life_usable(Lifetime life):
-    return (life.state == LIFE_OPEN or life.state == LIFE_CLOSING) and life.generation == life.forks[0] and \
+    return (life.state == LIFE_OPEN
+            or life.state == LIFE_CLOSING) and life.generation == life.forks[0] and \
         life.context.context == life.owner
 
 

@@ -2,17 +2,19 @@
 
 # cython: language_level=3
 """
-The life of an object that holds something of an mlx5 context: made once, used by many threads without the GIL, closed once,
-after its users and before its context.
+The life of an object that holds something of an mlx5 context: made once, used by many threads
+without the GIL, closed once, after its users and before its context.
 
 The rules that all of this stands on:
 
-- State and users change with the GIL held, and what changes them allocates nothing, so that no finalizer comes between. Only
-  waiting gives up the GIL.
-- In LIFE_BUSY, and between enter() and leave(), there is nothing but C: a finalizer could come back to the same object and wait
-  for itself. In LIFE_JOINING and LIFE_CLOSING any Python may run.
-- Whoever has the GIL and finds life_usable() has the C object until he gives up the GIL: closing begins with the GIL held.
-- After the GIL was given up, or any Python may have run, everything may have been closed: ask again.
+- State and users change with the GIL held, and what changes them allocates nothing, so that no
+  finalizer comes between. Only waiting gives up the GIL.
+- In LIFE_BUSY, and between enter() and leave(), there is nothing but C: a finalizer could come back
+  to the same object and wait for itself. In LIFE_JOINING and LIFE_CLOSING any Python may run.
+- Whoever has the GIL and finds life_usable() has the C object until he gives up the GIL: closing
+begins with the GIL held.
+- After the GIL was given up, or any Python may have run, everything may have been closed: ask
+again.
 - After fork() the object is the parent's: in the child nothing of it is used or freed.
 
 tests/classes/test_mlx5_lifetime.py puts them under stress.
@@ -53,10 +55,11 @@ cdef class Children:
     """
     The open children of an object, weakly, by what a WeakSet has that pyverbs uses.
 
-    It takes the place of each WeakSet of a context in which an object of ours is made. The collector clears a WeakSet that is
-    in a cycle with its context, whose close() then fails and crashes the process; it does not clear this. And it tells that
-    the context's close() has begun, from when on nothing of ours is made in it: pyverbs' close() empties one set after the
-    other and looks at none twice.
+    It takes the place of each WeakSet of a context in which an object of ours is made. The
+    collector clears a WeakSet that is in a cycle with its context, whose close() then fails and
+    crashes the process; it does not clear this. And it tells that the context's close() has begun,
+    from when on nothing of ours is made in it: pyverbs' close() empties one set after the other and
+    looks at none twice.
     """
     def __cinit__(self):
         self.refs = {}
@@ -68,7 +71,8 @@ cdef class Children:
         :param obj: The child
         """
         if len(self.refs) >= self.enough:
-            # Those that died without a word. So many must join before it is done again that it costs nothing per child.
+            # Those that died without a word. So many must join before it is done again that it
+            # costs nothing per child.
             for key, ref in list(self.refs.items()):
                 if ref() is None and self.refs.get(key) is ref:
                     del self.refs[key]
@@ -98,8 +102,9 @@ cdef class Children:
 
     def clear(self):
         """
-        Do nothing. pyverbs' contexts from 64 on clear a set before they close what was in it: a child that follows one whose
-        close() raised would be forgotten, and its context closed underneath it. Children that are closed leave by themselves.
+        Do nothing. pyverbs' contexts from 64 on clear a set before they close what was in it: a
+        child that follows one whose close() raised would be forgotten, and its context closed
+        underneath it. Children that are closed leave by themselves.
         """
 
     def __iter__(self):
@@ -122,7 +127,8 @@ cdef int _replace_sets(Context context) except -1:
         if type(members) is weakref.WeakSet:
             new[name] = children = Children.__new__(Children)
             children.family = family
-    # Once before the exchange, so that a close() beside it finds them, and once after it for what was added meanwhile.
+    # Once before the exchange, so that a close() beside it finds them, and once after it for what
+    # was added meanwhile.
     _add_members(old, new)
     # Adding ran Python: another thread may have been faster.
     if isinstance(context.dms, Children):
@@ -152,8 +158,8 @@ cdef Children dms_of(Context context):
 cdef Children umems_of(Context context):
     """
     :param context: An open context
-    :return: The set of its umems, as dms_of(). Where pyverbs keeps none for this class of context it is that of the DMs, which
-             every context closes after its DEVX objects
+    :return: The set of its umems, as dms_of(). Where pyverbs keeps none for this class of context
+             it is that of the DMs, which every context closes after its DEVX objects
     :raises PyverbsUserError: The collector has begun to tear the context down
     """
     return _set_of(context, True)
@@ -194,17 +200,19 @@ cdef class Lifetime:
 
     cdef int begin_create(self, PyverbsCM obj, Context context, Children siblings) except -1:
         """
-        Join the parent, which from here on waits for us when it is closed, and have the object alone. Until end_create() there
-        must be nothing but C.
+        Join the parent, which from here on waits for us when it is closed, and have the object
+        alone. Until end_create() there must be nothing but C.
         :param siblings: The parent's set of children
-        :raises PyverbsUserError: The context or its close() came first, or another thread makes or has made this object
+        :raises PyverbsUserError: The context or its close() came first, or another thread makes or
+                                  has made this object
         """
         cdef v.ibv_context *owner = context.context
         if self.state == LIFE_NEW:
             # Made by __new__ in the parent process, created here: it is this process's.
             self.generation = lifetime_forks
         if self.state != LIFE_NEW or self.forked():
-            raise PyverbsUserError(f'This {self.noun} has been initialized already: make another one')
+            raise PyverbsUserError(f'This {self.noun} has been initialized already: make another '
+                                   f'one')
         self.state = LIFE_JOINING
         try:
             siblings.add(obj)
@@ -219,7 +227,8 @@ cdef class Lifetime:
             siblings.discard(obj)
             if context.context == NULL:
                 raise PyverbsUserError(f'The context is closed: open one for this {self.noun}')
-            raise PyverbsUserError('The context is being closed, or its close() was refused, or this object was closed before '
+            raise PyverbsUserError('The context is being closed, or its close() was refused, or '
+                                   'this object was closed before '
                                    'it was made')
         self.owner = owner
         self.context = context
@@ -229,7 +238,8 @@ cdef class Lifetime:
 
     cdef int end_create(self, PyverbsCM obj, bint made) except -1:
         """
-        :param made: Whether there is a C object now. Else the object is as new, and its parent forgets it
+        :param made: Whether there is a C object now. Else the object is as new, and its parent
+                     forgets it
         """
         self.state = LIFE_OPEN if made else LIFE_NEW
         self.wake()
@@ -243,17 +253,21 @@ cdef class Lifetime:
 
     cdef int check_open(self, PyverbsCM obj) except -1:
         """
-        :raises PyverbsUserError: There is nothing to use, and why. If the context was closed underneath, the object is closed too
+        :raises PyverbsUserError: There is nothing to use, and why. If the context was closed
+                                  underneath, the object is closed too
         """
         if life_usable(self):
             return 0
         if self.forked():
-            raise PyverbsUserError(f'This {self.noun} belongs to the process that was forked from: make one here')
+            raise PyverbsUserError(f'This {self.noun} belongs to the process that was forked from: '
+                                   f'make one here')
         if self.state == LIFE_NEW or self.state == LIFE_JOINING:
-            raise PyverbsUserError(f'This {self.noun} was never made: its __init__ did not run or failed')
+            raise PyverbsUserError(f'This {self.noun} was never made: its __init__ did not run or '
+                                   f'failed')
         if self.orphaned():
             obj.close()
-            raise PyverbsUserError(f'This {self.noun} is closed: its context was closed underneath it')
+            raise PyverbsUserError(f'This {self.noun} is closed: its context was closed underneath '
+                                   f'it')
         if self.state == LIFE_CLOSED:
             raise PyverbsUserError(f'This {self.noun} is closed')
         # Another thread is freeing it, and may be refused.
@@ -261,7 +275,8 @@ cdef class Lifetime:
 
     cdef int enter(self, PyverbsCM obj) except -1:
         """
-        Keep the C object until leave(), without the GIL. Waits while another thread makes or frees it.
+        Keep the C object until leave(), without the GIL. Waits while another thread makes or frees
+        it.
         :raises PyverbsUserError: As check_open()
         """
         while self.state == LIFE_BUSY and not self.forked():
@@ -272,8 +287,8 @@ cdef class Lifetime:
 
     cdef int enter_to_create(self, PyverbsCM obj) except -1:
         """
-        The same to make a child of it: waits for a close() of another thread, which may be refused, and is refused by one of
-        this thread.
+        The same to make a child of it: waits for a close() of another thread, which may be refused,
+        and is refused by one of this thread.
         :raises PyverbsUserError: As check_open(), or it is being closed
         """
         while self.state == LIFE_CLOSING and not self.forked():
@@ -292,8 +307,10 @@ cdef class Lifetime:
 
     cdef bint begin_close(self) except -1:
         """
-        Have the closing of it alone. Children may be closed until begin_release(): the C object is there, and can be used.
-        :return: False: there is nothing to close, another thread closed it meanwhile, or this thread is at it further up
+        Have the closing of it alone. Children may be closed until begin_release(): the C object is
+        there, and can be used.
+        :return: False: there is nothing to close, another thread closed it meanwhile, or this
+                 thread is at it further up
         """
         cdef unsigned long me = PyThread_get_thread_ident()
         if self.forked():
@@ -311,7 +328,8 @@ cdef class Lifetime:
 
     cdef int begin_release(self) except -1:
         """
-        Wait for the last user, and have the C object alone. Until end_close() there must be nothing but C.
+        Wait for the last user, and have the C object alone. Until end_close() there must be nothing
+        but C.
         """
         self.state = LIFE_BUSY
         while self.users:
@@ -337,32 +355,37 @@ cdef class Lifetime:
 
     cdef int dropped(self, PyverbsCM obj) except -1:
         """
-        For __del__: close it while everything that it refers to is there, which in a cycle is not so later.
+        For __del__: close it while everything that it refers to is there, which in a cycle is not
+        so later.
         """
         if self.state == LIFE_OPEN and not self.forked():
             try:
                 obj.close()
             except Exception:
-                # What is in the way may be in the same cycle, and gone when __dealloc__ tries again.
+                # What is in the way may be in the same cycle, and gone when __dealloc__ tries
+                # again.
                 pass
         return 0
 
     cdef bint end_unseen(self):
         """
         For __dealloc__, where nobody is left to tell.
-        :return: Whether there is a C object that is ours to free: __del__ did not run, or was refused
+        :return: Whether there is a C object that is ours to free: __del__ did not run, or was
+                 refused
         """
-        cdef bint left = (self.state == LIFE_OPEN or self.state == LIFE_CLOSING) and not self.forked()
+        cdef bint left = (self.state == LIFE_OPEN
+                          or self.state == LIFE_CLOSING) and not self.forked()
         self.state = LIFE_CLOSED
         return left
 
     cdef int leaked(self) except -1:
         """
-        Say that __dealloc__ was refused too. The kernel frees it when the context is closed; memory that the device may write
-        to until then is never freed.
+        Say that __dealloc__ was refused too. The kernel frees it when the context is closed; memory
+        that the device may write to until then is never freed.
         """
-        warnings.warn(f'A {self.noun} was dropped while something on the device still uses it: close that first, then it. It '
-                      f'stays there until its context is closed, and its memory until the process ends', ResourceWarning)
+        warnings.warn(f'A {self.noun} was dropped while something on the device still uses it: '
+                      f'close that first, then it. It stays there until its context is closed, '
+                      f'and its memory until the process ends', ResourceWarning)
         return 0
 
     # ---- asking
@@ -371,7 +394,7 @@ cdef class Lifetime:
         return self.generation != lifetime_forks
 
     cdef bint orphaned(self):
-        """Whether the context was closed underneath it: the library's handle died with the context."""
+        """Whether its context was closed underneath it: the library's handle died with that."""
         return (self.state == LIFE_OPEN or self.state == LIFE_CLOSING) and not self.forked() and \
             self.gone()
 
@@ -380,15 +403,17 @@ cdef class Lifetime:
         return self.context is None or self.context.context != self.owner
 
     cdef bint closed(self):
-        """Whether there is nothing to use: closed, never made, the parent's after fork(), or its context is gone."""
-        return self.state == LIFE_NEW or self.state == LIFE_JOINING or self.state == LIFE_CLOSED or self.forked() or \
-            self.orphaned()
+        """Whether there is nothing to use: closed, never made, the parent's after fork(), or its
+        context is gone."""
+        return self.state == LIFE_NEW or self.state == LIFE_JOINING or \
+            self.state == LIFE_CLOSED or self.forked() or self.orphaned()
 
     # ---- waiting
 
     cdef int wait(self) except -1:
-        # Whoever changes the state rings afterwards, and needs the GIL for both: what is heard here cannot be stale. The bell
-        # is one for all, so that a waiter may wake for another's sake, and looks at the state again.
+        # Whoever changes the state rings afterwards, and needs the GIL for both: what is heard here
+        # cannot be stale. The bell is one for all, so that a waiter may wake for another's sake,
+        # and looks at the state again.
         cdef unsigned int heard = lifetime_bell_count
         self.awaited = True
         with nogil:
@@ -405,7 +430,8 @@ cdef class Lifetime:
 @cython.no_gc_clear
 @cython.final
 cdef class ContextUse(PyverbsCM):
-    """A question to a context without the GIL: as its child, it makes the context's close() wait for the answer."""
+    """A question to a context without the GIL: as its child, it makes the context's close() wait
+    for the answer."""
 
     def __cinit__(self):
         self.life = Lifetime('question')

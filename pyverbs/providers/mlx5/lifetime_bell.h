@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB) */
-/* What lifetime.pyx needs of C: a bell on which threads wait, and a count of forks. One module includes it, so that there is
- * one of each in a process. */
+/* What lifetime.pyx needs of C: a bell on which threads wait, and a count of forks. One module
+ * includes it, so that there is one of each in a process. */
 #ifndef MLX5_LIFETIME_BELL_H
 #define MLX5_LIFETIME_BELL_H
 
@@ -12,8 +12,9 @@ static pthread_cond_t lifetime_bell_rung = PTHREAD_COND_INITIALIZER;
 /* How often the bell was rung. Rung with the GIL held, so that whoever has the GIL may read it. */
 static unsigned int lifetime_bell_count;
 
-/* How many fork()s lie between this process and the one that loaded the module. Asking for the process's number instead is a
- * system call each time, and with it half the price of a short copy. */
+/* How many fork()s lie between this process and the one that loaded the module. Asking for the
+ * process's number instead is a system call each time, and with it half the price of a short
+ * copy. */
 static unsigned int lifetime_forks;
 
 static void lifetime_in_child(void)

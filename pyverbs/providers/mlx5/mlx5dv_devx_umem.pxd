@@ -24,7 +24,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
     cdef bint imported
     cdef bint is_dmabuf
     cpdef close(self)
-    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended, UmemMemory memory)
+    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended,
+                   UmemMemory memory)
     cdef _raise_refused(self, dv.mlx5dv_devx_umem_in *umem_in, int err, bint no_devx)
     cdef _import(self, Context context, bytes data)
     cdef int _release(self)

@@ -12,10 +12,12 @@ class _Tensor(Protocol):
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 class Mlx5DevxUmem(PyverbsCM):
-    def __init__(self, context: Context, size: SupportsIndex | None = None, addr: SupportsIndex | None = None,
-                 alignment: SupportsIndex = ..., access: SupportsIndex = 0,
-                 pgsz_bitmap: SupportsIndex | Iterable[SupportsIndex] = 0, comp_mask: SupportsIndex = 0,
-                 dmabuf_fd: SupportsIndex | None = None, *, buffer: Buffer | _Tensor | None = None) -> None: ...
+    def __init__(self, context: Context, size: SupportsIndex | None = None,
+                 addr: SupportsIndex | None = None, alignment: SupportsIndex = ...,
+                 access: SupportsIndex = 0,
+                 pgsz_bitmap: SupportsIndex | Iterable[SupportsIndex] = 0,
+                 comp_mask: SupportsIndex = 0, dmabuf_fd: SupportsIndex | None = None, *,
+                 buffer: Buffer | _Tensor | None = None) -> None: ...
     @staticmethod
     def get_export_size() -> int: ...
     def export(self) -> bytes: ...

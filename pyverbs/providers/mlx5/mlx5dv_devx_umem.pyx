@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """
-User memory registered for DEVX: memory of this process or a dma-buf, pinned and known to the device by a umem id, which
-DEVX commands take in place of a list of physical addresses.
+User memory registered for DEVX: memory of this process or a dma-buf, pinned and known to the device
+by a umem id, which DEVX commands take in place of a list of physical addresses.
 
-Who frees what: Context.close() closes the DEVX objects first and then the umems. The memory behind a umem, own or borrowed,
-is let go only once the kernel has let go of it.
+Who frees what: Context.close() closes the DEVX objects first and then the umems. The memory behind
+a umem, own or borrowed, is let go only once the kernel has let go of it.
 """
 
 import zlib
@@ -14,7 +14,8 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, uint8_t, \
+    uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
@@ -37,10 +38,13 @@ cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
 cdef uint64_t ALL_PAGE_SIZES = UINT64_MAX & ~<uint64_t> 4095
 
 # With one of these the kernel pins the pages for writing.
-cdef uint32_t WRITING = (ibv_access_flags.IBV_ACCESS_LOCAL_WRITE | ibv_access_flags.IBV_ACCESS_REMOTE_WRITE |
-                         ibv_access_flags.IBV_ACCESS_REMOTE_ATOMIC | ibv_access_flags.IBV_ACCESS_MW_BIND)
+cdef uint32_t WRITING = (ibv_access_flags.IBV_ACCESS_LOCAL_WRITE |
+                         ibv_access_flags.IBV_ACCESS_REMOTE_WRITE |
+                         ibv_access_flags.IBV_ACCESS_REMOTE_ATOMIC |
+                         ibv_access_flags.IBV_ACCESS_MW_BIND)
 
-# What export() adds behind the library's data: a checksum, since the library takes any bytes for a handle.
+# What export() adds behind the library's data: a checksum, since the library takes any bytes for a
+# handle.
 cdef enum:
     CHECKSUM_LENGTH = 4
 
@@ -59,66 +63,76 @@ cdef uint64_t _page_size_bits(sizes) except? 0:
             raise PyverbsUserError(f'page size {number} is not a power of two')
         bits |= number
     if bits == 0:
-        raise PyverbsUserError('pgsz_bitmap names no page size: give at least one, or 0 to leave the choice to the kernel')
+        raise PyverbsUserError('pgsz_bitmap names no page size: give at least one, or 0 to leave '
+                               'the choice to the kernel')
     return bits
 
 
 cdef bint _lacks_devx(v.ibv_context *context) noexcept nogil:
     """
-    Whether a refusal is due to the context: asked by QUERY_ISSI, a command that changes nothing and that the kernel, unlike
-    QUERY_HCA_CAP, only takes from a context with DEVX.
+    Whether a refusal is due to the context: asked by QUERY_ISSI, a command that changes nothing and
+    that the kernel, unlike QUERY_HCA_CAP, only takes from a context with DEVX.
     """
     cdef uint8_t box[16]
     cdef uint8_t out[112]
     memset(box, 0, sizeof(box))
     box[0], box[1] = 1, 0x0a
-    return mem.mlx5dv_devx_general_cmd(context, box, sizeof(box), out, sizeof(out)) != 0 and errno == EINVAL
+    return mem.mlx5dv_devx_general_cmd(context, box, sizeof(box), out,
+                                       sizeof(out)) != 0 and errno == EINVAL
 
 
-# The collector must clear neither the context, through which the umem is deregistered, nor the memory.
+# The collector must clear neither the context, through which the umem is deregistered, nor the
+# memory.
 @cython.no_gc_clear
 cdef class Mlx5DevxUmem(PyverbsCM):
     """
     Memory registered for DEVX by mlx5dv_devx_umem_reg or _reg_ex.
 
-    It keeps its Context alive and is closed by it, after the DEVX objects. What keeps the memory alive depends on
-    the source: own memory and a buffer's view are held until the kernel has let go and no view of the umem is left; memory
-    given by addr is the caller's to keep; a dma-buf is held by the kernel, and the caller may close the fd at once.
+    It keeps its Context alive and is closed by it, after the DEVX objects. What keeps the memory
+    alive depends on the source: own memory and a buffer's view are held until the kernel has let go
+    and no view of the umem is left; memory given by addr is the caller's to keep; a dma-buf is held
+    by the kernel, and the caller may close the fd at once.
 
-    memoryview(umem) gives own and borrowed memory to Python. A view keeps the memory, not the registration. All methods may
-    be called from several threads; registration and deregistration run without the GIL. After fork() the umem belongs to
-    the parent: in the child, methods raise, and closing it deregisters nothing.
+    memoryview(umem) gives own and borrowed memory to Python. A view keeps the memory, not the
+    registration. All methods may be called from several threads; registration and deregistration
+    run without the GIL. After fork() the umem belongs to the parent: in the child, methods raise,
+    and closing it deregisters nothing.
 
-    If it is dropped while a DEVX object still uses it, with a ResourceWarning, it stays registered until its context is closed,
-    and its memory, which the device may write to, is never freed.
+    If it is dropped while a DEVX object still uses it, with a ResourceWarning, it stays registered
+    until its context is closed, and its memory, which the device may write to, is never freed.
     """
     def __cinit__(self):
         self.life = Lifetime('Mlx5DevxUmem')
 
-    def __init__(self, Context context not None, size=None, addr=None, alignment=PAGE_SIZE, access=0, pgsz_bitmap=0,
-                 comp_mask=0, dmabuf_fd=None, *, buffer=None):
+    def __init__(self, Context context not None, size=None, addr=None, alignment=PAGE_SIZE,
+                 access=0, pgsz_bitmap=0, comp_mask=0, dmabuf_fd=None, *, buffer=None):
         """
-        Register memory. With neither addr, buffer nor dmabuf_fd, memory is allocated: zeroed, page-aligned pages.
-        :param context: A context opened with DEVX. It is kept alive, and closes the umem when it is closed
+        Register memory. With neither addr, buffer nor dmabuf_fd, memory is allocated: zeroed,
+        page-aligned pages.
+        :param context: A context opened with DEVX. It is kept alive, and closes the umem when it is
+                        closed
         :param size: Bytes to register (default: all of buffer)
-        :param addr: Address of memory that the caller keeps alive; with dmabuf_fd, the offset in the dma-buf in bytes
-                     (default: 0)
-        :param alignment: Alignment in bytes of allocated memory, a power of two (default: a page). From 2 MiB up huge
-                          pages are asked for
-        :param access: ibv_access_flags; the driver takes LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE with LOCAL_WRITE, and
-                       RELAXED_ORDERING
-        :param pgsz_bitmap: Page sizes that the device may use: a bitmap, bit n for 2**n bytes, or an iterable of sizes in
-                            bytes. 0 leaves the choice to the kernel, and the umem must then be used from its start
+        :param addr: Address of memory that the caller keeps alive; with dmabuf_fd, the offset in
+                     the dma-buf in bytes (default: 0)
+        :param alignment: Alignment in bytes of allocated memory, a power of two (default: a page).
+                          From 2 MiB up huge pages are asked for
+        :param access: ibv_access_flags; the driver takes LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE
+                       with LOCAL_WRITE, and RELAXED_ORDERING
+        :param pgsz_bitmap: Page sizes that the device may use: a bitmap, bit n for 2**n bytes, or
+                            an iterable of sizes in bytes. 0 leaves the choice to the kernel, and
+                            the umem must then be used from its start
         :param comp_mask: MLX5DV_UMEM_MASK_DMABUF or 0; a dmabuf_fd implies it
-        :param dmabuf_fd: A dma-buf to register in place of memory; the caller may close it once this returns
-        :param buffer: An object with the buffer protocol, or a tensor in host memory with DLPack, to register: C-contiguous,
-                       and writable if access has a write bit. Its view is held, so that it can be neither freed nor
-                       resized until the umem is closed
-        :raises PyverbsUserError: Arguments that contradict each other or do not fit, a closed context, or already
-                                  initialized
-        :raises PyverbsRDMAError: Refused by library or kernel, error_code says why: EINVAL (no DEVX, access, size 0, a
-                                  range that wraps, no page size that fits, not a dma-buf), EFAULT (memory not mapped, or
-                                  not writable), ENOMEM (over RLIMIT_MEMLOCK, or no memory), EBADF (dmabuf_fd),
+        :param dmabuf_fd: A dma-buf to register in place of memory; the caller may close it once
+                          this returns
+        :param buffer: An object with the buffer protocol, or a tensor in host memory with DLPack,
+                       to register: C-contiguous, and writable if access has a write bit. Its view
+                       is held, so that it can be neither freed nor resized until the umem is closed
+        :raises PyverbsUserError: Arguments that contradict each other or do not fit, a closed
+                                  context, or already initialized
+        :raises PyverbsRDMAError: Refused by library or kernel, error_code says why: EINVAL (no
+                                  DEVX, access, size 0, a range that wraps, no page size that fits,
+                                  not a dma-buf), EFAULT (memory not mapped, or not writable),
+                                  ENOMEM (over RLIMIT_MEMLOCK, or no memory), EBADF (dmabuf_fd),
                                   EOPNOTSUPP (comp_mask, or not an mlx5 device)
         :raises TypeError: buffer has neither the buffer protocol nor DLPack
 
@@ -144,7 +158,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             umem_in.dmabuf_fd = checked_number(dmabuf_fd, 'dmabuf_fd', INT32_MAX, INT32_MIN)
             mask |= mem.MLX5DV_UMEM_MASK_DMABUF
         if buffer is not None and (addr is not None or dmabuf_fd is not None):
-            raise PyverbsUserError('buffer, addr and dmabuf_fd are different sources of memory: give one')
+            raise PyverbsUserError('buffer, addr and dmabuf_fd are different sources of memory: '
+                                   'give one')
         if length is None and buffer is None:
             raise PyverbsUserError('size is needed, in bytes, unless a buffer is given')
         umem_in.comp_mask = mask
@@ -161,7 +176,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             if length is None:
                 length = (<UmemMemory> memory).size
             elif length > (<UmemMemory> memory).size:
-                raise PyverbsUserError(f'size {length} is more than the {(<UmemMemory> memory).size} bytes of the buffer')
+                raise PyverbsUserError(f'size {length} is more than the '
+                                       f'{(<UmemMemory> memory).size} bytes of the buffer')
         elif where is None:
             memory = UmemMemory.__new__(UmemMemory)
             (<UmemMemory> memory)._map(length, unit)
@@ -170,7 +186,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         umem_in.size = length
         self._register(context, &umem_in, extended, memory)
 
-    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended, UmemMemory memory):
+    cdef _register(self, Context context, dv.mlx5dv_devx_umem_in *umem_in, bint extended,
+                   UmemMemory memory):
         cdef v.ibv_context *owner
         cdef dv.mlx5dv_devx_umem *umem
         cdef bint no_devx = False
@@ -202,31 +219,41 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         cdef bint dmabuf = umem_in.comp_mask & mem.MLX5DV_UMEM_MASK_DMABUF != 0
         what = f'dma-buf {umem_in.dmabuf_fd} at offset {<uintptr_t> umem_in.addr}' if dmabuf else \
                f'address {<uintptr_t> umem_in.addr:#x}'
-        text = f'Failed to register a UMEM of {umem_in.size} bytes, {what}, access {umem_in.access:#x}'
+        text = f'Failed to register a UMEM of {umem_in.size} bytes, {what}, ' \
+               f'access {umem_in.access:#x}'
         if err == EPROTONOSUPPORT:
-            text += '. The device has no DEVX: its firmware offers no user contexts (log_max_uctx is 0), or the driver is too old'
+            text += ('. The device has no DEVX: its firmware offers no user contexts '
+                     '(log_max_uctx is 0), or the driver is too old')
         elif no_devx:
-            text += '. The context was not opened with DEVX: use Mlx5Context with MLX5DV_CONTEXT_FLAGS_DEVX'
+            text += ('. The context was not opened with DEVX: use Mlx5Context with '
+                     'MLX5DV_CONTEXT_FLAGS_DEVX')
         elif dmabuf and mem.ibv_is_fork_initialized() == mem.IBV_FORK_ENABLED:
-            text += ('. Fork support is on, and libmlx5 then takes the offset in a dma-buf for an address in this process: '
+            text += ('. Fork support is on, and libmlx5 then takes the offset in a dma-buf for an '
+                     'address in this process: '
                      'unset RDMAV_FORK_SAFE and IBV_FORK_SAFE, and do not call ibv_fork_init()')
         elif err == ENOMEM:
-            text += '. The memory to be pinned is over the limit (see `ulimit -l`, or grant CAP_IPC_LOCK), or none is left'
+            text += ('. The memory to be pinned is over the limit (see `ulimit -l`, or grant '
+                     'CAP_IPC_LOCK), or none is left')
         elif err == EFAULT:
-            text += ('. Part of the range is not mapped, or it is read-only while access asks for writing'
+            text += ('. Part of the range is not mapped, or it is read-only while access asks for '
+                     'writing'
                      if not dmabuf else '. The range does not fit in the dma-buf')
         elif err == EBADF:
             text += '. It is not an open file descriptor'
         elif dmabuf and err in (EOPNOTSUPP, ENOSYS):
-            text += ('. The exporter cannot pin its memory, or keeps it from other devices: ask it for a buffer in system memory; or '
+            text += ('. The exporter cannot pin its memory, or keeps it from other devices: ask it '
+                     'for a buffer in system memory; or '
                      'the kernel has no such dma-buf support')
         elif err == EOPNOTSUPP:
-            text += f'. comp_mask {umem_in.comp_mask:#x} is not supported, or this is not an mlx5 device'
+            text += (f'. comp_mask {umem_in.comp_mask:#x} is not supported, or this is not an mlx5 '
+                     'device')
         elif err == EINVAL:
-            text += ('. Check that access has no other bits than LOCAL_WRITE, REMOTE_READ, RELAXED_ORDERING, and REMOTE_WRITE only '
+            text += ('. Check that access has no other bits than LOCAL_WRITE, REMOTE_READ, '
+                     'RELAXED_ORDERING, and REMOTE_WRITE only '
                      'with LOCAL_WRITE, and that the size is not 0')
             if umem_in.pgsz_bitmap and umem_in.pgsz_bitmap != ALL_PAGE_SIZES:
-                text += f'; that a page size of {umem_in.pgsz_bitmap:#x} fits the memory: it is contiguous and aligned to it'
+                text += (f'; that a page size of {umem_in.pgsz_bitmap:#x} fits the memory: it is '
+                         'contiguous and aligned to it')
             if dmabuf:
                 text += '; that the fd is a dma-buf, and the range is inside'
         raise PyverbsRDMAError(text, err)
@@ -242,15 +269,16 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         """
         cdef mem.mlx5dv_export_sizes sizes
         if not mem.MLX5_MEM_HAVE_DEVX_UMEM_EXPORT:
-            raise PyverbsRDMAError('Failed to export a UMEM: it needs a newer rdma-core, 65 has it', EOPNOTSUPP)
+            raise PyverbsRDMAError('Failed to export a UMEM: it needs a newer rdma-core, 65 has it',
+                                   EOPNOTSUPP)
         mem.mlx5dv_get_export_sizes(&sizes)
         return sizes.devx_umem_attrs_size + CHECKSUM_LENGTH
 
     def export(self):
         """
         Describe the umem to another process that shares the command fd.
-        :return: Bytes for import_umem(), get_export_size() long: the library's data, which also Mlx5UMEM and C programs can
-                 import, and a checksum
+        :return: Bytes for import_umem(), get_export_size() long: the library's data, which also
+                 Mlx5UMEM and C programs can import, and a checksum
         :raises PyverbsUserError: It is closed
         :raises PyverbsRDMAError: The library cannot export (EOPNOTSUPP)
 
@@ -277,8 +305,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         Import a umem that another process exported.
         :param context: A context that shares the exporter's command fd: Context(cmd_fd=...)
         :param data: What export() returned
-        :return: A Mlx5DevxUmem with is_imported True, which knows only the umem id: size, addr and access are 0. Closing it
-                 leaves the registration to its owner
+        :return: A Mlx5DevxUmem with is_imported True, which knows only the umem id: size, addr and
+                 access are 0. Closing it leaves the registration to its owner
         :raises PyverbsUserError: A closed context, or data that export() did not make
         :raises PyverbsRDMAError: The library cannot import (EOPNOTSUPP)
 
@@ -287,9 +315,11 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         size = Mlx5DevxUmem.get_export_size()
         blob = bytes(memoryview(data))
         if len(blob) != size:
-            raise PyverbsUserError(f'Failed to import a UMEM: export() makes {size} bytes, these are {len(blob)}')
+            raise PyverbsUserError(f'Failed to import a UMEM: export() makes {size} bytes, these '
+                                   f'are {len(blob)}')
         if _checksum(blob[:-CHECKSUM_LENGTH]) != blob[-CHECKSUM_LENGTH:]:
-            raise PyverbsUserError('Failed to import a UMEM: export() did not make these bytes, the checksum is wrong')
+            raise PyverbsUserError('Failed to import a UMEM: export() did not make these bytes, '
+                                   'the checksum is wrong')
         cdef Mlx5DevxUmem umem = <Mlx5DevxUmem?> cls.__new__(cls)
         PyverbsCM.__init__(umem)
         umem._import(context, blob)
@@ -323,18 +353,20 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                     mem.mlx5dv_devx_umem_unimport(umem)
                 else:
                     rc = mem.mlx5dv_devx_umem_dereg(umem)
-        # Else the kernel let go of it with the context, and the library's handle is of no use any more.
+        # Else the kernel let go of it with the context, and the library's handle is of no use any
+        # more.
         if not rc:
             self.umem = NULL
         return rc
 
     cpdef close(self):
         """
-        Deregister. Does nothing if closed already. Own memory is freed, or the borrowed view released, when no view of the
-        umem is left. An import only releases the library's handle.
-        :raises PyverbsRDMAError: The device refused since a DEVX object still uses the umem (error_code as the kernel says,
-                                  EBUSY or EINVAL as a rule). The umem stays open, its memory allocated and pinned; close
-                                  the object first, then this again
+        Deregister. Does nothing if closed already. Own memory is freed, or the borrowed view
+        released, when no view of the umem is left. An import only releases the library's handle.
+        :raises PyverbsRDMAError: The device refused since a DEVX object still uses the umem
+                                  (error_code as the kernel says, EBUSY or EINVAL as a rule). The
+                                  umem stays open, its memory allocated and pinned; close the object
+                                  first, then this again
 
         See mlx5dv_devx_umem_dereg(3).
         """
@@ -347,7 +379,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         rc = self._release()
         self.life.end_close(self, rc)
         if rc:
-            raise PyverbsRDMAError('Failed to dereg UMEM. A DEVX object made on it is still alive: close that first. The '
+            raise PyverbsRDMAError('Failed to dereg UMEM. A DEVX object made on it is still alive: '
+                                   'close that first. The '
                                    'umem stays open and its memory allocated', rc)
         self.memory = None
 
@@ -369,8 +402,10 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         memory = self.memory
         self.life.check_open(self)
         if memory is None:
-            raise BufferError('The memory behind this umem is not this object\'s: it was given by address or dma-buf')
-        # The view holds the memory, not this object, so that it does not hold the registration either.
+            raise BufferError('The memory behind this umem is not this object\'s: it was given by '
+                              'address or dma-buf')
+        # The view holds the memory, not this object, so that it does not hold the registration
+        # either.
         memory._lend(memory, view, flags)
 
     @property
@@ -411,7 +446,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
 
     @property
     def page_sizes(self):
-        """The same as a list of sizes in bytes, smallest first; empty if the kernel chose freely."""
+        """The same as a list of sizes in bytes, smallest first; empty if the kernel chose."""
         self.life.check_open(self)
         return [1 << bit for bit in range(64) if self.bitmap >> bit & 1]
 
@@ -423,7 +458,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
 
     @property
     def closed(self):
-        """Whether there is nothing to use: closed, never registered, the parent's after fork(), or its context is gone."""
+        """Whether there is nothing to use: closed, never registered, the parent's after fork(), or
+        its context is gone."""
         return bool(self.life.closed())
 
     def __repr__(self):
@@ -442,7 +478,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         return f'{"umem id":20}: {self.number:<20}\n{"reg addr":20}: {self.start:<20}\n'
 
     def __reduce__(self):
-        raise TypeError(f'cannot pickle {type(self).__name__}: a registration belongs to one process')
+        raise TypeError(f'cannot pickle {type(self).__name__}: a registration belongs to one '
+                        f'process')
 
 
 cdef bytes _checksum(data):

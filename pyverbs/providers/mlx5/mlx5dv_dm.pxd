@@ -30,7 +30,8 @@ cdef class Mlx5DM(DM):
     cdef bint _is_dead(self)
     cdef int _check_open(self) except -1
     cdef int _check_mapped(self, str action) except -1
-    cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
+    cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr,
+                 mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle)
     cdef int _check_range(self, str action, uint64_t dm_offset, uint64_t length) except -1
     cdef _release_children(self)

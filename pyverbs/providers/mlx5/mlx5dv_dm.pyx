@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """
-Device memory of mlx5 devices: MEMIC, the on-chip memory that RDMA traffic can use, and the SW ICM types, in which software
-writes steering tables, header modification and encapsulation data.
+Device memory of mlx5 devices: MEMIC, the on-chip memory that RDMA traffic can use, and the SW ICM
+types, in which software writes steering tables, header modification and encapsulation data.
 
-Who frees what: Context.close() closes its DMs, Mlx5DM.close() first closes the MRs and op addresses on it. Each object keeps
-what it was made from alive.
+Who frees what: Context.close() closes its DMs, Mlx5DM.close() first closes the MRs and op addresses
+on it. Each object keeps what it was made from alive.
 """
 
 import enum
 import operator
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, \
+    PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_Clear, PyErr_Occurred
 from libc.errno cimport EBUSY, EFAULT, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT, EREMOTEIO, errno
@@ -46,11 +47,12 @@ cdef extern from 'dm_access.h':
     void mlx5_dm_access(void *dm, void *host, size_t width, bint store) nogil
 
 
-# From these sizes on copies give up the GIL. Giving it up and taking it back was measured to cost 0.05 us on two cores and
-# 0.7 us in a VM while nobody else wants it, but 460 us and 35 us on average beside a thread that computes: now and then that
-# one takes it, and keeps it for its 5 ms (test_giving_up_the_gil of the benchmarks). A copy that takes less than that does
-# nobody a favour by giving up the GIL. Over PCIe reading waits for each word, taken as 1 us, and writes are posted, so that
-# below these sizes the GIL is held for about a quarter of a millisecond at most.
+# From these sizes on copies give up the GIL. Giving it up and taking it back was measured to cost
+# 0.05 us on two cores and 0.7 us in a VM while nobody else wants it, but 460 us and 35 us on
+# average beside a thread that computes: now and then that one takes it, and keeps it for its 5 ms
+# (test_giving_up_the_gil of the benchmarks). A copy that takes less than that does nobody a favour
+# by giving up the GIL. Over PCIe reading waits for each word, taken as 1 us, and writes are posted,
+# so that below these sizes the GIL is held for about a quarter of a millisecond at most.
 cdef size_t RELEASE_GIL_READING = 1024
 cdef size_t RELEASE_GIL_WRITING = 16384
 
@@ -61,25 +63,29 @@ cdef inline size_t _whole_pages(size_t length) noexcept nogil:
     return (length + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
 
 
-# Only what the library at hand knows: a name that is here can be allocated as far as libmlx5 is concerned.
+# Only what the library at hand knows: a name that is here can be allocated as far as libmlx5 is
+# concerned.
 _TYPES = {
     'MLX5DV_DM_TYPE_MEMIC': mem.MLX5DV_DM_TYPE_MEMIC,
     'MLX5DV_DM_TYPE_STEERING_SW_ICM': mem.MLX5DV_DM_TYPE_STEERING_SW_ICM,
     'MLX5DV_DM_TYPE_HEADER_MODIFY_SW_ICM': mem.MLX5DV_DM_TYPE_HEADER_MODIFY_SW_ICM,
 }
 if mem.MLX5_MEM_HAVE_DM_TYPE_HEADER_MODIFY_PATTERN:
-    _TYPES['MLX5DV_DM_TYPE_HEADER_MODIFY_PATTERN_SW_ICM'] = mem.MLX5DV_DM_TYPE_HEADER_MODIFY_PATTERN_SW_ICM
+    _TYPES['MLX5DV_DM_TYPE_HEADER_MODIFY_PATTERN_SW_ICM'] = \
+        mem.MLX5DV_DM_TYPE_HEADER_MODIFY_PATTERN_SW_ICM
 if mem.MLX5_MEM_HAVE_DM_TYPE_ENCAP:
     _TYPES['MLX5DV_DM_TYPE_ENCAP_SW_ICM'] = mem.MLX5DV_DM_TYPE_ENCAP_SW_ICM
 
 mlx5dv_alloc_dm_type = enum.IntEnum('mlx5dv_alloc_dm_type', _TYPES, module=__name__)
-mlx5dv_alloc_dm_type.__doc__ = """Types of device memory, with the values of the C enum. See mlx5dv_alloc_dm(3)."""
+mlx5dv_alloc_dm_type.__doc__ = """Types of device memory, with the values of the C enum. See
+mlx5dv_alloc_dm(3)."""
 
 
 class Mlx5DMError(PyverbsUserError, PyverbsRDMAError):
     """
-    An access to device memory that was refused before it reached the library, because the arguments are wrong. It is
-    a PyverbsUserError, and as libmlx5 has an errno for the same mistakes, a PyverbsRDMAError with that error_code.
+    An access to device memory that was refused before it reached the library, because the arguments
+    are wrong. It is a PyverbsUserError, and as libmlx5 has an errno for the same mistakes, a
+    PyverbsRDMAError with that error_code.
     """
     def __init__(self, msg, error_code):
         """
@@ -121,7 +127,8 @@ cdef _get_buffer(obj, Py_buffer *view, bint writable, str action):
         PyObject_GetBuffer(obj, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
     except (BufferError, ValueError) as ex:
         kind = 'writable C-contiguous' if writable else 'C-contiguous'
-        raise Mlx5DMError(f'Failed to {action}: the buffer is not {kind} memory ({ex})', EINVAL) from ex
+        raise Mlx5DMError(f'Failed to {action}: the buffer is not {kind} memory ({ex})',
+                          EINVAL) from ex
 
 
 def query_hca_cap(Context context not None, page):
@@ -145,7 +152,8 @@ def query_hca_cap(Context context not None, page):
         rc = mlx5_dm_query_hca_cap(owner, number, out)
     use.end()
     if rc or out[0]:
-        raise PyverbsRDMAError(f'Failed to query capability page {number:#x} (status {out[0]:#x}, syndrome '
+        raise PyverbsRDMAError(f'Failed to query capability page {number:#x} (status {out[0]:#x}, '
+                               f'syndrome '
                                f'{int.from_bytes(answer[4:8], "big"):#x})', rc or EREMOTEIO)
     return bytes(answer[16:])
 
@@ -177,7 +185,8 @@ cdef class Mlx5AllocDmAttr(PyverbsObject):
     def __init__(self, type=mem.MLX5DV_DM_TYPE_MEMIC, comp_mask=0):
         """
         Describe an allocation.
-        :param type: What to allocate, one of mlx5dv_alloc_dm_type; the library refuses others with EOPNOTSUPP
+        :param type: What to allocate, one of mlx5dv_alloc_dm_type; the library refuses others with
+                     EOPNOTSUPP
         :param comp_mask: Reserved: the library refuses anything but 0 with EINVAL
         :raises PyverbsUserError: A value does not fit the C field
 
@@ -209,18 +218,21 @@ cdef class Mlx5AllocDmAttr(PyverbsObject):
         self.attr.comp_mask = checked_number(value, 'comp_mask', UINT64_MAX)
 
     def __repr__(self):
-        return f'Mlx5AllocDmAttr(type={_type_name(self.attr.type)}, comp_mask={self.attr.comp_mask:#x})'
+        return f'Mlx5AllocDmAttr(type={_type_name(self.attr.type)}, ' \
+               f'comp_mask={self.attr.comp_mask:#x})'
 
 
 # The collector must not clear the reference to the context: the DM is freed through it.
 @cython.no_gc_clear
 cdef class Mlx5DM(DM):
     """
-    Device memory of an mlx5 device, allocated by mlx5dv_alloc_dm or imported. It is a pyverbs DM, so DMMR takes it.
+    Device memory of an mlx5 device, allocated by mlx5dv_alloc_dm or imported. It is a pyverbs DM,
+    so DMMR takes it.
 
-    It keeps its Context alive and is closed by it. MRs and op addresses on it keep it alive, and are closed by it first. All
-    methods may be called from several threads; close() waits for copies that are under way in other threads. After
-    fork() it belongs to the parent: in the child, methods raise, and closing it frees nothing.
+    It keeps its Context alive and is closed by it. MRs and op addresses on it keep it alive, and
+    are closed by it first. All methods may be called from several threads; close() waits for copies
+    that are under way in other threads. After fork() it belongs to the parent: in the child,
+    methods raise, and closing it frees nothing.
     """
     def __cinit__(self):
         self.life = Lifetime('Mlx5DM')
@@ -228,20 +240,23 @@ cdef class Mlx5DM(DM):
         self.dm = mlx5_dm_closed()
         self.children = Children()
 
-    def __init__(self, Context context not None, AllocDmAttr dm_attr=None, Mlx5AllocDmAttr mlx5_dm_attr=None, *,
+    def __init__(self, Context context not None, AllocDmAttr dm_attr=None,
+                 Mlx5AllocDmAttr mlx5_dm_attr=None, *,
                  handle=None):
         """
         Allocate device memory, or import it.
-        :param context: The context to allocate in. It is kept alive, and closes the DM when it is closed
-        :param dm_attr: AllocDmAttr: length in bytes (MEMIC is rounded up to 64, SW ICM to a power of two of blocks),
-                        log2 of the alignment, comp_mask 0
+        :param context: The context to allocate in. It is kept alive, and closes the DM when it is
+                        closed
+        :param dm_attr: AllocDmAttr: length in bytes (MEMIC is rounded up to 64, SW ICM to a power
+                        of two of blocks), log2 of the alignment, comp_mask 0
         :param mlx5_dm_attr: Mlx5AllocDmAttr: type of memory (default: MEMIC), comp_mask 0
         :param handle: Import the MEMIC of this kernel handle instead, see import_dm()
         :raises PyverbsUserError: No dm_attr, a closed context, or already initialized
-        :raises PyverbsRDMAError: Refused by library, kernel or device, error_code says why: EINVAL (length 0 or more than the
-                                  largest MEMIC, alignment, comp_mask), ENOMEM (no room left on the device),
-                                  EOPNOTSUPP (device or kernel lacks the type; the text says what), EPERM (SW ICM without CAP_SYS_RAWIO
-                                  and CAP_NET_RAW)
+        :raises PyverbsRDMAError: Refused by library, kernel or device, error_code says why: EINVAL
+                                  (length 0 or more than the largest MEMIC, alignment, comp_mask),
+                                  ENOMEM (no room left on the device), EOPNOTSUPP (device or kernel
+                                  lacks the type; the text says what), EPERM (SW ICM without
+                                  CAP_SYS_RAWIO and CAP_NET_RAW)
 
         See ibv_alloc_dm(3), mlx5dv_alloc_dm(3).
         """
@@ -252,7 +267,8 @@ cdef class Mlx5DM(DM):
             raise PyverbsUserError('This Mlx5DM is gone')
         if handle is not None:
             if dm_attr is not None or mlx5_dm_attr is not None:
-                raise PyverbsUserError('A DM is either allocated, by dm_attr, or imported, by handle')
+                raise PyverbsUserError('A DM is either allocated, by dm_attr, or imported, by '
+                                       'handle')
             self._create(context, NULL, NULL, checked_number(handle, 'handle', UINT32_MAX))
             return
         if dm_attr is None:
@@ -269,11 +285,14 @@ cdef class Mlx5DM(DM):
     def import_dm(cls, Context context not None, handle):
         """
         Import MEMIC that was allocated through the same command fd.
-        :param context: A context that shares the owner's command fd: Context(cmd_fd=...), or the owner itself
+        :param context: A context that shares the owner's command fd: Context(cmd_fd=...), or the
+                        owner itself
         :param handle: The owner's `handle`
-        :return: A Mlx5DM with is_imported True. Closing it unmaps the memory and leaves the owner's allocation alone
+        :return: A Mlx5DM with is_imported True. Closing it unmaps the memory and leaves the owner's
+                 allocation alone
         :raises PyverbsUserError: A closed context, or handle does not fit 32 bits
-        :raises PyverbsRDMAError: The kernel knows no such DM (ENOENT or EINVAL), or it is SW ICM (EOPNOTSUPP)
+        :raises PyverbsRDMAError: The kernel knows no such DM (ENOENT or EINVAL), or it is SW ICM
+                                  (EOPNOTSUPP)
 
         See ibv_import_dm(3).
         """
@@ -284,8 +303,9 @@ cdef class Mlx5DM(DM):
         """
         Tell what device memory a device has, before anything is allocated. Needs no privilege.
         :param context: An open context with DEVX, which every ordinary one has
-        :return: Mlx5DMCaps: size, longest allocation, alignment and operations of MEMIC; start, size and block size of each type
-                 of SW ICM; for each type, what is missing. Its str is a table, its as_dict() is for json
+        :return: Mlx5DMCaps: size, longest allocation, alignment and operations of MEMIC; start,
+                 size and block size of each type of SW ICM; for each type, what is missing. Its str
+                 is a table, its as_dict() is for json
         :raises PyverbsUserError: The context is closed
         :raises PyverbsRDMAError: Device or kernel has no DEVX (EOPNOTSUPP), or refused
         """
@@ -293,7 +313,8 @@ cdef class Mlx5DM(DM):
         from pyverbs.providers.mlx5.mlx5dv_dm_caps import Mlx5DMCaps
         return Mlx5DMCaps.query(context)
 
-    cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr, mem.mlx5dv_alloc_dm_attr *mlx5_attr,
+    cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr,
+                 mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle):
         cdef v.ibv_context *owner
         cdef v.ibv_dm *dm
@@ -323,7 +344,8 @@ cdef class Mlx5DM(DM):
         if dm == NULL:
             self.life.end_create(self, False)
             if attr == NULL:
-                raise PyverbsRDMAError(f'Failed to import DM {handle}. The context must share the command fd of the '
+                raise PyverbsRDMAError(f'Failed to import DM {handle}. The context must share the '
+                                       f'command fd of the '
                                        'one that allocated it, and the memory must be MEMIC', err)
             # Late: the module of the class imports this one.
             from pyverbs.providers.mlx5.mlx5dv_dm_caps import refusal
@@ -345,8 +367,8 @@ cdef class Mlx5DM(DM):
         self._is_imported = bool(self.imported)
 
     cdef bint _is_dead(self):
-        # Whether its memory is being given back: Cython has dropped what this class adds, and upstream's __dealloc__ calls
-        # close(), which may be any Python of a subclass.
+        # Whether its memory is being given back: Cython has dropped what this class adds, and
+        # upstream's __dealloc__ calls close(), which may be any Python of a subclass.
         return <void *> self.life == NULL
 
     cdef int _check_open(self) except -1:
@@ -358,7 +380,8 @@ cdef class Mlx5DM(DM):
         if self.mapped != NULL and not self._is_dead() and life_usable(self.life):
             return 0
         self._check_open()
-        raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is reached by its '
+        raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is '
+                          f'reached by its '
                           'remote_va through the device', EOPNOTSUPP)
 
     cdef add_ref(self, obj):
@@ -366,7 +389,8 @@ cdef class Mlx5DM(DM):
             self.children.add(obj)
 
     cdef _release_children(self):
-        # Every child is given its chance and stays known until it has closed, whatever its siblings do.
+        # Every child is given its chance and stays known until it has closed, whatever its siblings
+        # do.
         failure = None
         for child in self.children:
             try:
@@ -384,8 +408,8 @@ cdef class Mlx5DM(DM):
         cdef int rc = 0
         self.dm = mlx5_dm_closed()
         if self.life.gone():
-            # The library's handle died with the context. What is left is its mapping, which keeps the device file, and
-            # with it every kernel object of that context, alive.
+            # The library's handle died with the context. What is left is its mapping, which keeps
+            # the device file, and with it every kernel object of that context, alive.
             if self.mapped != NULL:
                 page = <void *> (<uintptr_t> self.mapped & ~(PAGE_SIZE - 1))
                 with nogil:
@@ -404,10 +428,12 @@ cdef class Mlx5DM(DM):
 
     cpdef close(self):
         """
-        Close the MRs and op addresses on it, then free the memory. Does nothing if closed already. Waits for
-        copies that run in other threads. An import only loses its mapping, the owner keeps the memory.
-        :raises PyverbsRDMAError: An MR, or the DM itself, could not be freed (EBUSY: something is still registered on it).
-                                  It stays open and can be used and closed again
+        Close the MRs and op addresses on it, then free the memory. Does nothing if closed already.
+        Waits for copies that run in other threads. An import only loses its mapping, the owner
+        keeps the memory.
+        :raises PyverbsRDMAError: An MR, or the DM itself, could not be freed (EBUSY: something is
+                                  still registered on it). It stays open and can be used and closed
+                                  again
 
         See ibv_free_dm(3).
         """
@@ -436,7 +462,8 @@ cdef class Mlx5DM(DM):
     def __dealloc__(self):
         if self.life is not None and self.life.end_unseen() and self._release():
             self.life.leaked()
-        # DM's own __dealloc__ calls close() once more, that of a subclass too, when there is no life any more.
+        # DM's own __dealloc__ calls close() once more, that of a subclass too, when there is no
+        # life any more.
         self.dm = mlx5_dm_closed()
 
     def unimport(self):
@@ -453,7 +480,8 @@ cdef class Mlx5DM(DM):
 
     cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1:
         cdef int rc
-        if length < (RELEASE_GIL_WRITING if to_dm else RELEASE_GIL_READING) and life_usable(self.life):
+        if length < (RELEASE_GIL_WRITING if to_dm
+                     else RELEASE_GIL_READING) and life_usable(self.life):
             # The GIL keeps close() out, and nothing up to the end of the copy gives it up.
             if to_dm:
                 rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
@@ -468,15 +496,18 @@ cdef class Mlx5DM(DM):
                     rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
             self.life.leave()
         if rc:
-            raise PyverbsRDMAError('Failed to copy to dm' if to_dm else 'Failed to copy from dm', rc)
+            raise PyverbsRDMAError('Failed to copy to dm' if to_dm else 'Failed to copy from dm',
+                                   rc)
         return 0
 
     cdef int _check_range(self, str action, uint64_t dm_offset, uint64_t length) except -1:
         if (dm_offset | length) & 3:
-            raise Mlx5DMError(f'Failed to {action}: offset {dm_offset} and length {length} must be multiples of 4 bytes',
+            raise Mlx5DMError(f'Failed to {action}: offset {dm_offset} and length {length} must be '
+                              f'multiples of 4 bytes',
                               EINVAL)
         if dm_offset > self.reachable or length > self.reachable - dm_offset:
-            raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {dm_offset} do not fit in '
+            raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {dm_offset} do not '
+                              f'fit in '
                               f'{self.reachable} bytes', EFAULT)
         return 0
 
@@ -484,10 +515,11 @@ cdef class Mlx5DM(DM):
         """
         Write to MEMIC.
         :param dm_offset: Where in the DM, in bytes, a multiple of 4
-        :param data: What to write: any C-contiguous object with the buffer protocol. Held until the copy is done
+        :param data: What to write: any C-contiguous object with the buffer protocol. Held until the
+                     copy is done
         :param length: How many bytes of data, a multiple of 4 (default: all)
-        :raises Mlx5DMError: Misaligned, negative or not contiguous (EINVAL), outside of the DM or of data (EFAULT), not
-                             mapped since it is SW ICM (EOPNOTSUPP)
+        :raises Mlx5DMError: Misaligned, negative or not contiguous (EINVAL), outside of the DM or
+                             of data (EFAULT), not mapped since it is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed
         :raises TypeError: data has no buffer protocol
 
@@ -504,7 +536,8 @@ cdef class Mlx5DM(DM):
             if length is None:
                 count = view.len
             elif count > <uint64_t> view.len:
-                raise Mlx5DMError(f'Failed to copy to dm: length {count} is more than the {view.len} bytes given', EFAULT)
+                raise Mlx5DMError(f'Failed to copy to dm: length {count} is more than the '
+                                  f'{view.len} bytes given', EFAULT)
             self._check_range('copy to dm', offset, count)
             self._copy(offset, view.buf, count, True)
         finally:
@@ -516,8 +549,8 @@ cdef class Mlx5DM(DM):
         :param dm_offset: Where in the DM, in bytes, a multiple of 4
         :param length: How many bytes, a multiple of 4
         :return: The bytes
-        :raises Mlx5DMError: Misaligned or negative (EINVAL), outside of the DM (EFAULT), not mapped since it is SW
-                             ICM (EOPNOTSUPP)
+        :raises Mlx5DMError: Misaligned or negative (EINVAL), outside of the DM (EFAULT), not mapped
+                             since it is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed
 
         See ibv_memcpy_from_dm(3).
@@ -537,10 +570,11 @@ cdef class Mlx5DM(DM):
         """
         Read MEMIC into memory at hand, without a copy between. As many bytes as the buffer has.
         :param dm_offset: Where in the DM, in bytes, a multiple of 4
-        :param buffer: A writable C-contiguous object with the buffer protocol, its size a multiple of 4 bytes
+        :param buffer: A writable C-contiguous object with the buffer protocol, its size a multiple
+                       of 4 bytes
         :return: The number of bytes read
-        :raises Mlx5DMError: Misaligned, negative, read-only or not contiguous (EINVAL), outside of the DM (EFAULT), not
-                             mapped since it is SW ICM (EOPNOTSUPP)
+        :raises Mlx5DMError: Misaligned, negative, read-only or not contiguous (EINVAL), outside of
+                             the DM (EFAULT), not mapped since it is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed
         :raises TypeError: buffer has no buffer protocol
 
@@ -560,12 +594,15 @@ cdef class Mlx5DM(DM):
 
     def map_op_addr(self, op):
         """
-        Map the address through which accesses carry out an operation on MEMIC, such as an atomic increment.
-        :param op: Number of the operation, 0 to 255, as in the device specification (0 increment, 1 test and set)
+        Map the address through which accesses carry out an operation on MEMIC, such as an atomic
+        increment.
+        :param op: Number of the operation, 0 to 255, as in the device specification (0 increment, 1
+                   test and set)
         :return: A Mlx5DMOpAddr, which owns the mapping
         :raises Mlx5DMError: This is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed, or op does not fit 8 bits
-        :raises PyverbsRDMAError: The device has no such operation (EOPNOTSUPP), or no room to map it (ENOMEM)
+        :raises PyverbsRDMAError: The device has no such operation (EOPNOTSUPP), or no room to map
+                                  it (ENOMEM)
 
         See mlx5dv_dm_map_op_addr(3).
         """
@@ -573,13 +610,15 @@ cdef class Mlx5DM(DM):
 
     def export_dmabuf_fd(self):
         """
-        Export MEMIC as a dma-buf of whole pages, for an MR (DmaBufMR) or another driver. A umem cannot be made of it: the kernel
-        does not pin device memory (EOPNOTSUPP).
-        :return: A new file descriptor, the caller's to close. Closing the DM or its context revokes it: registrations on it then
-                 no longer reach the memory, new ones are refused with ENODEV
+        Export MEMIC as a dma-buf of whole pages, for an MR (DmaBufMR) or another driver. A umem
+        cannot be made of it: the kernel does not pin device memory (EOPNOTSUPP).
+        :return: A new file descriptor, the caller's to close. Closing the DM or its context revokes
+                 it: registrations on it then no longer reach the memory, new ones are refused with
+                 ENODEV
         :raises Mlx5DMError: This is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed
-        :raises PyverbsRDMAError: The library (EOPNOTSUPP) or the kernel (EPROTONOSUPPORT) is too old, or the kernel refused
+        :raises PyverbsRDMAError: The library (EOPNOTSUPP) or the kernel (EPROTONOSUPPORT) is too
+                                  old, or the kernel refused
 
         See ibv_dm_export_dmabuf_fd(3).
         """
@@ -588,12 +627,14 @@ cdef class Mlx5DM(DM):
         cdef int fd = -1, err
         self._check_mapped('export a dma-buf')
         if not mem.MLX5_MEM_HAVE_DM_EXPORT_DMABUF_FD:
-            raise PyverbsRDMAError('Failed to export dmabuf FD for DM: it needs a newer rdma-core, 65 has it', EOPNOTSUPP)
+            raise PyverbsRDMAError('Failed to export dmabuf FD for DM: it needs a newer rdma-core, '
+                                   '65 has it', EOPNOTSUPP)
         self.life.enter(self)
         owner = self.life.owner
         with nogil:
-            # libmlx5 remembers one page offset in its handle, of whatever was mapped last through it, and exports
-            # that: after an op address was mapped, the operation's page. A fresh handle knows the memory's own only.
+            # libmlx5 remembers one page offset in its handle, of whatever was mapped last through
+            # it, and exports that: after an op address was mapped, the operation's page. A fresh
+            # handle knows the memory's own only.
             twin = mem.ibv_import_dm(owner, self.dm_handle)
             err = errno
             if twin != NULL:
@@ -602,7 +643,8 @@ cdef class Mlx5DM(DM):
                 mem.ibv_unimport_dm(twin)
         self.life.leave()
         if fd < 0:
-            hint = '. The kernel is too old to export DMs' if err in (EOPNOTSUPP, EPROTONOSUPPORT) else ''
+            hint = '. The kernel is too old to export DMs' if err in (EOPNOTSUPP,
+                                                                      EPROTONOSUPPORT) else ''
             raise PyverbsRDMAError(f'Failed to export dmabuf FD for DM{hint}', err)
         return fd
 
@@ -638,7 +680,7 @@ cdef class Mlx5DM(DM):
 
     @property
     def addr(self):
-        """Address at which MEMIC is mapped in this process; None for SW ICM, which is not mapped."""
+        """Address at which MEMIC is mapped in this process; None for SW ICM, which is not."""
         self._check_open()
         return None if self.mapped == NULL else <uintptr_t> self.mapped
 
@@ -650,19 +692,23 @@ cdef class Mlx5DM(DM):
 
     @property
     def closed(self):
-        """Whether there is nothing to use: closed, never allocated, the parent's after fork(), or its context is gone."""
+        """Whether there is nothing to use: closed, never allocated, the parent's after fork(), or
+        its context is gone."""
         return bool(self._is_dead() or self.life.closed())
 
     def __repr__(self):
         name = type(self).__name__
         if self.closed:
             return f'<{name} closed>'
-        where = f'addr={<uintptr_t> self.mapped:#x}' if self.mapped != NULL else f'remote_va={self.icm_address:#x}'
+        where = f'remote_va={self.icm_address:#x}' if self.mapped == NULL else \
+                f'addr={<uintptr_t> self.mapped:#x}'
         origin = 'imported' if self.imported else 'open'
-        return f'<{name} {_type_name(self.dm_type)} length={self.dm_length} handle={self.dm_handle} {where} {origin}>'
+        return f'<{name} {_type_name(self.dm_type)} length={self.dm_length} ' \
+               f'handle={self.dm_handle} {where} {origin}>'
 
     def __reduce__(self):
-        raise TypeError(f'cannot pickle {type(self).__name__}: device memory belongs to one process')
+        raise TypeError(f'cannot pickle {type(self).__name__}: device memory belongs to one '
+                        f'process')
 
 
 @cython.no_gc_clear
@@ -670,8 +716,8 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     """
     The address through which accesses carry out one operation on a Mlx5DM.
 
-    It owns its mapping, keeps the DM alive and is closed by it. Loads and stores are single accesses of the width asked
-    for. After fork() it belongs to the parent.
+    It owns its mapping, keeps the DM alive and is closed by it. Loads and stores are single
+    accesses of the width asked for. After fork() it belongs to the parent.
     """
     def __cinit__(self):
         self.life = Lifetime('Mlx5DMOpAddr')
@@ -679,11 +725,13 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     def __init__(self, Mlx5DM dm not None, op=0):
         """
         Map an operation; Mlx5DM.map_op_addr() does the same.
-        :param dm: The MEMIC to operate on. It is kept alive, and closes this object when it is closed
+        :param dm: The MEMIC to operate on. It is kept alive, and closes this object when it is
+                   closed
         :param op: Number of the operation, 0 to 255, as in the device specification
         :raises Mlx5DMError: The DM is SW ICM (EOPNOTSUPP)
         :raises PyverbsUserError: The DM is closed, op does not fit 8 bits, or already initialized
-        :raises PyverbsRDMAError: The device has no such operation (EOPNOTSUPP), or no room to map it (ENOMEM)
+        :raises PyverbsRDMAError: The device has no such operation (EOPNOTSUPP), or no room to map
+                                  it (ENOMEM)
 
         See mlx5dv_dm_map_op_addr(3).
         """
@@ -726,12 +774,15 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         action = 'write to the operation address' if store else 'read from the operation address'
         where = _byte_count(offset, action, 'offset')
         if length not in (1, 2, 4, 8):
-            raise Mlx5DMError(f'Failed to {action}: one access is of 1, 2, 4 or 8 bytes, not {length}', EINVAL)
+            raise Mlx5DMError(f'Failed to {action}: one access is of 1, 2, 4 or 8 bytes, not '
+                              f'{length}', EINVAL)
         if self.width_bits and not self.width_bits & length:
-            raise Mlx5DMError(f'Failed to {action}: operation {self.operation} of this device takes widths of '
+            raise Mlx5DMError(f'Failed to {action}: operation {self.operation} of this device '
+                              f'takes widths of '
                               f'{", ".join(map(str, self.widths))} bytes, not {length}', EOPNOTSUPP)
         if where % length:
-            raise Mlx5DMError(f'Failed to {action}: offset {where} is not a multiple of the width {length}', EINVAL)
+            raise Mlx5DMError(f'Failed to {action}: offset {where} is not a multiple of the width '
+                              f'{length}', EINVAL)
         if where > self.reachable or length > self.reachable - where:
             raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {where} do not fit in '
                               f'{self.reachable} bytes', EFAULT)
@@ -749,8 +800,8 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         :param length: Width of the access: 1, 2, 4 or 8 bytes
         :param offset: Where in the DM, in bytes, a multiple of length
         :return: The bytes loaded, as they are in memory
-        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), a width that the device does not offer (EOPNOTSUPP),
-                             outside of the DM (EFAULT)
+        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), a width that the device does
+                             not offer (EOPNOTSUPP), outside of the DM (EFAULT)
         :raises PyverbsUserError: It is closed
         """
         cdef uint64_t value = 0, width
@@ -762,10 +813,11 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     def write(self, data, offset=0):
         """
         Store to the operation address, which carries out the operation.
-        :param data: The operand: 1, 2, 4 or 8 bytes, any C-contiguous object with the buffer protocol
+        :param data: The operand: 1, 2, 4 or 8 bytes, any C-contiguous object with the buffer
+                     protocol
         :param offset: Where in the DM, in bytes, a multiple of the operand's size
-        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), a width that the device does not offer (EOPNOTSUPP),
-                             outside of the DM (EFAULT)
+        :raises Mlx5DMError: A width or offset that cannot be (EINVAL), a width that the device does
+                             not offer (EOPNOTSUPP), outside of the DM (EFAULT)
         :raises PyverbsUserError: It is closed
         :raises TypeError: data has no buffer protocol
         """
@@ -822,9 +874,11 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
 
     @property
     def widths(self):
-        """Widths in bytes that the device offers for the operation; 1, 2, 4 and 8 where it does not tell."""
+        """Widths in bytes that the device offers for the operation; 1, 2, 4 and 8 where it does not
+        tell."""
         self.life.check_open(self)
-        return tuple([width for width in (1, 2, 4, 8) if not self.width_bits or self.width_bits & width])
+        return tuple([width for width in (1, 2, 4, 8) if not self.width_bits
+                      or self.width_bits & width])
 
     @property
     def length(self):

@@ -261,7 +261,7 @@ def refusal(context, kind, length, log_align_req, largest, error):
         text += ('. No room is left on the device: close other DMs, each takes whole '
                  f'{"pages" if is_memic else "blocks"}')
     elif error == errno.EINVAL:
-        text += (f'. Check the length, log_align_req ({log_align_req}) against the device\'s '
+        text += (f". Check the length, log_align_req ({log_align_req}) against the device's "
                  'limits, and that both comp_masks are 0')
     return PyverbsRDMAError(text, error)
 

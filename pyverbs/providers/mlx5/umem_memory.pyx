@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """
-The memory behind a umem: mapped for it, or borrowed from an exporter of the buffer protocol or of DLPack.
+The memory behind a umem: mapped for it, or borrowed from an exporter of the buffer protocol or of
+DLPack.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, \
-    PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, \
+    PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_SetName
 from libc.errno cimport ENOMEM, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport SIZE_MAX, int64_t, uintptr_t
-from posix.mman cimport MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap
+from posix.mman cimport MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, \
+    PROT_WRITE, madvise, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
-from pyverbs.providers.mlx5.dlpack cimport MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_READ_ONLY, \
-    MLX5_DLPACK_ROCM_HOST, mlx5_dlpack_managed, mlx5_dlpack_tensor, mlx5_dlpack_versioned
+from pyverbs.providers.mlx5.dlpack cimport MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, \
+    MLX5_DLPACK_READ_ONLY, MLX5_DLPACK_ROCM_HOST, mlx5_dlpack_managed, mlx5_dlpack_tensor, \
+    mlx5_dlpack_versioned
 
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
@@ -26,7 +29,8 @@ cdef size_t HUGE_PAGE_SIZE = 1 << 21
 cdef str _contiguous_bytes(mlx5_dlpack_tensor *tensor, size_t *size):
     """
     :param size: Out: bytes of a tensor of DLPack; 0 beforehand
-    :return: Why it cannot be registered: not C-contiguous, or it describes more than there can be. Else None
+    :return: Why it cannot be registered: not C-contiguous, or it describes more than there can be.
+             Else None
     """
     cdef size_t bits = <size_t> tensor.type_bits * tensor.type_lanes
     cdef size_t element = bits // 8
@@ -57,8 +61,8 @@ cdef str _contiguous_bytes(mlx5_dlpack_tensor *tensor, size_t *size):
 @cython.final
 cdef class UmemMemory:
     """
-    Memory behind a umem: mapped here, or borrowed from an exporter of the buffer protocol or of DLPack. It lives until the
-    umem and every view of it have let go.
+    Memory behind a umem: mapped here, or borrowed from an exporter of the buffer protocol or of
+    DLPack. It lives until the umem and every view of it have let go.
     """
     def __init__(self):
         """
@@ -67,18 +71,21 @@ cdef class UmemMemory:
         raise TypeError('UmemMemory comes with a Mlx5DevxUmem')
 
     cdef _map(self, size_t size, size_t alignment):
-        # Pages of its own rather than of the heap: nothing else of the process lives in pages that the device writes
-        # to, or that fork() may have to leave out.
+        # Pages of its own rather than of the heap: nothing else of the process lives in pages that
+        # the device writes to, or that fork() may have to leave out.
         cdef size_t length, extra = 0, head
         cdef char *base
         cdef int err
         if alignment > PAGE_SIZE:
             extra = alignment - PAGE_SIZE
-        if size > SIZE_MAX - PAGE_SIZE or (size + PAGE_SIZE - 1) // PAGE_SIZE > (SIZE_MAX - extra) // PAGE_SIZE - 1:
-            raise PyverbsRDMAError(f'Failed to allocate {size} bytes aligned to {alignment}', ENOMEM)
+        if size > SIZE_MAX - PAGE_SIZE or \
+                (size + PAGE_SIZE - 1) // PAGE_SIZE > (SIZE_MAX - extra) // PAGE_SIZE - 1:
+            raise PyverbsRDMAError(f'Failed to allocate {size} bytes aligned to {alignment}',
+                                   ENOMEM)
         length = max((size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1), PAGE_SIZE)
         with nogil:
-            base = <char *> mmap(NULL, length + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            base = <char *> mmap(NULL, length + extra, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
             err = errno
         if <void *> base == MAP_FAILED:
             raise PyverbsRDMAError(f'Failed to allocate {size} bytes aligned to {alignment}', err)
@@ -100,7 +107,8 @@ cdef class UmemMemory:
     cdef _borrow(self, exporter, bint writable):
         if not PyObject_CheckBuffer(exporter):
             if not hasattr(exporter, '__dlpack__'):
-                raise TypeError(f'buffer: an object with the buffer protocol or DLPack is required, not '
+                raise TypeError(f'buffer: an object with the buffer protocol or DLPack is '
+                                f'required, not '
                                 f'{type(exporter).__name__}')
             self._borrow_tensor(exporter, writable)
             return
@@ -127,23 +135,27 @@ cdef class UmemMemory:
         try:
             device = exporter.__dlpack_device__()
             if not isinstance(device, tuple) or len(device) != 2:
-                raise TypeError(f'buffer: __dlpack_device__() of {type(exporter).__name__} gave no pair')
+                raise TypeError(f'buffer: __dlpack_device__() of {type(exporter).__name__} gave no '
+                                f'pair')
             kind = device[0]
             if kind not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
-                raise PyverbsUserError(f'The tensor is not in host memory (DLPack device {int(kind)}): export it as a dma-buf, '
+                raise PyverbsUserError(f'The tensor is not in host memory (DLPack device '
+                                       f'{int(kind)}): export it as a dma-buf, '
                                        f'and give its fd as dmabuf_fd')
             try:
                 capsule = exporter.__dlpack__(max_version=(1, 0))
             except TypeError:
-                # A producer from before version 1, which has no way to say read-only: it refuses to export such memory.
+                # A producer from before version 1, which has no way to say read-only: it refuses to
+                # export such memory.
                 capsule = exporter.__dlpack__()
         except (BufferError, ValueError) as ex:
             raise PyverbsUserError(f'The tensor cannot be exported by DLPack: {ex}') from ex
-        # Until its name is changed, the capsule itself gives the tensor back. That may run Python, so it is dropped before
-        # anything is raised.
+        # Until its name is changed, the capsule itself gives the tensor back. That may run Python,
+        # so it is dropped before anything is raised.
         problem = None
         if PyCapsule_IsValid(capsule, 'dltensor_versioned'):
-            versioned = <mlx5_dlpack_versioned *> PyCapsule_GetPointer(capsule, 'dltensor_versioned')
+            versioned = <mlx5_dlpack_versioned *> PyCapsule_GetPointer(capsule,
+                                                                       'dltensor_versioned')
             tensor = &versioned.tensor
             readonly = versioned.flags & MLX5_DLPACK_READ_ONLY != 0
         elif PyCapsule_IsValid(capsule, 'dltensor'):
@@ -151,16 +163,20 @@ cdef class UmemMemory:
             tensor = &managed.tensor
         else:
             capsule = None
-            raise TypeError(f'buffer: __dlpack__() of {type(exporter).__name__} gave no DLPack capsule')
+            raise TypeError(f'buffer: __dlpack__() of {type(exporter).__name__} gave no DLPack '
+                            f'capsule')
         if versioned != NULL and versioned.major != 1:
-            problem = f'The tensor comes by version {versioned.major} of DLPack, 1 and older are known'
-        elif tensor.device_type not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
+            problem = f'The tensor comes by version {versioned.major} of DLPack, ' \
+                      '1 and older are known'
+        elif tensor.device_type not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST,
+                                        MLX5_DLPACK_ROCM_HOST):
             problem = f'The tensor is not in host memory (DLPack device {tensor.device_type})'
         elif writable and readonly:
             problem = 'The tensor is read-only; without a write bit in access it may be'
         else:
             problem = _contiguous_bytes(tensor, &size)
-        if problem is None and PyCapsule_SetName(capsule, 'used_dltensor_versioned' if versioned != NULL else 'used_dltensor'):
+        if problem is None and PyCapsule_SetName(capsule, 'used_dltensor_versioned'
+                                                 if versioned != NULL else 'used_dltensor'):
             problem = 'The tensor could not be taken over'
         capsule = None
         if problem is not None:

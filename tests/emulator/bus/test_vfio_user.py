@@ -163,7 +163,8 @@ def test_region_information(client, server) -> None:
     assert (error, fds) == (0, []) and struct.unpack('<IIIIQQ',
                                                      body) == (64, 15, 0, 32, bar0.SIZE, 0)
     error, body, fds = info(0, 64)
-    assert struct.unpack('<HHIIIQQ', body[32:]) == (1, 1, 0, 1, 0, caps.MEMIC_START, caps.MEMIC_SIZE)
+    assert struct.unpack('<HHIIIQQ', body[32:]) == (1, 1, 0, 1, 0, caps.MEMIC_START,
+                                                    caps.MEMIC_SIZE)
     assert len(fds) == 1 and os.fstat(fds[0]).st_ino == os.fstat(server.card.memic.fd).st_ino
     os.close(fds[0])
     assert struct.unpack('<IIIIQQ', info(7)[1]) == (32, 3, 7, 0, 4096, 0)
@@ -244,7 +245,9 @@ def test_dma(client, server, memory) -> None:
     assert client.dma_map(0x300000, 4096, None) == 0, "another device's BAR"
     assert client.ask(vu.DMA_MAP, bytes(8))[0] == errno.EINVAL
     assert client.dma_map(0x400000, 4096, memory, flags=1) == 0
-    unmap = lambda addr, size, flags=0: client.ask(vu.DMA_UNMAP, struct.pack('<IIQQ', 24, flags, addr, size))  # noqa: E731
+
+    def unmap(addr, size, flags=0):
+        return client.ask(vu.DMA_UNMAP, struct.pack('<IIQQ', 24, flags, addr, size))
     assert unmap(0x100000, 0x10000)[:2] == (0, struct.pack('<IIQQ', 24, 0, 0x100000, 0x10000))
     assert server.call(server.card.dma.maps) == [(0x400000, 4096)]
     assert unmap(1, 1, 2)[0] == errno.EINVAL and unmap(0, 0, 1)[0] == errno.EOPNOTSUPP and unmap(
@@ -273,7 +276,8 @@ def test_interrupts(client, server) -> None:
     assert os.eventfd_read(fds[0]) == 1 and os.eventfd_read(fds[1]) == 1
     assert client.set_irqs(vu.DATA_BOOL | vu.ACTION_TRIGGER, 2, 4, 3, b'\0\0\1') == 0
     assert os.eventfd_read(fds[2]) == 1 and not select.select([fds[0]], [], [], 0)[0]
-    assert client.set_irqs(vu.DATA_EVENTFD | vu.ACTION_TRIGGER, 2, 4, 1) == 0     # takes vector 4 away
+    assert client.set_irqs(vu.DATA_EVENTFD | vu.ACTION_TRIGGER, 2, 4,
+                           1) == 0     # takes vector 4 away
     server.call(lambda: server.card.raise_irq(4))
     assert not select.select([fds[0]], [], [], 0)[0]
     assert client.set_irqs(vu.DATA_NONE | vu.ACTION_TRIGGER, 2, 0, 0) == 0        # takes all away

@@ -97,7 +97,8 @@ def test_reset(two: tuple[Guest, Guest]) -> None:
     p, _ = pair(a, b, RC)
     fabric = a.card.datapath.port.fabric
     b.card.reset()
-    assert [m is g.card.datapath.port for m, g in zip(fabric.members, two, strict=True)] == [True, True]
+    assert [m is g.card.datapath.port for m, g in zip(fabric.members, two, strict=True)] == [True,
+                                                                                             True]
     src = a.alloc(PAGE)
     p.post_send(Op.SEND, sge(src, 8, a.mkey(src, PAGE)))
     a.run(200)

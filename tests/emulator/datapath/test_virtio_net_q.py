@@ -97,7 +97,8 @@ def test_states(bench: EthernetBench) -> None:
                           ('tisn_or_qpn', 0x999, 'BAD_RES'),
                           ('queue_feature_bit_mask_2_0', 1, 'BAD_PARAM'),
                           ('full_emulation', 1, 'BAD_PARAM')])
-def test_a_virtqueue_that_cannot_be_is_refused(bench: EthernetBench, field: str, value: int, status: str) -> None:
+def test_a_virtqueue_that_cannot_be_is_refused(bench: EthernetBench, field: str, value: int,
+                                               status: str) -> None:
     """Each wrong field has its status, and nothing is left."""
     assert Virtqueue(bench, 1, **{field: value}).create() == status
     assert not len(bench.card.general_objects) and not bench.card.virtio_doorbells

@@ -93,7 +93,8 @@ class EthernetBench:
 class Receiver:
     """A receive queue with eight buffers of 2 KiB, and a TIR."""
 
-    def __init__(self, b: EthernetBench, size: int = 2048, post: int = 8, domain: int = 0, block: int = 0,
+    def __init__(self, b: EthernetBench, size: int = 2048, post: int = 8, domain: int = 0,
+                 block: int = 0,
                  **context: int) -> None:
         self.b, self.cq = b, GuestCq(b.g)
         self.buf, self.size = b.g.alloc(8 * 2048), size

@@ -262,7 +262,8 @@ class Registers(Entrance):
             b.function.read(rng.choice((0, 7)), rng.randrange(4096 - 64), n)
             b.function.read(0, caps.MEMIC_OPERATION_START + rng.randrange(2 * caps.MEMIC_SIZE - 64),
                             n)
-            b.function.write(0, caps.MEMIC_OPERATION_START + rng.randrange(2 * caps.MEMIC_SIZE - 64),
+            at = caps.MEMIC_OPERATION_START + rng.randrange(2 * caps.MEMIC_SIZE - 64)
+            b.function.write(0, at,
                              rng.randbytes(n))
         elif kind < 0.85:
             b.function.write(

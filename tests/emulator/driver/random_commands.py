@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Commands that are right in most fields and wrong in some, and a card with objects for them to hit."""
+"""Commands that are right in most fields and wrong in some, and a card with objects for them to
+hit."""
 import random
 
 from emulator.driver.commands import CommandRing, encode, run

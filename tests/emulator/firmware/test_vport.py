@@ -109,7 +109,8 @@ def test_a_write_of_the_port_state_answers_with_it(ib) -> None:
 # ---- Ethernet
 
 def test_nic_vport_context(eth) -> None:
-    query = lambda **f: run(eth, 'QUERY_NIC_VPORT_CONTEXT', f).sub('nic_vport_context')  # noqa: E731
+    def query(**f):
+        return run(eth, 'QUERY_NIC_VPORT_CONTEXT', f).sub('nic_vport_context')
     c = query()
     assert c['node_guid'] == eth.guid and c['mtu'] == 1500 and not c['roce_en']
     assert c['permanent_address.mac_addr_47_32'] << 32 | c[

@@ -317,7 +317,8 @@ def test_with_signatures(guest: Guest) -> None:
         ((), d, 2, 512, data, protect(enc(data), 512, dif)),                                # B
         ((), d, 0, 520, data, enc(with_dif, 520)),                                          # C
         (d, (), 0, 512, with_dif, enc(data)),                                               # D
-        (d, c, 0, 512, with_dif, enc(with_crc[:1024]) + b''),                               # E, as far as whole units go
+        (d, c, 0, 512, with_dif,
+         enc(with_crc[:1024]) + b''),                               # E, as far as whole units go
         ((), d, 1, 512, enc(data), with_dif),                                               # G
         (d, (), 1, 520, enc(with_dif, 520), data),                                          # H
         (d, c, 1, 520, enc(with_dif, 520), with_crc),                                       # I
@@ -329,7 +330,8 @@ def test_with_signatures(guest: Guest) -> None:
         t.set(len(memory), raw)
         assert t.out(memory, len(wire)) == wire, k
         t.done()
-        if k != 3:      # where the wire stops inside a block, its signature is not known on the way back
+        # where the wire stops inside a block, its signature is not known on the way back
+        if k != 3:
             assert t.into(wire, len(memory)) == memory, k
             t.done()
 

@@ -16,7 +16,8 @@ from mlx5emu.prm.wqe import (
 )
 from mlx5emu.queues.queue import ERR
 
-MASK_LEN, MASK_PAGE, MASK_START, MASK_PD, MASK_KEY, MASK_QPN, MASK_FREE = 1, 1 << 1, 1 << 6, 1 << 7, 1 << 13, 1 << 14, 1 << 29
+MASK_LEN, MASK_PAGE, MASK_START, MASK_PD = 1, 1 << 1, 1 << 6, 1 << 7
+MASK_KEY, MASK_QPN, MASK_FREE = 1 << 13, 1 << 14, 1 << 29
 MASK_RIGHTS = sum(1 << b for b in (17, 18, 19, 20, 21))
 RIGHTS = {'lr': 1, 'lw': 1, 'rr': 1, 'rw': 1, 'a': 1}
 
@@ -59,7 +60,8 @@ def test_driver_enables_and_revokes(guest: Guest) -> None:
     q = driver_qp(guest)
     table = guest.alloc(PAGE)
     guest.write(table, struct.pack('>8Q', base | 3, (base + 2 * PAGE) | 3, 0, 0, 0, 0, 0, 0))
-    everything = MASK_LEN | MASK_PAGE | MASK_START | MASK_PD | MASK_KEY | MASK_QPN | MASK_FREE | MASK_RIGHTS
+    everything = (MASK_LEN | MASK_PAGE | MASK_START | MASK_PD | MASK_KEY | MASK_QPN | MASK_FREE |
+                  MASK_RIGHTS)
     q.post_send(
         Op.UMR,
         *umr(UMR_CHECK_NOT_FREE, 4, 0, everything, sge(table, 64, 0x200), pd=pd, qpn=0xffffff,
@@ -106,7 +108,8 @@ def test_list_in_parts(guest: Guest) -> None:
     ('another QP', {'qpn': 0x999}, umr(UMR_CHECK_QPN, mask=MASK_FREE, free=1)),
     ('no room for formats', {}, umr(UMR_INLINE, offset=4, mask=MASK_FREE, data=bytes(64))),
     ('list missing', {}, umr(UMR_INLINE, 4, mask=MASK_FREE))])
-def test_a_umr_that_cannot_be_is_refused(guest: Guest, what: str, kw: dict, segments: tuple) -> None:
+def test_a_umr_that_cannot_be_is_refused(guest: Guest, what: str, kw: dict,
+                                         segments: tuple) -> None:
     """A bind error; the key is as it was."""
     key = window(guest, **kw)
     before = bytes(guest.card.mkeys.find(key >> 8).mkc)

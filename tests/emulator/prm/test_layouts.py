@@ -117,7 +117,8 @@ def test_declare() -> None:
 
 
 HEADER = """
-enum { MLX5_CMD_OP_QUERY_HCA_CAP = 0x100, MLX5_CMD_OP_NEXT, MLX5_BIT = BIT(3), MLX5_SHIFT = (1ULL << 40), };
+enum { MLX5_CMD_OP_QUERY_HCA_CAP = 0x100, MLX5_CMD_OP_NEXT, MLX5_BIT = BIT(3),
+      MLX5_SHIFT = (1ULL << 40), };
 #define MLX5_LONG (2 + \\
 	3)
 struct mlx5_ifc_inner_bits { u8 x[0x4]; u8 y[0xc]; };

@@ -96,7 +96,8 @@ def test_error_state_flushes(guest: Guest) -> None:
     a, b = connected(guest, rcq=GuestCq(guest))
     for _ in range(3):
         a.post_recv((0, 0, 0x100))
-    a.post_send(Op.SEND, inline(b'x' * 100), flags=0)       # the peer has no receive WQE: stays at the head
+    a.post_send(Op.SEND, inline(b'x' * 100),
+                flags=0)       # the peer has no receive WQE: stays at the head
     a.post_send(Op.NOP, flags=0)
     guest.cmd('2ERR_QP', qpn=a.number)
     assert [(c['opcode'], c['syndrome'], c['wqe_counter'], c['send_wqe_opcode'])

@@ -28,7 +28,8 @@ prm.declare('cmd_mailbox', [('data', 8, 512), ('', 8, 48), ('next', 64), ('block
                             ('token', 8), ('ctrl_sig', 8), ('sig', 8)])
 
 # Delivery status: what went wrong with the descriptor itself.
-OK, TOKEN, BLOCK_NUMBER, OUT_ALIGN, IN_ALIGN, IN_LENGTH, OUT_LENGTH, DESCRIPTOR = 0, 2, 3, 4, 5, 7, 8, 0x10
+OK, TOKEN, BLOCK_NUMBER, OUT_ALIGN = 0, 2, 3, 4
+IN_ALIGN, IN_LENGTH, OUT_LENGTH, DESCRIPTOR = 5, 7, 8, 0x10
 
 
 class _Delivery(Exception):

@@ -57,7 +57,8 @@ class Config:
         struct.pack_into('<HH', c, 0x2c, VENDOR_ID, 0x0007)
         c[0x34] = PM_CAP
         struct.pack_into('<H', w, COMMAND, 0x0546)
-        w[0x0c] = w[0x3c] = 0xff                                        # cache line size, interrupt line: scratch
+        # cache line size, interrupt line: scratch
+        w[0x0c] = w[0x3c] = 0xff
         # Power management: no PME, soft reset keeps the function's state.
         struct.pack_into('<BBHI', c, PM_CAP, 0x01, PCIE_CAP, 0x0003, 0x8)
         w[PM_CAP + 4] = 0x03
@@ -100,7 +101,8 @@ class Config:
                 self.data[VSC_CAP + 12:VSC_CAP + 16] = value
         at = VSC_CAP + 4 - offset
         if 0 <= at and len(data) - at >= 2:
-            self.data[VSC_CAP + 4:VSC_CAP + 6] = data[at:at + 2]        # status stays 0: no such space
+            # status stays 0: no such space
+            self.data[VSC_CAP + 4:VSC_CAP + 6] = data[at:at + 2]
         at = DEVCTL + 1 - offset
         return 0 <= at < len(data) and bool(data[at] & FLR >> 8)
 

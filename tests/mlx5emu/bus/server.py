@@ -21,8 +21,8 @@ class _Stopped(Exception):
 
 
 class Turn:
-    """Whose turn it is: one thread at a time works on the cards of a fabric, since a packet takes it
-    from one card into another.
+    """Whose turn it is: one thread at a time works on the cards of a fabric, since a packet takes
+    it from one card into another.
 
     A lock that its waiters get in order: who gives it back and wants it again comes after them.
     """

@@ -203,7 +203,9 @@ class EthernetReceiver:
             try:
                 rq.srq.consumed()
             except DmaError:
-                pass    # the doorbell record went away under the queue: nothing is posted, so no limit is passed
+                # The doorbell record went away under the queue: nothing is posted, so no limit is
+                # passed.
+                pass
 
 
 def _header_types(data: bytes, h: Headers) -> int:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""One function's port: who answers at its addresses, and the way of frames through its tables, out and
-in."""
+"""One function's port: who answers at its addresses, and the way of frames through its tables, out
+and in."""
 from typing import TYPE_CHECKING, Protocol
 
 from ..firmware import flow_namespace

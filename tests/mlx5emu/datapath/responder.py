@@ -96,7 +96,8 @@ class Datagram:
 
     def __init__(self, source_qpn: int, sl: int, slid: int, path_bits: int, g: int,
                  pkey: int) -> None:
-        self.source_qpn, self.sl, self.slid, self.path_bits, self.g, self.pkey = source_qpn, sl, slid, path_bits, g, pkey
+        self.source_qpn, self.sl, self.slid = source_qpn, sl, slid
+        self.path_bits, self.g, self.pkey = path_bits, g, pkey
 
 
 class Responder:
@@ -124,7 +125,8 @@ class Responder:
             raise Nak(Syndrome.REMOTE_INVALID, 'no receive queue')
         return qp.rq, None, qp.rcq
 
-    def receive(self, qp: 'Target', op: int, source: list[Run] | None, n: int, imm: int, solicited: bool,
+    def receive(self, qp: 'Target', op: int, source: list[Run] | None, n: int, imm: int,
+                solicited: bool,
                 srqn: int | None = None, datagram: Datagram | None = None) -> None:
         """Take one message into the next receive WQE and complete it.
 
@@ -140,7 +142,8 @@ class Responder:
         """
         ring, srq, cq = self.queue(qp, srqn)
         verdict = None
-        if srq is not None and srq.tag_list is not None and source is not None and op != Op.SEND_INVAL:
+        if (srq is not None and srq.tag_list is not None and source is not None and
+                op != Op.SEND_INVAL):
             matching = self.port.tag_matching
             verdict = matching.judge(srq.tag_list, source, n)
             if verdict.tag is not None:
@@ -184,9 +187,12 @@ class Responder:
             try:
                 srq.consumed()
             except DmaError:
-                pass    # the doorbell record went away under the queue: nothing is posted, so no limit is passed
+                # The doorbell record went away under the queue: nothing is posted, so no limit is
+                # passed.
+                pass
 
-    def _absent(self, qp: 'Target', ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
+    def _absent(self, qp: 'Target', ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None',
+                index: int,
                 n: int, e: AccessError) -> None:
         def refuse() -> None:
             self._refuse(qp, ring, srq, cq, index, Syndrome.LOCAL_PROT, Syndrome.REMOTE_OP, str(e))
@@ -196,7 +202,8 @@ class Responder:
             raise _ReceiveFault(self.port, e, place, refuse) from e
         refuse()
 
-    def scatter(self, qp: 'Queue', ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes, source: list[Run],
+    def scatter(self, qp: 'Queue', ring: 'ReceiveRing', cq: 'Cq | None', wqe: bytes,
+                source: list[Run],
                 n: int) -> bytes:
         """Copy ``n`` bytes to the buffers of a receive WQE; short ones go into the CQE where the
         context says so."""
@@ -237,7 +244,8 @@ class Responder:
             return [(self.card.dma, addr, n)]
         return resolve(self.card, key, addr, n, LOCAL_WRITE, pd, qp.number)
 
-    def _complete(self, qp: 'Target', cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int, imm: int,
+    def _complete(self, qp: 'Target', cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int,
+                  imm: int,
                   solicited: bool, datagram: Datagram | None, inline: bytes,
                   tag_matching: int) -> None:
         user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
@@ -256,7 +264,8 @@ class Responder:
         body, op_own, wide = place(body, op_own, inline)
         cq.push(body, op_own, solicited, wide)
 
-    def _refuse(self, qp: 'Target', ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None', index: int,
+    def _refuse(self, qp: 'Target', ring: 'ReceiveRing', srq: 'Srq | None', cq: 'Cq | None',
+                index: int,
                 local: int, remote: int, why: str) -> None:
         """Complete the receive WQE in error, stop the QP, and tell the requester."""
         ring.take()
@@ -332,7 +341,8 @@ class Responder:
         except ReadFault as e:
             raise self.fault(qp, e) from e
 
-    def atomic(self, qp: 'Target', key: int, addr: int, change: Callable[[int], int], srqn: int | None = None) -> bytes:
+    def atomic(self, qp: 'Target', key: int, addr: int, change: Callable[[int], int],
+               srqn: int | None = None) -> bytes:
         """An atomic operation on 8 bytes, which hold an integer in the host's byte order.
 
         :param change: old integer to new.

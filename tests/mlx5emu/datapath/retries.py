@@ -55,7 +55,7 @@ class Retries:
 
     def not_ready(self, qp: 'Queue', ring: 'SendRing', index: int, op: int, blocks: int,
                   e: NotReady) -> None:
-        """No receive WQE was there for the head WQE: it is tried again after the receiver's timer."""
+        """No receive WQE was there for the head WQE: try again after the receiver's timer."""
         tries = ring.tries[1]
         if qp.rnr_retry != RNR_FOREVER and tries >= qp.rnr_retry:
             self.requester.fail(qp, ring, index, op, blocks, Syndrome.RNR_EXCEEDED,

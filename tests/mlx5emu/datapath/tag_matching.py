@@ -185,7 +185,8 @@ class _Rendezvous:
 
     def __init__(self, matching: TagMatching, qp: 'Qp', xrq: 'Srq', tag: Tag, head: bytes,
                  sink: list[Run]) -> None:
-        self.matching, self.qp, self.xrq, self.tag, self.head, self.sink = matching, qp, xrq, tag, head, sink
+        self.matching, self.qp, self.xrq = matching, qp, xrq
+        self.tag, self.head, self.sink = tag, head, sink
         self.card, self.work, self.requester = matching.card, matching.work, matching.requester
         self.fetched, self.idle_ns = False, MIN_WAIT_NS
         self.fault: RemoteFault | None = None

@@ -60,7 +60,8 @@ class BadChain(Exception):
 class VirtioNetQ(Object):
     """One virtqueue."""
 
-    def __init__(self, card: 'Card', context: bytes, tis: 'Tis | None', event_qp: 'Qp | None') -> None:
+    def __init__(self, card: 'Card', context: bytes, tis: 'Tis | None', event_qp: 'Qp | '
+                                                                                  'None') -> None:
         super().__init__()
         self.card, self.context, self.event_qp = card, bytearray(context), event_qp
         c = prm.view('virtio_net_q_object', self.context)
@@ -218,8 +219,8 @@ class VirtioNetQ(Object):
 def create_virtio_net_q(card: 'Card', view: prm.View, uid: int) -> VirtioNetQ:
     """Check the queue against its keys, umems, QP, TIS and doorbell."""
     q, caps = view.sub('virtio_q_context'), card.caps.page('virtio_emulation')
-    if q['virtio_q_type'] != VIRTIO_SPLIT or q['event_mode'] != VIRTIO_EVENT_QP or q['full_emulation'] or q[
-            'offload_type']:
+    if (q['virtio_q_type'] != VIRTIO_SPLIT or q['event_mode'] != VIRTIO_EVENT_QP or
+            q['full_emulation'] or q['offload_type']):
         raise Status('BAD_PARAM', 'split virtqueues of Ethernet frames with event_mode QP')
     if view['queue_feature_bit_mask_12_3'] or view['queue_feature_bit_mask_2_0'] or view[
             'dirty_bitmap_dump_enable']:

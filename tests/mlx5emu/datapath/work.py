@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What all work of the data path shares: a guard against its defects, the moment at which completions
-that wait for others are written, the clock of CQEs, and the count of errors."""
+"""What all work of the data path shares: a guard against its defects, the moment at which
+completions that wait for others are written, the clock of CQEs, and the count of errors."""
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -63,5 +63,6 @@ class Work:
         self.errors[syndrome] = self.errors.get(syndrome, 0) + 1
         if self.card.log is not None:
             self.card.log(
-                f'{qp.kind} {qp.number:#x} WQE {index:#x} opcode {op:#x}: syndrome {syndrome:#x} {why}'
+                f'{qp.kind} {qp.number:#x} WQE {index:#x} opcode {op:#x}: '
+                f'syndrome {syndrome:#x} {why}'
             )

@@ -182,7 +182,8 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
     except DmaError as e:
         status, out, note = 3, _failed(Status('BAD_PARAM', 'address is not mapped'),
                                        out_len), str(e)
-    except Exception:  # a defect of the emulator must not end it; it is counted, and tests assert that none happened
+    # a defect of the emulator must not end it; it is counted, and tests assert that none happened
+    except Exception:
         card.internal_errors += 1
         note = traceback.format_exc()
         status, out = 1, _failed(Status('INT_ERR', 'internal error'), out_len)
@@ -192,7 +193,8 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
     if card.log is not None:
         fields = f'{{{cmd.inp.nonzero()}}} -> {{{cmd.out.nonzero()}}}' if cmd is not None else ''
         card.log(
-            f'{name} op_mod {op_mod:#x} in {len(raw)} out {out_len} {fields} {NAMES.get(status, status)} {note}'
+            f'{name} op_mod {op_mod:#x} in {len(raw)} out {out_len} {fields} '
+            f'{NAMES.get(status, status)} {note}'
         )
     return out, delay
 

@@ -26,7 +26,8 @@ class Eq(Object):
                  bitmask: int, overrun_ignore: bool) -> None:
         super().__init__()
         self.log_size, self.log_page, self.pages = log_size, log_page, pages
-        self.vector, self.uar, self.bitmask, self.overrun_ignore = vector, uar, bitmask, overrun_ignore
+        self.vector, self.uar = vector, uar
+        self.bitmask, self.overrun_ignore = bitmask, overrun_ignore
         self.producer, self.consumer = 0, 0
         self.armed = False
         self.overruns = 0

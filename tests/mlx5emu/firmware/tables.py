@@ -207,8 +207,8 @@ class Table:
 
         :param cost: bytes that the card keeps for it, until it leaves the table.
         :return: the number, also set as ``obj.number``.
-        :raises Status: EXCEED_LIM when the table is full or the quota exhausted; the object has then
-            let go of what it used.
+        :raises Status: EXCEED_LIM when the table is full or the quota exhausted; the object has
+            then let go of what it used.
         """
         try:
             if cost:

@@ -168,8 +168,8 @@ def _domain(selector: int, word: int, inline: bytes) -> Domain | None:
         return None
     block = _block(selector)
     if block_format:
-        if block_format & 0xf0 not in _CRCS or block_format & 0xc or not block_format & _CRC_REPEAT or any(
-                inline):
+        if (block_format & 0xf0 not in _CRCS or block_format & 0xc or
+                not block_format & _CRC_REPEAT or any(inline)):
             raise BsfError('block format')
         guard, bits = _CRCS[block_format & 0xf0]
         return Domain(guard, block, guard.size, psv, 0 if block_format & _CRC_ZERO_SEED else

@@ -69,7 +69,8 @@ class ByteStream:
 
     def __init__(self, card: 'Card', mkey: Mkey, bsf: Bsf, at: Extent, runs: list[Run], qpn: int,
                  sending: bool) -> None:
-        self.card, self.mkey, self.bsf, self.at, self.runs, self.qpn, self.sending = card, mkey, bsf, at, runs, qpn, sending
+        self.card, self.mkey, self.bsf, self.at = card, mkey, bsf, at
+        self.runs, self.qpn, self.sending = runs, qpn, sending
         self._transient: dict[int, int] = {}
         self._dek: encryption_key.EncryptionKey | None = None
         self._wire = b''

@@ -193,7 +193,8 @@ def modify_memic(card: 'Card', cmd: Command) -> None:
         if operation in r.operations:
             raise Status('BAD_RES_STATE', 'the operation has an address already')
         r.operations.add(operation)
-        cmd.out['memic_operation_addr'] = MEMIC_OPERATION_START + operation * MEMIC_SIZE + (start - MEMIC_START)
+        cmd.out['memic_operation_addr'] = (MEMIC_OPERATION_START + operation * MEMIC_SIZE +
+                                           (start - MEMIC_START))
     else:
         if operation not in r.operations:
             raise Status('BAD_RES', 'the operation has no address')

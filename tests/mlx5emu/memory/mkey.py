@@ -122,8 +122,8 @@ class Mkey(Object):
 
     def decode(self) -> None:
         """Read the context into attributes, after it was made or changed."""
-        w0, w1, w3, self.start, self.length, self.bsf_octowords, self.octowords, w14, w15 = _MKC.unpack_from(
-            self.mkc)
+        (w0, w1, w3, self.start, self.length, self.bsf_octowords, self.octowords, w14,
+         w15) = _MKC.unpack_from(self.mkc)
         self.free = bool(w0 >> 30 & 1)
         self.mode = w0 >> 8 & 3 | (w0 >> 26 & 7) << 2
         self.rights = w0 >> 10 & 0x1f

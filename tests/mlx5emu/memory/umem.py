@@ -44,7 +44,8 @@ class Umem(Object):
             mtt = self.mtts[pos >> shift]
             if not mtt & bit:
                 raise UmemError(
-                    f'umem {self.number:#x}: no {"write" if write else "read"} enable at {offset:#x}'
+                    f'umem {self.number:#x}: no {"write" if write else "read"} enable '
+                    f'at {offset:#x}'
                 )
             at = pos & mask
             k = min(n, mask + 1 - at)

@@ -174,7 +174,8 @@ def invalidate(card: 'Card', qp: 'Queue', key: int) -> None:
     :raises AccessError: the key is not there, does not take it, or is another QP's.
     """
     mkey = card.mkeys.find(key >> 8)
-    if mkey is None or mkey.variant != key & 0xff or mkey.free or mkey.pd != qp.pd or not mkey.en_rinval:
+    if (mkey is None or mkey.variant != key & 0xff or mkey.free or mkey.pd != qp.pd or
+            not mkey.en_rinval):
         raise AccessError('key to invalidate')
     if mkey.qpn not in (ANY_QP, qp.number):
         raise AccessError('key to invalidate is bound to another QP')

@@ -224,7 +224,8 @@ def find_headers() -> str:
         if os.path.exists(os.path.join(c, 'mlx5_ifc.h')):
             return c
     raise LayoutError(
-        'mlx5_ifc.h not found: set MLX5_INCLUDE to the directory include/linux/mlx5 of a kernel headers package'
+        'mlx5_ifc.h not found: set MLX5_INCLUDE to the directory include/linux/mlx5 of a kernel '
+        'headers package'
     )
 
 
@@ -262,8 +263,8 @@ def _from_cache(path: str, stamp: list) -> dict[str, Any] | None:
 
 
 def read(directory: str) -> dict[str, Any]:
-    """What the headers in a directory say: ``types`` {layout: [bits, {field: ...}]}, ``enum`` {C name:
-    value}.
+    """What the headers in a directory say: ``types`` {layout: [bits, {field: ...}]}, ``enum`` {C
+    name: value}.
 
     :raises LayoutError: they cannot be understood.
     :raises OSError: they cannot be read.

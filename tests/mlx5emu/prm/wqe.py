@@ -2,8 +2,8 @@
 """What the data path reads and writes in bulk: WQE segments and CQEs as precompiled structures, and
 their constants.
 
-``wqe_layouts`` declares the same layouts field by field; a test holds the two against each other.  Here
-speed decides: one unpack a segment.
+``wqe_layouts`` declares the same layouts field by field; a test holds the two against each other.
+Here speed decides: one unpack a segment.
 """
 import struct
 
@@ -15,15 +15,18 @@ MAX_SEND_WQE = 63 * SEGMENT
 
 class Op:
     """Send WQE opcodes."""
-    NOP, SEND_INVAL, WRITE, WRITE_IMM, SEND, SEND_IMM, LSO = 0x00, 0x01, 0x08, 0x09, 0x0a, 0x0b, 0x0e
-    READ, CS, FA, MASKED_CS, MASKED_FA, SET_PSV, UMR, ENHANCED_MPSW, MMO = 0x10, 0x11, 0x12, 0x14, 0x15, 0x20, 0x25, 0x29, 0x2f
+    NOP, SEND_INVAL, WRITE, WRITE_IMM = 0x00, 0x01, 0x08, 0x09
+    SEND, SEND_IMM, LSO = 0x0a, 0x0b, 0x0e
+    READ, CS, FA, MASKED_CS, MASKED_FA = 0x10, 0x11, 0x12, 0x14, 0x15
+    SET_PSV, UMR, ENHANCED_MPSW, MMO = 0x20, 0x25, 0x29, 0x2f
     TAG_MATCHING = 0x28
     FLOW_TBL_ACCESS = 0x2c
 
 
 class CqeOp:
     """CQE opcodes."""
-    REQ, RESP_WRITE_IMM, RESP_SEND, RESP_SEND_IMM, RESP_SEND_INV, RESIZE, NO_PACKET = 0, 1, 2, 3, 4, 5, 6
+    REQ, RESP_WRITE_IMM, RESP_SEND, RESP_SEND_IMM = 0, 1, 2, 3
+    RESP_SEND_INV, RESIZE, NO_PACKET = 4, 5, 6
     SIG_ERR = 12
     REQ_ERR, RESP_ERR, INVALID = 13, 14, 15
 
@@ -31,7 +34,8 @@ class CqeOp:
 class Syndrome:
     """Syndromes of an error CQE."""
     LOCAL_LENGTH, LOCAL_QP_OP, LOCAL_PROT, FLUSH, MW_BIND = 0x01, 0x02, 0x04, 0x05, 0x06
-    BAD_RESPONSE, LOCAL_ACCESS, REMOTE_INVALID, REMOTE_ACCESS, REMOTE_OP = 0x10, 0x11, 0x12, 0x13, 0x14
+    BAD_RESPONSE, LOCAL_ACCESS, REMOTE_INVALID = 0x10, 0x11, 0x12
+    REMOTE_ACCESS, REMOTE_OP = 0x13, 0x14
     RETRY_EXCEEDED, RNR_EXCEEDED, REMOTE_ABORTED = 0x15, 0x16, 0x22
 
 
@@ -110,4 +114,5 @@ SIG_ERROR_CQE = struct.Struct('>16xIIIIHBBIQ8xI2x')
 INLINE_32, INLINE_64 = 0x4, 0x8
 
 #: UMR control flags.
-UMR_CHECK_QPN, UMR_OFFSET, UMR_CHECK_NOT_FREE, UMR_CHECK_FREE, UMR_INLINE = 0x08, 0x10, 0x20, 0x40, 0x80
+UMR_CHECK_QPN, UMR_OFFSET, UMR_CHECK_NOT_FREE = 0x08, 0x10, 0x20
+UMR_CHECK_FREE, UMR_INLINE = 0x40, 0x80

@@ -44,8 +44,8 @@ class Waiting(Protocol):
     epoch: int
 
 
-#: Told of a resume: whether the page could not be brought in, the key that the access named, and after
-#: how many such errors the access is refused.
+#: Told of a resume: whether the page could not be brought in, the key that the access named, and
+#: after how many such errors the access is refused.
 Resumed = Callable[[bool, int, int], None]
 
 
@@ -91,7 +91,8 @@ class _Waiting:
 
     def __init__(self, subtype: int, kind: int, number: int, queue: Waiting, resumed: Resumed,
                  fault: PageFault) -> None:
-        self.subtype, self.kind, self.number, self.queue, self.resumed = subtype, kind, number, queue, resumed
+        self.subtype, self.kind, self.number = subtype, kind, number
+        self.queue, self.resumed = queue, resumed
         self.epoch, self.key, self.looks = queue.epoch, fault.key, fault.looks
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""What doorbells and packets name: QPs, DCTs, raw send and receive queues. Their states, how they fail
-and how they are flushed are here; what they do in them is the data path's."""
+"""What doorbells and packets name: QPs, DCTs, raw send and receive queues. Their states, how they
+fail and how they are flushed are here; what they do in them is the data path's."""
 from typing import TYPE_CHECKING
 
 from ..dma import DmaError
@@ -104,8 +104,8 @@ class Queue(Object):
         """What the queue sent had a signature that did not match."""
 
     def fail_send(self) -> None:
-        """A WQE of the send queue failed: the send queue stops, and with a reliable transport all of
-        the queue."""
+        """A WQE of the send queue failed: the send queue stops, and with a reliable transport all
+        of the queue."""
         if self.st in (UC, *DATAGRAM):
             self.enter(SQER)
             self.flush_send()
@@ -173,8 +173,8 @@ class Target(Queue):
     rre: bool
     rwe: bool
     rae: bool
-    #: Code of the receiver-not-ready timer, next packet sequence number, bytes of a packet, index of
-    #: the P_Key.
+    #: Code of the receiver-not-ready timer, next packet sequence number, bytes of a packet, index
+    #: of the P_Key.
     min_rnr_nak: int
     recv_psn: int
     mtu: int
@@ -184,8 +184,8 @@ class Target(Queue):
 
 
 def watch(queue: Queue, delay: int = FLUSH_POLL_NS) -> None:
-    """Flush what is posted to a receive queue in error from now on: no doorbell tells of it, so look
-    now and then.
+    """Flush what is posted to a receive queue in error from now on: no doorbell tells of it, so
+    look now and then.
 
     :param delay: nanoseconds until the first look.
     """

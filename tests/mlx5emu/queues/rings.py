@@ -32,7 +32,8 @@ class SendRing:
         self.recordless = False
         #: Streams of a DC initiator that has them.
         self.streams: DciStreams | None = None
-        self.owner, self.buf, self.offset, self.dbr, self.cq, self.user_index = owner, buf, offset, dbr, cq, user_index
+        self.owner, self.buf, self.offset = owner, buf, offset
+        self.dbr, self.cq, self.user_index = dbr, cq, user_index
         self.size = 1 << log_size
         self.mask = (WQEBB << log_size) - 1
         #: Rates that hold the queue back: of its queue group and what is above that, and of packet

@@ -63,7 +63,8 @@ class TagList:
         """Post a tag; False when the entry is in use, or there is none of the number
         ``following``."""
         index = self.next
-        if following >= self.size or following == index or index in self._tags or index in self.busy:
+        if (following >= self.size or following == index or index in self._tags or
+                index in self.busy):
             return False
         self.next = following
         self._tags[index] = Tag(index, tag, mask, segment, self.sw_phase == self.hw_phase)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from .header_rewrite import ModifyHeader, PacketReformat
 
 #: Destination types of a flow table entry.
-TO_VPORT, TO_TABLE, TO_TIR, TO_SAMPLER, TO_UPLINK, TO_PORT, TO_COUNTER, TO_TABLE_TYPE = 0, 1, 2, 6, 8, 0x99, 0x100, 0xa
+TO_VPORT, TO_TABLE, TO_TIR, TO_SAMPLER = 0, 1, 2, 6
+TO_UPLINK, TO_PORT, TO_COUNTER, TO_TABLE_TYPE = 8, 0x99, 0x100, 0xa
 ALLOW, DROP, FORWARD, COUNT = 0x1, 0x2, 0x4, 0x8
-REFORMAT, DECAP, MODIFY, VLAN_POP, VLAN_PUSH, VLAN_POP_2, VLAN_PUSH_2 = 0x10, 0x20, 0x40, 0x80, 0x100, 0x400, 0x800
+REFORMAT, DECAP, MODIFY, VLAN_POP = 0x10, 0x20, 0x40, 0x80
+VLAN_PUSH, VLAN_POP_2, VLAN_PUSH_2 = 0x100, 0x400, 0x800
 #: Capability of the table type that each action other than the first four needs.
 ACTION_CAPS = {
     REFORMAT: 'reformat', DECAP: 'decap', MODIFY: 'max_modify_header_actions', VLAN_POP: 'pop_vlan',
@@ -43,7 +45,8 @@ class FlowGroup(Object):
 
     def __init__(self, number: int, start: int, end: int, enable: int, criteria: bytes) -> None:
         super().__init__()
-        self.number, self.start, self.end, self.enable, self.criteria = number, start, end, enable, criteria
+        self.number, self.start, self.end = number, start, end
+        self.enable, self.criteria = enable, criteria
         self.mask = criteria_mask(criteria, enable)
         #: Indexes of the entries by what they match under the criteria, the first counts.
         self.by_key: dict[int, list[int]] = {}
@@ -68,7 +71,8 @@ class FlowEntry(Object):
     def __init__(self, index: int, group: FlowGroup, action: int, tag: int, value: bytes,
                  destinations: list[tuple[int, int]], counters: list[int]) -> None:
         super().__init__()
-        self.number, self.group, self.action, self.tag, self.value = index, group, action, tag, value
+        self.number, self.group, self.action = index, group, action
+        self.tag, self.value = tag, value
         self.destinations, self.counters = destinations, counters
         self.key = int.from_bytes(value, 'big') & group.mask
         self.modify_header: ModifyHeader | None = None

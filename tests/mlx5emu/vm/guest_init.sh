@@ -1,19 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-# The guest's process 1: kernel modules, the host's file system, one command, power-off.
-# It tells the host what happens in lines on the port "events"; the kernel's own console stays the kernel's.
+# The guest's process 1: kernel modules, the host's file system, one command, power-off. It tells
+# the host what happens in lines on the port "events"; the kernel's own console stays the kernel's.
+# shellcheck disable=SC2154  # /spec/settings sets fs, functions, tty, rows and cols
+# shellcheck disable=SC3045  # busybox's shell has ulimit -l
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /dev/pts
+# shellcheck source=/dev/null
 . /spec/settings
 export PATH=/bin:/sbin
 
 port() {
 	# Where the driver is a module, ports and their names come one by one.
-	for wait in $(busybox seq 50); do
+	for _ in $(busybox seq 50); do
 		for p in /sys/class/virtio-ports/*; do
-			read -r name <"$p/name" && [ "$name" = "$1" ] && echo "/dev/${p##*/}" && return
+			read -r name <"$p/name" && [ "$name" = "$1" ] && echo "/dev/${p##*/}" && \
+			  return
 		done 2>/dev/null
 		usleep 100000
 	done
@@ -32,7 +36,8 @@ exec 3>"$(port events)"
 say init
 while read -r module; do insmod "$module" || die "insmod $module"; done <"/load/$fs"
 if [ "$fs" = 9p ]; then
-	mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,cache=loose" host /host || die "mounting the host's files by 9p"
+	mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,cache=loose" host /host || die \
+	  "mounting the host's files by 9p"
 else
 	mount -t virtiofs host /host || die "mounting the host's files by virtiofs"
 fi
@@ -52,7 +57,8 @@ ln -s "$(port control)" /host/run/mlx5emu/control
 cat /bin/busybox >/host/run/mlx5emu/bin/busybox
 # modprobe and rmmod work on the guest's modules, which are not in the host's file system
 for applet in modprobe rmmod insmod lsmod netdevs-up; do
-	printf '#!/bin/sh\nexec chroot /proc/1/root /bin/%s "$@"\n' $applet >/host/run/mlx5emu/bin/$applet
+	printf '#!/bin/sh\nexec chroot /proc/1/root /bin/%s "$@"\n' $applet \
+	  >/host/run/mlx5emu/bin/$applet
 done
 for applet in ip dmesg poweroff chroot; do ln -s busybox /host/run/mlx5emu/bin/$applet; done
 cat /spec/command >/host/run/mlx5emu/command
@@ -60,7 +66,8 @@ busybox chmod 755 /host/run/mlx5emu/bin/* /host/run/mlx5emu/command
 say mounted
 ip link set lo up
 while read -r module; do
-	# prof_sel=0: no cache of memory keys, which is filled with thousands of commands at load and emptied at unload
+	# prof_sel=0: no cache of memory keys, which is filled with thousands of commands at load
+	# and emptied at unload
 	case $module in */mlx5_core.ko) options=prof_sel=0 ;; *) options= ;; esac
 	insmod "$module" $options || die "insmod $module: see the kernel log"
 done </load/mlx5
@@ -69,7 +76,8 @@ tries=0
 last=uverbs$((functions - 1))
 until [ -e /dev/infiniband/$last ]; do
 	tries=$((tries + 1))
-	[ $tries -gt 100 ] && die "no /dev/infiniband/$last 10 s after the driver was loaded: see the kernel log"
+	[ $tries -gt 100 ] &&
+		die "no /dev/infiniband/$last 10 s after the driver was loaded: see the kernel log"
 	usleep 100000
 done
 busybox chmod 666 /dev/infiniband/uverbs* /dev/infiniband/rdma_cm 2>/dev/null
@@ -83,7 +91,8 @@ if [ "$tty" = 1 ]; then
 	stty rows "$rows" cols "$cols" <&4
 	setsid -c chroot /host /run/mlx5emu/command <&4 >&4 2>&1 3>&- 4>&-
 else
-	setsid chroot /host /run/mlx5emu/command <"$(port stdin)" >"$(port stdout)" 2>"$(port stderr)" 3>&-
+	setsid chroot /host /run/mlx5emu/command <"$(port stdin)" >"$(port stdout)" \
+	  2>"$(port stderr)" 3>&-
 fi
 say exit $?
 busybox sync

@@ -99,7 +99,8 @@ class Modules:
         path = self.files.get(name)
         if path is None:
             raise ModuleError(
-                f'kernel module {name} is not in {self.directory}: the kernel package is not the one expected'
+                f'kernel module {name} is not in {self.directory}: the kernel package is not the '
+                'one expected'
             )
         data = path.read_bytes()
         if path.suffix == '.xz':

@@ -17,14 +17,16 @@ from pathlib import Path
 WARNING = 4
 #: What is a complaint whatever its level says.
 TRACE = re.compile(
-    r'WARNING:|BUG:|Oops|Call Trace|general protection|leaked|unable to handle|soft lockup|hung task|refcount_t|KASAN'
+    r'WARNING:|BUG:|Oops|Call Trace|general protection|leaked|unable to handle|soft lockup|'
+    r'hung task|refcount_t|KASAN'
 )
 #: What the machine is warned of: a translated CPU's clocks and range registers, QEMU's ACPI tables,
 #: work that took long on a busy host; and the word that power is off.
 MACHINE = re.compile(
     r'^(\[ *[0-9.]+\] )?('
     r'tsc: |APIC calibration not|Probably due to long platform|clocksource: |sched_clock: |'
-    r'hrtimer: interrupt took|hpet: Lost|perf: interrupt took|workqueue: .* hogged CPU|mtrr: your CPUs had|'
+    r'hrtimer: interrupt took|hpet: Lost|perf: interrupt took|workqueue: .* hogged CPU|'
+    r'mtrr: your CPUs had|'
     r'ACPI: IRQ \d+ override|amd_pstate: |reboot: )')
 
 
@@ -60,7 +62,8 @@ def records(since: int = 0) -> list[Record]:
             try:
                 raw = os.read(fd, 8192).decode(errors='replace')
             except OSError as e:
-                if e.errno == errno.EPIPE:      # overwritten while we read: go on with the oldest that is left
+                # overwritten while we read: go on with the oldest that is left
+                if e.errno == errno.EPIPE:
                     continue
                 if e.errno == errno.EAGAIN:
                     return out

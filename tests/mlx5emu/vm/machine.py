@@ -57,7 +57,8 @@ class Machine:
                        path=path.resolve())
         except FileNotFoundError:
             raise MachineError(
-                f'{path} is missing: run `bash buildlib/quickstart.sh demo` once, it sets the machine up'
+                f'{path} is missing: run `bash buildlib/quickstart.sh demo` once, it sets the '
+                'machine up'
             ) from None
         except (KeyError, ValueError, TypeError) as e:
             raise MachineError(

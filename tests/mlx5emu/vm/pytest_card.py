@@ -185,7 +185,8 @@ class Guest:
             if any(r.when == 'teardown' for r in got):
                 return got
             if ended or time.monotonic() - since > SILENCE:
-                why = f'the guest ended (status {self.process.returncode})' if ended else f'no report for {SILENCE:.0f} s'
+                why = (f'the guest ended (status {self.process.returncode})' if ended else
+                       f'no report for {SILENCE:.0f} s')
                 tail = self.log.read_text(errors='replace')[-3000:]
                 return [
                     *got,

@@ -57,7 +57,8 @@ def link_layer(options: Options) -> str:
     chosen = options.link_layer or profile.link_layers[0]
     if chosen not in profile.link_layers:
         raise CardError(
-            f"--link-layer {chosen}: {options.profile} has {' or '.join(profile.link_layers)} ports only; "
+            f"--link-layer {chosen}: {options.profile} has "
+            f"{' or '.join(profile.link_layers)} ports only; "
             "connectx5 and connectx7 have both kinds")
     return chosen
 

@@ -228,9 +228,11 @@ def main(machine: Machine, options: vm_run.Options, patterns: list[str]) -> int:
     print('\n'.join([table(ids, outcomes), *([''] + others if others else [])]))
     count = Counter(outcomes[i].how for i in ids)
     print(
-        f'\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, {vm_run.link_layer(options)}, '
+        f'\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, '
+        f'{vm_run.link_layer(options)}, '
         f'{time.monotonic() - start:.0f} s, {os.cpu_count()} CPUs')
     print(
-        f"suite: {count['ok']} passed, {count['failed']} failed, {count['skipped']} skipped of {len(ids)}"
+        f"suite: {count['ok']} passed, {count['failed']} failed, {count['skipped']} skipped "
+        f'of {len(ids)}'
     )
     return 1 if count['failed'] else 0

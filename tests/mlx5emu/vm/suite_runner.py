@@ -134,7 +134,9 @@ def main(argv: list[str]) -> int:
         try:
             todo.run(recorder)
         except TimeUpError:
-            return 3    # outside a test's own frame: the host counts the test as hung and starts again behind it
+            # Outside a test's own frame: the host counts the test as hung, and starts again after
+            # it.
+            return 3
     return 0
 
 

@@ -296,7 +296,8 @@ class Vm:
                 break
             if not self._said.is_set() and time.monotonic() > end:
                 raise VmError(
-                    f"the guest said nothing for {SAY_TIMEOUT:.0f} s: see {self.console} and {self.log_dir / 'qemu.log'}"
+                    f'the guest said nothing for {SAY_TIMEOUT:.0f} s: see {self.console} and '
+                    f"{self.log_dir / 'qemu.log'}"
                 )
         try:
             self._qemu.wait(OFF_TIMEOUT)

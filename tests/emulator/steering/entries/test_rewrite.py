@@ -145,7 +145,8 @@ def test_entries_see_what_others_did(bench: SteBench) -> None:
     third = bench.put(bench.entry('register_0', {'metadata_reg_c_0': 0xff}, c0, hit=address))
     at = bench.put(modify(bench, 'set', 'c0', 7), bench.alloc(64, 'header_modify'))
     line = (at - bench.card.icm.ranges()['header_modify'][0]) // 64
-    first = {'layout': 'ste_modify_packet', 'number_of_re_write_actions': 1, 'header_re_write_actions_pointer': line} if bench.v0 else \
+    first = {'layout': 'ste_modify_packet', 'number_of_re_write_actions': 1,
+             'header_re_write_actions_pointer': line} if bench.v0 else \
         {'actions': struct.pack('>BBH', v1.MODIFY_LIST, 1, line)}
     bench.table(
         bench.put(bench.entry('register_0', {'metadata_reg_c_0': 0xff}, {}, hit=third, **first)))
@@ -161,8 +162,10 @@ def test_unknown_modification(bench: SteBench) -> None:
             rewritten(bench, [action])
     assert bench.walker.bad == 2
     tir, address = bench.tir()
-    e = bench.entry(hit=address, layout='ste_modify_packet', number_of_re_write_actions=1, header_re_write_actions_pointer=1 << 20) \
-        if bench.v0 else bench.entry(hit=address, actions=struct.pack('>BBH', v1.MODIFY_LIST, 1, 0xffff))
+    e = bench.entry(hit=address, layout='ste_modify_packet', number_of_re_write_actions=1,
+                    header_re_write_actions_pointer=1 << 20) \
+        if bench.v0 else bench.entry(hit=address, actions=struct.pack('>BBH', v1.MODIFY_LIST, 1,
+                                                                      0xffff))
     bench.table(bench.put(e))
     assert bench.receive(PLAIN) == []
     assert (bench.walker.bad, 'not allocated' in bench.walker.why) == (3, True)
@@ -432,7 +435,8 @@ def test_mask_and_match(later: SteBench) -> None:
     actions = bytes([v1.FLOW_TAG, 0, 0, 7]) + modify(later, 'set', 'c0', 9)
     for number, lookup in ((2, 'eth_l2_src'), (3, 'register_0')):
         tag = later.lookup(lookup)[1]
-        fields, masks = ({'smac_15_0': int.from_bytes(MAC_A[4:], 'big')}, {'smac_15_0': 0xffff}) if number == 2 else \
+        fields, masks = ({'smac_15_0': int.from_bytes(MAC_A[4:], 'big')},
+                         {'smac_15_0': 0xffff}) if number == 2 else \
             ({}, {'metadata_reg_c_1': 1})
         e = bytearray(
             later.match(hit=address, definer=later.lookup(lookup)[0] & 0xff, actions=actions))

@@ -41,7 +41,8 @@ _ALIASES = {
     'src_ip_31_0': ('source_address', 'ip_src_addr', 'src_ipv6_31_0'),
     'dst_ip_31_0': ('destination_address', 'ip_dst_addr', 'dst_ipv6_31_0'),
     **{
-        f'{way}_ip_{part}': (f'{way}_ipv6_{part}', ) for way in ('src', 'dst') for part in ('127_96', '95_64', '63_32')},
+        f'{way}_ip_{part}': (f'{way}_ipv6_{part}', )
+        for way in ('src', 'dst') for part in ('127_96', '95_64', '63_32')},
     'src_port': ('source_port', 'l4_sport'),
     'dst_port': ('destination_port', 'l4_dport'),
     'protocol': ('ip_protocol', ),
@@ -76,8 +77,8 @@ def _ip(v: dict[str, int], data: bytes, h: Headers) -> None:
     v['l3_type'] = L3_IPV4 if h.ip == 4 else L3_IPV6
     v['l4_type'] = {TCP: L4_TCP, UDP: L4_UDP, ESP: L4_SPI}.get(h.protocol, 0)
     if h.ip == 4:
-        first, dsfield, length, identification, fragment, ttl, _, check, source, destination = struct.unpack_from(
-            '>BBHHHBBHII', data, at)
+        (first, dsfield, length, identification, fragment, ttl, _, check, source,
+         destination) = struct.unpack_from('>BBHHHBBHII', data, at)
         v.update(ihl=first & 0xf, dscp=dsfield >> 2, ecn=dsfield & 3, total_length=length,
                  identification=identification, flags=fragment >> 13,
                  fragment_offset=fragment & 0x1fff, time_to_live=ttl, checksum=check,

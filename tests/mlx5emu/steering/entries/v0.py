@@ -66,7 +66,8 @@ WORDS: dict[int, tuple[Part, ...]] = {
            (16, 16, ('OUT_TCP_DPORT', 'OUT_UDP_DPORT')), (48, 9, ('OUT_TCP_FLAGS', ))),
     0x09: ((0, 32, ('OUT_TCP_ACK_NUM', )), (32, 32, ('OUT_TCP_SEQ_NUM', ))),
     **{
-        0x0c + k: ((0, 32, (f'metadata_reg_c_{2 * k + 1}', )), (32, 32, (f'metadata_reg_c_{2 * k}', ))) for k in range(3)},
+        0x0c + k: ((0, 32, (f'metadata_reg_c_{2 * k + 1}', )), (32, 32, (f'metadata_reg_c_{2 * k}',
+                                                                         ))) for k in range(3)},
     0x16: ((0, 32, ('metadata_reg_a', )), (32, 32, ('metadata_reg_b', ))), }
 
 
