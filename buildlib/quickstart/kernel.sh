@@ -41,8 +41,8 @@ make_kernel() {
     esac
     rm "$deb"
   done
-  mv -T "$dir/usr/src/$headers" "$dir/usr/src/linux-headers-${release%-amd64}-common" 2> \
-    /dev/null || true
+  mv -T "$dir/usr/src/$headers" "$dir/usr/src/linux-headers-${release%-amd64}-common" \
+    2> /dev/null || true
   # Until Debian 12 modules were outside of /usr.
   [[ ! -d $dir/lib ]] || cp -a --link "$dir/lib" "$dir/usr/" && rm -rf "${dir:?}/lib"
   if [[ -e $dir/usr/lib/modules/$release/vmlinuz ]]; then

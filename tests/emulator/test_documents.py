@@ -45,7 +45,15 @@ def test_general_objects_registers_and_pages() -> None:
     assert set(re.findall(r'\w+', listed.group(1))) == set(caps.PAGES)
 
 
-def test_links() -> None:
-    """The documents that it points to are there."""
-    for name in re.findall(r'\]\(([\w.]+\.md)\)', TEXT):
-        assert (Path(__file__).parents[2] / 'Documentation' / name).exists(), name
+def test_links_and_paths() -> None:
+    """What the documents point to is there: other documents, and files by their path from the top
+    of the tree or, of the emulator, from its own."""
+    top = Path(__file__).parents[2]
+    for document in [top / 'README.md', *(top / 'Documentation').glob('*.md')]:
+        text = document.read_text()
+        for name in re.findall(r'\]\(([\w./]+\.md)\)', text):
+            assert (document.parent / name).exists(), (document.name, name)
+        for path in re.findall(r'`((?:[\w.]+/)+[\w]+\.(?:pyx?|pyi|pxd|sh|cmake|md))[`:]',
+                               text):
+            assert (top / path).exists() or (top / 'tests' / 'mlx5emu' / path).exists() or (
+                path.startswith('build/')), (document.name, path)
