@@ -228,8 +228,7 @@ cdef class Lifetime:
             if context.context == NULL:
                 raise PyverbsUserError(f'The context is closed: open one for this {self.noun}')
             raise PyverbsUserError('The context is being closed, or its close() was refused, or '
-                                   'this object was closed before '
-                                   'it was made')
+                                   'this object was closed before it was made')
         self.owner = owner
         self.context = context
         self.siblings = siblings

@@ -222,35 +222,34 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         text = f'Failed to register a UMEM of {umem_in.size} bytes, {what}, ' \
                f'access {umem_in.access:#x}'
         if err == EPROTONOSUPPORT:
-            text += ('. The device has no DEVX: its firmware offers no user contexts '
-                     '(log_max_uctx is 0), or the driver is too old')
+            text += ('. The device has no DEVX: its firmware offers no user contexts (log_max_uctx '
+                     'is 0), or the driver is too old')
         elif no_devx:
             text += ('. The context was not opened with DEVX: use Mlx5Context with '
                      'MLX5DV_CONTEXT_FLAGS_DEVX')
         elif dmabuf and mem.ibv_is_fork_initialized() == mem.IBV_FORK_ENABLED:
             text += ('. Fork support is on, and libmlx5 then takes the offset in a dma-buf for an '
-                     'address in this process: '
-                     'unset RDMAV_FORK_SAFE and IBV_FORK_SAFE, and do not call ibv_fork_init()')
+                     'address in this process: unset RDMAV_FORK_SAFE and IBV_FORK_SAFE, and do not '
+                     'call ibv_fork_init()')
         elif err == ENOMEM:
             text += ('. The memory to be pinned is over the limit (see `ulimit -l`, or grant '
                      'CAP_IPC_LOCK), or none is left')
         elif err == EFAULT:
-            text += ('. Part of the range is not mapped, or it is read-only while access asks for '
-                     'writing'
-                     if not dmabuf else '. The range does not fit in the dma-buf')
+            text += '. The range does not fit in the dma-buf' if dmabuf else \
+                    '. Part of the range is not mapped, or it is read-only while access asks for ' \
+                    'writing'
         elif err == EBADF:
             text += '. It is not an open file descriptor'
         elif dmabuf and err in (EOPNOTSUPP, ENOSYS):
             text += ('. The exporter cannot pin its memory, or keeps it from other devices: ask it '
-                     'for a buffer in system memory; or '
-                     'the kernel has no such dma-buf support')
+                     'for a buffer in system memory; or the kernel has no such dma-buf support')
         elif err == EOPNOTSUPP:
             text += (f'. comp_mask {umem_in.comp_mask:#x} is not supported, or this is not an mlx5 '
                      'device')
         elif err == EINVAL:
             text += ('. Check that access has no other bits than LOCAL_WRITE, REMOTE_READ, '
-                     'RELAXED_ORDERING, and REMOTE_WRITE only '
-                     'with LOCAL_WRITE, and that the size is not 0')
+                     'RELAXED_ORDERING, and REMOTE_WRITE only with LOCAL_WRITE, and that the size '
+                     'is not 0')
             if umem_in.pgsz_bitmap and umem_in.pgsz_bitmap != ALL_PAGE_SIZES:
                 text += (f'; that a page size of {umem_in.pgsz_bitmap:#x} fits the memory: it is '
                          'contiguous and aligned to it')
@@ -380,8 +379,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         self.life.end_close(self, rc)
         if rc:
             raise PyverbsRDMAError('Failed to dereg UMEM. A DEVX object made on it is still alive: '
-                                   'close that first. The '
-                                   'umem stays open and its memory allocated', rc)
+                                   'close that first. The umem stays open and its memory '
+                                   'allocated', rc)
         self.memory = None
 
     def __del__(self):

@@ -345,8 +345,8 @@ cdef class Mlx5DM(DM):
             self.life.end_create(self, False)
             if attr == NULL:
                 raise PyverbsRDMAError(f'Failed to import DM {handle}. The context must share the '
-                                       f'command fd of the '
-                                       'one that allocated it, and the memory must be MEMIC', err)
+                                       'command fd of the one that allocated it, and the memory '
+                                       'must be MEMIC', err)
             # Late: the module of the class imports this one.
             from pyverbs.providers.mlx5.mlx5dv_dm_caps import refusal
             raise refusal(context, mlx5_attr.type, attr.length, attr.log_align_req, largest, err)
@@ -381,8 +381,7 @@ cdef class Mlx5DM(DM):
             return 0
         self._check_open()
         raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is '
-                          f'reached by its '
-                          'remote_va through the device', EOPNOTSUPP)
+                          'reached by its remote_va through the device', EOPNOTSUPP)
 
     cdef add_ref(self, obj):
         if isinstance(obj, (DMMR, Mlx5DMOpAddr)) and not self._is_dead():
@@ -507,8 +506,7 @@ cdef class Mlx5DM(DM):
                               EINVAL)
         if dm_offset > self.reachable or length > self.reachable - dm_offset:
             raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {dm_offset} do not '
-                              f'fit in '
-                              f'{self.reachable} bytes', EFAULT)
+                              f'fit in {self.reachable} bytes', EFAULT)
         return 0
 
     def copy_to_dm(self, dm_offset, data, length=None):
@@ -643,8 +641,9 @@ cdef class Mlx5DM(DM):
                 mem.ibv_unimport_dm(twin)
         self.life.leave()
         if fd < 0:
-            hint = '. The kernel is too old to export DMs' if err in (EOPNOTSUPP,
-                                                                      EPROTONOSUPPORT) else ''
+            hint = ''
+            if err in (EOPNOTSUPP, EPROTONOSUPPORT):
+                hint = '. The kernel is too old to export DMs'
             raise PyverbsRDMAError(f'Failed to export dmabuf FD for DM{hint}', err)
         return fd
 
@@ -708,7 +707,7 @@ cdef class Mlx5DM(DM):
 
     def __reduce__(self):
         raise TypeError(f'cannot pickle {type(self).__name__}: device memory belongs to one '
-                        f'process')
+                        'process')
 
 
 @cython.no_gc_clear
@@ -778,8 +777,8 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
                               f'{length}', EINVAL)
         if self.width_bits and not self.width_bits & length:
             raise Mlx5DMError(f'Failed to {action}: operation {self.operation} of this device '
-                              f'takes widths of '
-                              f'{", ".join(map(str, self.widths))} bytes, not {length}', EOPNOTSUPP)
+                              f'takes widths of {", ".join(map(str, self.widths))} bytes, not '
+                              f'{length}', EOPNOTSUPP)
         if where % length:
             raise Mlx5DMError(f'Failed to {action}: offset {where} is not a multiple of the width '
                               f'{length}', EINVAL)

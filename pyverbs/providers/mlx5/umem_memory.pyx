@@ -108,8 +108,7 @@ cdef class UmemMemory:
         if not PyObject_CheckBuffer(exporter):
             if not hasattr(exporter, '__dlpack__'):
                 raise TypeError(f'buffer: an object with the buffer protocol or DLPack is '
-                                f'required, not '
-                                f'{type(exporter).__name__}')
+                                f'required, not {type(exporter).__name__}')
             self._borrow_tensor(exporter, writable)
             return
         try:
@@ -140,8 +139,8 @@ cdef class UmemMemory:
             kind = device[0]
             if kind not in (MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, MLX5_DLPACK_ROCM_HOST):
                 raise PyverbsUserError(f'The tensor is not in host memory (DLPack device '
-                                       f'{int(kind)}): export it as a dma-buf, '
-                                       f'and give its fd as dmabuf_fd')
+                                       f'{int(kind)}): export it as a dma-buf, and give its fd as '
+                                       'dmabuf_fd')
             try:
                 capsule = exporter.__dlpack__(max_version=(1, 0))
             except TypeError:
@@ -154,8 +153,8 @@ cdef class UmemMemory:
         # so it is dropped before anything is raised.
         problem = None
         if PyCapsule_IsValid(capsule, 'dltensor_versioned'):
-            versioned = <mlx5_dlpack_versioned *> PyCapsule_GetPointer(capsule,
-                                                                       'dltensor_versioned')
+            versioned = <mlx5_dlpack_versioned *> \
+                PyCapsule_GetPointer(capsule, 'dltensor_versioned')
             tensor = &versioned.tensor
             readonly = versioned.flags & MLX5_DLPACK_READ_ONLY != 0
         elif PyCapsule_IsValid(capsule, 'dltensor'):

@@ -370,6 +370,12 @@ def test_a_miss_goes_to_a_table_of_a_higher_level(eth, level) -> None:
             'flow_table_context.table_miss_action': 1,
             'flow_table_context.table_miss_id': miss}) == 'BAD_PARAM'
     assert eth.flow_tables.numbers() == [miss] and eth.flow_tables.get(miss).refs == 0
+    low = table(eth, level=level)
+    assert status(
+        eth, 'MODIFY_FLOW_TABLE', {
+            'table_id': low, 'modify_field_select': 1, 'flow_table_context.table_miss_action': 1,
+            'flow_table_context.table_miss_id': miss}) == 'BAD_PARAM'
+    assert eth.flow_tables.get(low).miss is None and eth.flow_tables.get(miss).refs == 0
 
 
 def test_flow_counters(eth) -> None:

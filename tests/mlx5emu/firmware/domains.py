@@ -47,43 +47,43 @@ class QCounter(Object):
 
 @command('ALLOC_PD')
 def alloc_pd(card: 'Card', cmd: Command) -> None:
-    """A new protection domain."""
+    """Make a protection domain. Refused when there are too many."""
     cmd.out['pd'] = card.pds.alloc(Pd(), cmd.uid)
 
 
 @command('DEALLOC_PD')
 def dealloc_pd(card: 'Card', cmd: Command) -> None:
-    """Refused while keys, queues or address vectors belong to it."""
+    """Free a protection domain. Refused while keys, queues or address vectors belong to it."""
     card.pds.free(cmd.inp['pd'], cmd.uid)
 
 
 @command('ALLOC_TRANSPORT_DOMAIN')
 def alloc_transport_domain(card: 'Card', cmd: Command) -> None:
-    """A new transport domain."""
+    """Make a transport domain. Refused when there are too many."""
     cmd.out['transport_domain'] = card.transport_domains.alloc(TransportDomain(), cmd.uid)
 
 
 @command('DEALLOC_TRANSPORT_DOMAIN')
 def dealloc_transport_domain(card: 'Card', cmd: Command) -> None:
-    """Refused while TISes or TIRs belong to it."""
+    """Free a transport domain. Refused while TISes or TIRs belong to it."""
     card.transport_domains.free(cmd.inp['transport_domain'], cmd.uid)
 
 
 @command('ALLOC_XRCD')
 def alloc_xrcd(card: 'Card', cmd: Command) -> None:
-    """A new XRC domain."""
+    """Make an XRC domain. Refused when there are too many."""
     cmd.out['xrcd'] = card.xrcds.alloc(Xrcd(), cmd.uid)
 
 
 @command('DEALLOC_XRCD')
 def dealloc_xrcd(card: 'Card', cmd: Command) -> None:
-    """Refused while XRC SRQs or QPs belong to it."""
+    """Free an XRC domain. Refused while XRC SRQs or QPs belong to it."""
     card.xrcds.free(cmd.inp['xrcd'], cmd.uid)
 
 
 @command('ALLOC_Q_COUNTER')
 def alloc_q_counter(card: 'Card', cmd: Command) -> None:
-    """A new queue counter set."""
+    """Make a set of queue counters. Refused when there are too many."""
     cmd.out['counter_set_id'] = card.q_counters.alloc(QCounter(), cmd.uid)
 
 
@@ -119,5 +119,5 @@ def alloc_uar(card: 'Card', cmd: Command) -> None:
 
 @command('DEALLOC_UAR')
 def dealloc_uar(card: 'Card', cmd: Command) -> None:
-    """Refused while an EQ uses the page."""
+    """Free a doorbell page. Refused while an EQ uses it."""
     card.uars.free(cmd.inp['uar'], cmd.uid)

@@ -78,7 +78,7 @@ def create_eq(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_EQ')
 def destroy_eq(card: 'Card', cmd: Command) -> None:
-    """Refused while a CQ reports to the EQ."""
+    """Destroy an EQ. Refused while a CQ reports to it."""
     eq = card.eqs.free(cmd.inp['eq_number'], cmd.uid)
     if card.command_eq is eq:
         card.command_eq = None
@@ -86,7 +86,7 @@ def destroy_eq(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_EQ')
 def query_eq(card: 'Card', cmd: Command) -> None:
-    """The EQ's context, with the producer and consumer counters."""
+    """Tell the EQ's context, with the producer and consumer counters as they are now."""
     eq = card.eqs.get(cmd.inp['eq_number'], cmd.uid)
     c = cmd.out.sub('eq_context_entry')
     c.set(log_eq_size=eq.log_size, log_page_size=eq.log_page - 12, intr=eq.vector, uar_page=eq.uar,

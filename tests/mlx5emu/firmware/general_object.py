@@ -89,7 +89,8 @@ def add(card: 'Card', obj: Any, obj_type: int, uid: int) -> int:
 
 @command('CREATE_GENERAL_OBJECT', op_mods=None)
 def create_general_object(card: 'Card', cmd: Command) -> None:
-    """A new object of the type in the header."""
+    """Make an object of the type in the header. Refused for a type that the card does not offer,
+    and by the type itself."""
     number = _type(card, cmd)
     layout, create = TYPES[number]
     cmd.out['obj_id'] = add(card, create(card, _given(cmd, layout), cmd.uid), number, cmd.uid)
@@ -97,7 +98,8 @@ def create_general_object(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_GENERAL_OBJECT', op_mods=None)
 def query_general_object(card: 'Card', cmd: Command) -> None:
-    """The object's layout as it is now."""
+    """Tell the object as it is now. Refused when there is no room for it, or it is of another
+    type."""
     obj = _object(card, cmd)
     cmd.out['obj_id'] = obj.number
     describe = getattr(obj, 'describe', None)
@@ -120,6 +122,6 @@ def modify_general_object(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_GENERAL_OBJECT', op_mods=None)
 def destroy_general_object(card: 'Card', cmd: Command) -> None:
-    """Refused while something uses the object."""
+    """Destroy an object. Refused while something uses it, or when it is of another type."""
     obj = _object(card, cmd)
     _table(card, obj.obj_type).free(obj.number, cmd.uid)

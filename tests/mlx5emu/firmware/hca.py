@@ -19,7 +19,7 @@ ISSI_SUPPORTED = 0b10
 
 @command('ENABLE_HCA', state='any', kernel=True)
 def enable_hca(card: 'Card', cmd: Command) -> None:
-    """Only the function itself, not another."""
+    """Begin to use the function. Refused for another function than itself."""
     if cmd.inp['function_id']:
         raise Status('BAD_PARAM', 'no other function')
     if card.state != card.RESET:
@@ -29,7 +29,7 @@ def enable_hca(card: 'Card', cmd: Command) -> None:
 
 @command('DISABLE_HCA', state='enabled', kernel=True)
 def disable_hca(card: 'Card', cmd: Command) -> None:
-    """After TEARDOWN_HCA, when no page is held any more."""
+    """End the use of the function, after TEARDOWN_HCA. Refused while a page is held."""
     if cmd.inp['function_id']:
         raise Status('BAD_PARAM', 'no other function')
     if card.state == card.READY:
@@ -41,7 +41,7 @@ def disable_hca(card: 'Card', cmd: Command) -> None:
 
 @command('INIT_HCA', state='enabled', min_in=16, kernel=True)
 def init_hca(card: 'Card', cmd: Command) -> None:
-    """Objects can be made from now on."""
+    """Let objects be made from now on. Refused before all pages were given, and twice."""
     if card.state == card.READY:
         raise Status('BAD_SYS_STATE', 'HCA is initialized already')
     if len(card.pages.held) < card.pages.wanted():
@@ -62,14 +62,14 @@ def teardown_hca(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_ISSI', state='enabled')
 def query_issi(card: 'Card', cmd: Command) -> None:
-    """ISSI 1 is the only one."""
+    """Tell that ISSI 1 is the only one."""
     cmd.out['current_issi'] = card.issi
     cmd.out['supported_issi_dw0'] = ISSI_SUPPORTED
 
 
 @command('SET_ISSI', state='enabled', kernel=True)
 def set_issi(card: 'Card', cmd: Command) -> None:
-    """Only a supported one."""
+    """Choose an ISSI. Refused for one that is not supported."""
     issi = cmd.inp['current_issi']
     if issi > 31 or not ISSI_SUPPORTED >> issi & 1:
         raise Status('BAD_PARAM', 'ISSI is not supported')
@@ -104,7 +104,7 @@ def set_hca_cap(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_ADAPTER', state='enabled')
 def query_adapter(card: 'Card', cmd: Command) -> None:
-    """Vendor and board identifiers."""
+    """Tell the identifiers of vendor and board."""
     s = cmd.out.sub('query_adapter_struct')
     s['ieee_vendor_id'], s['vsd_vendor_id'] = 0x2c9, 0x15b3
     s['vsd_contd_psid'] = card.profile.psid.encode().ljust(16, b'\0')
@@ -112,13 +112,13 @@ def query_adapter(card: 'Card', cmd: Command) -> None:
 
 @command('SET_DRIVER_VERSION', kernel=True)
 def set_driver_version(card: 'Card', cmd: Command) -> None:
-    """Kept for reports."""
+    """Keep the driver's version for reports."""
     card.driver_version = cmd.inp['driver_version'].rstrip(b'\0').decode('ascii', 'replace')
 
 
 @command('QUERY_SPECIAL_CONTEXTS')
 def query_special_contexts(card: 'Card', cmd: Command) -> None:
-    """The reserved keys."""
+    """Tell the keys that every function has from the start."""
     for field, key in SPECIAL_KEYS.items():
         if cmd.out.has(field):
             cmd.out[field] = key
@@ -126,4 +126,4 @@ def query_special_contexts(card: 'Card', cmd: Command) -> None:
 
 @command('NOP')
 def nop(card: 'Card', cmd: Command) -> None:
-    """Does nothing, successfully."""
+    """Do nothing, and succeed."""

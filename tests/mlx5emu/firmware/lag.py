@@ -30,7 +30,7 @@ def check_affinity(card: 'Card', port: int) -> int:
 
 @command('QUERY_LAG')
 def query_lag(card: 'Card', cmd: Command) -> None:
-    """The bond: each port's traffic goes through the port itself."""
+    """Tell of the bond: each port's traffic goes through the port itself."""
     if card.caps.get('num_lag_ports') < 2:
         raise Status('BAD_SYS_STATE', 'no ports to bond')
     c = cmd.out.sub('ctx')

@@ -80,7 +80,7 @@ def _own_port(cmd: Command) -> None:
 
 @command('QUERY_HCA_VPORT_CONTEXT')
 def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
-    """InfiniBand port state, LIDs and GUIDs."""
+    """Tell the InfiniBand port's state, LIDs and GUIDs."""
     _own_port(cmd)
     v, c = card.vport, cmd.out.sub('hca_vport_context')
     c.set(vport_state=v.state, port_state=v.state, port_physical_state=PHYSICAL_UP if v.up else 3,
@@ -105,7 +105,7 @@ def modify_hca_vport_context(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_HCA_VPORT_GID', min_out=16)
 def query_hca_vport_gid(card: 'Card', cmd: Command) -> None:
-    """One GID, or all of them for index 0xffff."""
+    """Tell one GID, or all of them for index 0xffff. Refused beyond the table."""
     _own_port(cmd)
     index = cmd.inp['gid_index']
     indexes = range(GIDS) if index == 0xffff else [index]
@@ -120,7 +120,7 @@ def query_hca_vport_gid(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_HCA_VPORT_PKEY', min_out=16)
 def query_hca_vport_pkey(card: 'Card', cmd: Command) -> None:
-    """One P_Key, or all of them for index 0xffff."""
+    """Tell one P_Key, or all of them for index 0xffff. Refused beyond the table."""
     _own_port(cmd)
     index = cmd.inp['pkey_index']
     indexes = range(PKEYS) if index == 0xffff else [index]
@@ -134,7 +134,7 @@ def query_hca_vport_pkey(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_NIC_VPORT_CONTEXT', min_out=16)
 def query_nic_vport_context(card: 'Card', cmd: Command) -> None:
-    """Ethernet addresses, MTU, flags and one address list."""
+    """Tell the Ethernet addresses, MTU, flags and one address list."""
     _own_port(cmd)
     v, c = card.vport, cmd.out.sub('nic_vport_context')
     list_type = cmd.inp['allowed_list_type']
@@ -169,7 +169,7 @@ _SELECTED = {
 
 @command('MODIFY_NIC_VPORT_CONTEXT', min_in=0x100, kernel=True)
 def modify_nic_vport_context(card: 'Card', cmd: Command) -> None:
-    """Set what field_select names."""
+    """Set what field_select names, and leave the rest."""
     _own_port(cmd)
     v, c, select = card.vport, cmd.inp.sub('nic_vport_context'), cmd.inp.sub('field_select')
     if select['affiliation']:
@@ -199,7 +199,7 @@ def modify_nic_vport_context(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_VPORT_STATE', op_mods=(0, 1, 2))
 def query_vport_state(card: 'Card', cmd: Command) -> None:
-    """Up or down."""
+    """Tell whether the port is up or down."""
     _own_port(cmd)
     cmd.out['admin_state'] = cmd.out['state'] = int(card.vport.up)
 

@@ -170,7 +170,7 @@ def alloc_memic(card: 'Card', cmd: Command) -> None:
 
 @command('DEALLOC_MEMIC', kernel=True)
 def dealloc_memic(card: 'Card', cmd: Command) -> None:
-    """Exactly what was allocated; refused while a key covers it."""
+    """Free exactly what was allocated. Refused while a key covers it."""
     start, size = cmd.inp['memic_start_addr'], cmd.inp['memic_size']
     r = card.memic.ranges.get(start)
     if r is None or r.size != size:

@@ -486,5 +486,5 @@ def query_mkey(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_MKEY')
 def destroy_mkey(card: 'Card', cmd: Command) -> None:
-    """The key is gone at once: an access that uses it fails."""
+    """Destroy a key, at once: an access that uses it fails."""
     card.mkeys.free(cmd.inp['mkey_index'], cmd.uid)

@@ -33,7 +33,7 @@ class Psv(Object):
 
 @command('CREATE_PSV')
 def create_psv(card: 'Card', cmd: Command) -> None:
-    """One to four of a protection domain, all or none."""
+    """Make one to four PSVs of a protection domain, all or none."""
     count = cmd.inp['num_psv']
     if not 1 <= count <= MAX_PER_COMMAND:
         raise Status('BAD_PARAM', 'num_psv')

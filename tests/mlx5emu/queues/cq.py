@@ -225,7 +225,7 @@ def _session(card: 'Card', cq: Cq, c: prm.View) -> Session | None:
 
 @command('CREATE_CQ')
 def create_cq(card: 'Card', cmd: Command) -> None:
-    """Check sizes, EQ, UAR, buffer and doorbell record."""
+    """Make a CQ. Refused for sizes, an EQ, a UAR, a buffer or a doorbell record that cannot be."""
     c = cmd.inp.sub('cq_context')
     log_size, cqe_size = _size(card, c)
     eq = card.eqs.get(c['c_eqn_or_apu_element'])
@@ -299,7 +299,7 @@ def _resize(card: 'Card', cmd: Command, cq: Cq, c: prm.View) -> None:
 
 @command('QUERY_CQ')
 def query_cq(card: 'Card', cmd: Command) -> None:
-    """The context with state and counters as they are now."""
+    """Tell the context, with state and counters as they are now."""
     cq = card.cqs.get(cmd.inp['cqn'], cmd.uid)
     at = cmd.out.offset('cq_context')
     cmd.out.buf[at:at + 64] = cq.context
@@ -313,5 +313,5 @@ def query_cq(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_CQ')
 def destroy_cq(card: 'Card', cmd: Command) -> None:
-    """Refused while a queue completes to it."""
+    """Destroy a CQ. Refused while a queue completes to it."""
     card.cqs.free(cmd.inp['cqn'], cmd.uid)

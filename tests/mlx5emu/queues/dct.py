@@ -57,7 +57,8 @@ class Dct(Target):
 
 @command('CREATE_DCT')
 def create_dct(card: 'Card', cmd: Command) -> None:
-    """Check the context against its PD, SRQ and CQ."""
+    """Make a target. Refused for a PD, an SRQ or a CQ that is not there, and an SRQ with tag
+    matching."""
     c = cmd.inp.sub('dct_context_entry')
     pd = card.pds.get(c['pd'], cmd.uid)
     cq = card.cqs.get(c['cqn'], cmd.uid)
@@ -75,7 +76,7 @@ def create_dct(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_DCT')
 def query_dct(card: 'Card', cmd: Command) -> None:
-    """The context with state and violation counter."""
+    """Tell the context, with state and violation counter as they are now."""
     dct = card.dcts.get(cmd.inp['dctn'], cmd.uid)
     at = cmd.out.offset('dct_context_entry')
     cmd.out.buf[at:at + len(dct.context)] = dct.context
@@ -85,7 +86,7 @@ def query_dct(card: 'Card', cmd: Command) -> None:
 
 @command('DRAIN_DCT')
 def drain_dct(card: 'Card', cmd: Command) -> None:
-    """Take no more requests; the drained event follows."""
+    """Take no more requests; the drained event follows. Refused when it is drained already."""
     dct = card.dcts.get(cmd.inp['dctn'], cmd.uid)
     if dct.state != RTR:
         raise Status('BAD_RES_STATE', 'DCT is drained already')
@@ -97,13 +98,13 @@ def drain_dct(card: 'Card', cmd: Command) -> None:
 
 @command('ARM_DCT_FOR_KEY_VIOLATION')
 def arm_dct(card: 'Card', cmd: Command) -> None:
-    """One event at the next request with a wrong key."""
+    """Ask for one event at the next request with a wrong key."""
     card.dcts.get(cmd.inp['dct_number'], cmd.uid).armed = True
 
 
 @command('DESTROY_DCT')
 def destroy_dct(card: 'Card', cmd: Command) -> None:
-    """After it was drained."""
+    """Destroy a target. Refused before it was drained."""
     dct = card.dcts.get(cmd.inp['dctn'], cmd.uid)
     if dct.state == RTR:
         raise Status('BAD_RES_STATE', 'DCT is not drained')

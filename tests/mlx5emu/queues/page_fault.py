@@ -177,5 +177,6 @@ class PageFaults:
 
 @command('PAGE_FAULT_RESUME', kernel=True)
 def page_fault_resume(card: 'Card', cmd: Command) -> None:
-    """The driver brought the pages in, or could not."""
+    """Learn that the driver brought the pages in, or could not. Refused when no fault has the
+    token."""
     card.datapath.port.page_faults.resume(cmd)

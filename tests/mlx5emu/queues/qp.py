@@ -310,7 +310,7 @@ def _queue_groups(
 
 @command('2ERR_QP')
 def qp_2err(card: 'Card', cmd: Command) -> None:
-    """To the error state: everything outstanding is flushed."""
+    """Put a QP into the error state: everything outstanding is flushed."""
     card.qps.get(cmd.inp['qpn'], cmd.uid).fail()
 
 
@@ -330,7 +330,7 @@ def qp_2rst(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_QP', min_out=_QPC_EXT)
 def query_qp(card: 'Card', cmd: Command) -> None:
-    """The context with state and counters as they are now."""
+    """Tell the context, with state and counters as they are now."""
     qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
     qp.store_psn()
     at = cmd.out.offset('qpc')
@@ -383,7 +383,7 @@ def attach_to_mcg(card: 'Card', cmd: Command) -> None:
 
 @command('DETACH_FROM_MCG')
 def detach_from_mcg(card: 'Card', cmd: Command) -> None:
-    """Leave a multicast group."""
+    """Leave a multicast group. Refused when the QP is not in it."""
     qp = card.qps.get(cmd.inp['qpn'], cmd.uid)
     gid = cmd.inp['multicast_gid']
     if gid not in qp.multicast:

@@ -130,7 +130,8 @@ def create_sq(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_SQ')
 def modify_sq(card: 'Card', cmd: Command) -> None:
-    """Change the state, or the fields that the bitmask selects."""
+    """Change the state, or the fields that the bitmask selects. Refused for a step that there is
+    not."""
     sq = card.sqs.get(cmd.inp['sqn'], cmd.uid)
     new = cmd.inp['ctx.state']
     _check_step(sq, cmd.inp['sq_state'], new)
@@ -164,7 +165,7 @@ def _check_step(queue: _WorkQueue, old: int, new: int) -> None:
 
 @command('QUERY_SQ')
 def query_sq(card: 'Card', cmd: Command) -> None:
-    """The context with state and counters as they are now."""
+    """Tell the context, with state and counters as they are now."""
     sq = card.sqs.get(cmd.inp['sqn'], cmd.uid)
     c = sq.write_context(cmd, 'sq_context')
     c['wq.hw_counter'], c['wq.sw_counter'] = sq.sq.consumer, sq.sq.producer
@@ -172,13 +173,13 @@ def query_sq(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_SQ')
 def destroy_sq(card: 'Card', cmd: Command) -> None:
-    """In any state."""
+    """Destroy an SQ, whatever its state is."""
     card.sqs.free(cmd.inp['sqn'], cmd.uid)
 
 
 @command('CREATE_RQ')
 def create_rq(card: 'Card', cmd: Command) -> None:
-    """Check the context against its CQ, PD, RMP and buffer."""
+    """Make an RQ in the reset state. Refused for a CQ, PD, RMP or buffer that cannot be."""
     c = cmd.inp.sub('ctx')
     wq = c.sub('wq')
     if c['state'] != WQ_RESET:
@@ -211,7 +212,8 @@ def create_rq(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_RQ')
 def modify_rq(card: 'Card', cmd: Command) -> None:
-    """Change the state, or the fields that the bitmask selects."""
+    """Change the state, or the fields that the bitmask selects. Refused for a step that there is
+    not."""
     rq = card.rqs.get(cmd.inp['rqn'], cmd.uid)
     new = cmd.inp['ctx.state']
     _check_step(rq, cmd.inp['rq_state'], new)
@@ -234,7 +236,7 @@ def modify_rq(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_RQ')
 def query_rq(card: 'Card', cmd: Command) -> None:
-    """The context with state and counters as they are now."""
+    """Tell the context, with state and counters as they are now."""
     rq = card.rqs.get(cmd.inp['rqn'], cmd.uid)
     c = rq.write_context(cmd, 'rq_context')
     if rq.rq is not None:
@@ -243,5 +245,5 @@ def query_rq(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_RQ')
 def destroy_rq(card: 'Card', cmd: Command) -> None:
-    """Refused while a TIR or RQT points at it."""
+    """Destroy an RQ. Refused while a TIR or RQT points at it."""
     card.rqs.free(cmd.inp['rqn'], cmd.uid)

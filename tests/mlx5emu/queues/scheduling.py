@@ -182,7 +182,7 @@ def create_scheduling_element(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_SCHEDULING_ELEMENT')
 def modify_scheduling_element(card: 'Card', cmd: Command) -> None:
-    """Weight and rate."""
+    """Change weight and rate."""
     _check_hierarchy(cmd.inp['scheduling_hierarchy'])
     at, size = cmd.inp.offset('scheduling_context'), prm.layout_bits('scheduling_context') >> 3
     element(card, cmd.inp['scheduling_element_id'], cmd.uid).change(card, cmd.raw[at:at + size],
@@ -191,7 +191,7 @@ def modify_scheduling_element(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_SCHEDULING_ELEMENT')
 def query_scheduling_element(card: 'Card', cmd: Command) -> None:
-    """The context."""
+    """Tell the element's context."""
     _check_hierarchy(cmd.inp['scheduling_hierarchy'])
     cmd.out['scheduling_context'] = bytes(
         element(card, cmd.inp['scheduling_element_id'], cmd.uid).context)
@@ -199,7 +199,7 @@ def query_scheduling_element(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_SCHEDULING_ELEMENT')
 def destroy_scheduling_element(card: 'Card', cmd: Command) -> None:
-    """Refused while there are elements below it or queues in it."""
+    """Destroy an element. Refused while there are elements below it or queues in it."""
     _check_hierarchy(cmd.inp['scheduling_hierarchy'])
     card.general_objects.free(
         element(card, cmd.inp['scheduling_element_id'], cmd.uid).number, cmd.uid)

@@ -108,7 +108,7 @@ def _srq_context(card: 'Card', cmd: Command, c: prm.View,
 
 @command('CREATE_SRQ')
 def create_srq(card: 'Card', cmd: Command) -> None:
-    """An SRQ of the older kind."""
+    """Make an SRQ of the older kind. Refused for a size, PD or buffer that cannot be."""
     c = cmd.inp.sub('srq_context_entry')
     ring, holds = _srq_context(card, cmd, c, c['log_srq_size'])
     at = cmd.inp.offset('srq_context_entry')
@@ -120,7 +120,7 @@ def create_srq(card: 'Card', cmd: Command) -> None:
 
 @command('CREATE_XRC_SRQ')
 def create_xrc_srq(card: 'Card', cmd: Command) -> None:
-    """An SRQ of an XRC domain, with a CQ of its own."""
+    """Make an SRQ of an XRC domain, with a CQ of its own. Refused when one of them is not there."""
     c = cmd.inp.sub('xrc_srq_context_entry')
     ring, holds = _srq_context(card, cmd, c, c['log_xrc_srq_size'])
     xrcd = card.xrcds.get(c['xrcd'], cmd.uid)
@@ -158,7 +158,8 @@ def work_queue_buffer(card: 'Card', cmd: Command, wq: prm.View, size: int,
 
 @command('CREATE_RMP')
 def create_rmp(card: 'Card', cmd: Command) -> None:
-    """A receive memory pool: what a basic SRQ of verbs is."""
+    """Make a receive memory pool: what a basic SRQ of verbs is. Refused for a size, PD or buffer
+    that cannot be."""
     c = cmd.inp.sub('ctx')
     wq = c.sub('wq')
     if c['state'] != RMP_READY:
@@ -180,7 +181,7 @@ def create_rmp(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_RMP')
 def modify_rmp(card: 'Card', cmd: Command) -> None:
-    """Arm the limit."""
+    """Arm the limit. Refused for one beyond the size of the queue."""
     srq = card.rmps.get(cmd.inp['rmpn'], cmd.uid)
     if cmd.inp['rmp_state'] != RMP_READY or cmd.inp['ctx.state'] != RMP_READY:
         raise Status('BAD_RES_STATE', 'RMP state')
@@ -190,14 +191,14 @@ def modify_rmp(card: 'Card', cmd: Command) -> None:
 
 @command('ARM_RQ', op_mods=(ARM_SRQ, ARM_XRQ))
 def arm_rq(card: 'Card', cmd: Command) -> None:
-    """Arm the limit of an SRQ or XRQ."""
+    """Arm the limit of an SRQ or XRQ. Refused for one beyond the size of the queue."""
     table = card.xrqs if cmd.op_mod == ARM_XRQ else card.srqs
     table.get(cmd.inp['srq_number'], cmd.uid).arm(cmd.inp['lwm'])
 
 
 @command('ARM_XRC_SRQ', op_mods=(ARM_SRQ,))
 def arm_xrc_srq(card: 'Card', cmd: Command) -> None:
-    """Arm the limit of an XRC SRQ."""
+    """Arm the limit of an XRC SRQ. Refused for one beyond the size of the queue."""
     card.xrc_srqs.get(cmd.inp['xrc_srqn'], cmd.uid).arm(cmd.inp['lwm'])
 
 
@@ -223,7 +224,7 @@ def query_xrc_srq(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_RMP')
 def query_rmp(card: 'Card', cmd: Command) -> None:
-    """The context, the limit as it is now, and the counters."""
+    """Tell the context, the limit as it is now, and the counters."""
     srq = card.rmps.get(cmd.inp['rmpn'], cmd.uid)
     wq = query(cmd, srq, 'rmp_context').sub('wq')
     srq.ring.posted()
@@ -232,17 +233,17 @@ def query_rmp(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_SRQ')
 def destroy_srq(card: 'Card', cmd: Command) -> None:
-    """Refused while a QP receives from it."""
+    """Destroy an SRQ. Refused while a QP receives from it."""
     card.srqs.free(cmd.inp['srqn'], cmd.uid)
 
 
 @command('DESTROY_XRC_SRQ')
 def destroy_xrc_srq(card: 'Card', cmd: Command) -> None:
-    """Gone at once: messages for it are refused."""
+    """Destroy an XRC SRQ, at once: messages for it are refused."""
     card.xrc_srqs.free(cmd.inp['xrc_srqn'], cmd.uid)
 
 
 @command('DESTROY_RMP')
 def destroy_rmp(card: 'Card', cmd: Command) -> None:
-    """Refused while a QP or RQ receives from it."""
+    """Destroy an RMP. Refused while a QP or RQ receives from it."""
     card.rmps.free(cmd.inp['rmpn'], cmd.uid)

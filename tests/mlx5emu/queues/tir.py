@@ -57,7 +57,7 @@ class Rqt(_Context):
 
 @command('CREATE_TIS')
 def create_tis(card: 'Card', cmd: Command) -> None:
-    """Check the transport domain."""
+    """Make a TIS. Refused for a transport domain or an affinity that is not there."""
     domain = cmd.inp['ctx.transport_domain']
     check_affinity(card, cmd.inp['ctx.lag_tx_port_affinity'])
     td = card.transport_domains.get(domain, cmd.uid) if domain else None
@@ -68,7 +68,7 @@ def create_tis(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_TIS')
 def modify_tis(card: 'Card', cmd: Command) -> None:
-    """Priority and LAG affinity."""
+    """Change priority and LAG affinity, as the bitmask selects."""
     tis = card.tises.get(cmd.inp['tisn'], cmd.uid)
     kept = prm.view('tisc', tis.context)
     check_affinity(card, cmd.inp['ctx.lag_tx_port_affinity'])
@@ -79,13 +79,13 @@ def modify_tis(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_TIS')
 def query_tis(card: 'Card', cmd: Command) -> None:
-    """The context."""
+    """Tell the TIS's context."""
     _answer(cmd, card.tises.get(cmd.inp['tisn'], cmd.uid), 'tis_context')
 
 
 @command('DESTROY_TIS')
 def destroy_tis(card: 'Card', cmd: Command) -> None:
-    """Refused while an SQ sends through it."""
+    """Destroy a TIS. Refused while an SQ sends through it."""
     card.tises.free(cmd.inp['tisn'], cmd.uid)
 
 
@@ -116,7 +116,7 @@ def create_tir(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_TIR')
 def modify_tir(card: 'Card', cmd: Command) -> None:
-    """Loopback, hash and packet merge, as the bitmask selects."""
+    """Change loopback, hash and packet merge, as the bitmask selects."""
     tir = card.tirs.get(cmd.inp['tirn'], cmd.uid)
     kept, new, bits = prm.view('tirc', tir.context), cmd.inp.sub('ctx'), cmd.inp.sub('bitmask')
     if bits['self_lb_en']:
@@ -132,13 +132,13 @@ def modify_tir(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_TIR')
 def query_tir(card: 'Card', cmd: Command) -> None:
-    """The context."""
+    """Tell the TIR's context."""
     _answer(cmd, card.tirs.get(cmd.inp['tirn'], cmd.uid), 'tir_context')
 
 
 @command('DESTROY_TIR')
 def destroy_tir(card: 'Card', cmd: Command) -> None:
-    """Refused while a flow rule sends to it."""
+    """Destroy a TIR. Refused while a flow rule sends to it."""
     card.tirs.free(cmd.inp['tirn'], cmd.uid)
 
 
@@ -163,7 +163,8 @@ def _rq_list(card: 'Card', cmd: Command, c: prm.View, limit: int,
 
 @command('CREATE_RQT')
 def create_rqt(card: 'Card', cmd: Command) -> None:
-    """Every RQ of the list must exist."""
+    """Make a table of RQs, or of receiving virtqueues. Refused when one of the list is not
+    there."""
     c = cmd.inp.sub('rqt_context')
     most = c['rqt_max_size']
     if most > 1 << card.caps.get('log_max_rqt_size'):
@@ -180,7 +181,7 @@ def create_rqt(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_RQT')
 def modify_rqt(card: 'Card', cmd: Command) -> None:
-    """Replace the list."""
+    """Replace the list. Refused when one of the new list is not there."""
     rqt = card.rqts.get(cmd.inp['rqtn'], cmd.uid)
     if not cmd.inp['bitmask.rqn_list']:
         raise Status('BAD_PARAM', 'nothing to modify')
@@ -195,7 +196,7 @@ def modify_rqt(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_RQT')
 def query_rqt(card: 'Card', cmd: Command) -> None:
-    """The context and the list, as far as there is room for it."""
+    """Tell the context and the list, as far as there is room for it."""
     rqt = card.rqts.get(cmd.inp['rqtn'], cmd.uid)
     _answer(cmd, rqt, 'rqt_context')
     at = cmd.out.offset('rqt_context.rq_num')
@@ -207,5 +208,5 @@ def query_rqt(card: 'Card', cmd: Command) -> None:
 
 @command('DESTROY_RQT')
 def destroy_rqt(card: 'Card', cmd: Command) -> None:
-    """Refused while a TIR uses it."""
+    """Destroy a table. Refused while a TIR uses it."""
     card.rqts.free(cmd.inp['rqtn'], cmd.uid)

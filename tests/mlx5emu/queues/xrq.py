@@ -65,11 +65,11 @@ def query_xrq(card: 'Card', cmd: Command) -> None:
 
 @command('ARM_XRQ')
 def arm_xrq(card: 'Card', cmd: Command) -> None:
-    """Arm the limit of an XRQ."""
+    """Arm the limit of an XRQ. Refused for one beyond the size of the queue."""
     card.xrqs.get(cmd.inp['xrqn'], cmd.uid).arm(cmd.inp['lwm'])
 
 
 @command('DESTROY_XRQ')
 def destroy_xrq(card: 'Card', cmd: Command) -> None:
-    """Refused while a QP receives from it."""
+    """Destroy an XRQ. Refused while a QP receives from it."""
     card.xrqs.free(cmd.inp['xrqn'], cmd.uid)

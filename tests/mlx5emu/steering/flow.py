@@ -139,12 +139,19 @@ def _firmware_table(card: 'Card', cmd: Command) -> FlowTable:
     return table
 
 
-def _miss(card: 'Card', cmd: Command, table_type: int, c: prm.View) -> FlowTable | None:
-    """The table that a miss goes to; None for what the namespace does by default, which for RDMA is
-    to go on in the next domain."""
+def _miss(card: 'Card', cmd: Command, table_type: int, level: int,
+          c: prm.View) -> FlowTable | None:
+    """The table that a miss goes to, from a table of ``level``; None for what the namespace does by
+    default, which for RDMA is to go on in the next domain.
+
+    :raises Status: there is no such table, or it is not of a higher level.
+    """
     action = c['table_miss_action']
     if action == MISS_FORWARD:
-        return card.flow_tables.get(c['table_miss_id'], cmd.uid)
+        miss: FlowTable = card.flow_tables.get(c['table_miss_id'], cmd.uid)
+        if miss.level <= level:
+            raise Status('BAD_PARAM', 'the miss table is not of a higher level')
+        return miss
     if action != MISS_DEFAULT and not (action == MISS_NEXT_DOMAIN and
                                        properties(card, table_type)['table_miss_action_domain']):
         raise Status('BAD_PARAM', 'table_miss_action')
@@ -159,9 +166,7 @@ def create_flow_table(card: 'Card', cmd: Command) -> None:
     prop = properties(card, table_type)
     if c['log_size'] > prop['log_max_ft_size'] or c['level'] > 0xff:
         raise Status('BAD_PARAM', 'flow table size')
-    miss = _miss(card, cmd, table_type, c)
-    if miss is not None and miss.level <= c['level']:
-        raise Status('BAD_PARAM', 'the miss table is not of a higher level')
+    miss = _miss(card, cmd, table_type, c['level'], c)
     table = FlowTable(table_type, c['level'], c['log_size'], miss)
     if c['sw_owner']:
         table.icm_roots = sw_steering.roots(card, table_type, c)
@@ -185,12 +190,12 @@ def destroy_flow_table(card: 'Card', cmd: Command) -> None:
 
 @command('MODIFY_FLOW_TABLE', min_in=0x28)
 def modify_flow_table(card: 'Card', cmd: Command) -> None:
-    """Change where a miss goes."""
+    """Change where a miss goes: the miss table must be of a higher level."""
     table = _firmware_table(card, cmd)
     if cmd.inp['modify_field_select'] != 1:
         raise Status('BAD_PARAM', 'modify_field_select')
     c = cmd.inp.sub('flow_table_context')
-    miss = _miss(card, cmd, table.table_type, c)
+    miss = _miss(card, cmd, table.table_type, table.level, c)
     table.release()
     table.miss = miss
     table.use(miss)
@@ -198,7 +203,7 @@ def modify_flow_table(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_FLOW_TABLE', min_in=0x18)
 def query_flow_table(card: 'Card', cmd: Command) -> None:
-    """Level, size and miss table."""
+    """Tell level, size and miss table."""
     table = _table(card, cmd)
     c = cmd.out.sub('flow_table_context')
     c.set(level=table.level, log_size=table.log_size)
@@ -222,7 +227,8 @@ def set_flow_table_root(card: 'Card', cmd: Command) -> None:
 
 @command('CREATE_FLOW_GROUP')
 def create_flow_group(card: 'Card', cmd: Command) -> None:
-    """A range of indexes that no other group of the table has."""
+    """Make a group of a range of indexes. Refused when another group of the table has one of
+    them."""
     table = _firmware_table(card, cmd)
     start, end = cmd.inp['start_flow_index'], cmd.inp['end_flow_index']
     if start > end or end >= 1 << table.log_size:
@@ -248,7 +254,7 @@ def _group(table: FlowTable, number: int) -> FlowGroup:
 
 @command('DESTROY_FLOW_GROUP', min_in=0x1c)
 def destroy_flow_group(card: 'Card', cmd: Command) -> None:
-    """Refused while entries are left in it."""
+    """Destroy a group. Refused while entries are left in it."""
     table = _table(card, cmd)
     group = _group(table, cmd.inp['group_id'])
     if group.refs:
@@ -259,7 +265,7 @@ def destroy_flow_group(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_FLOW_GROUP', min_in=0x1c)
 def query_flow_group(card: 'Card', cmd: Command) -> None:
-    """Range and criteria."""
+    """Tell range and criteria of a group."""
     group = _group(_table(card, cmd), cmd.inp['group_id'])
     cmd.out.set(start_flow_index=group.start, end_flow_index=group.end,
                 match_criteria_enable=group.enable, match_criteria=group.criteria)
@@ -346,7 +352,7 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
 
 @command('DELETE_FLOW_TABLE_ENTRY', min_in=0x24)
 def delete_flow_table_entry(card: 'Card', cmd: Command) -> None:
-    """Take an entry out."""
+    """Take an entry out. Refused when there is none at the index."""
     table = _table(card, cmd)
     entry = table.entries.pop(cmd.inp['flow_index'], None)
     if entry is None:
@@ -357,7 +363,7 @@ def delete_flow_table_entry(card: 'Card', cmd: Command) -> None:
 
 @command('ALLOC_FLOW_COUNTER')
 def alloc_flow_counter(card: 'Card', cmd: Command) -> None:
-    """One counter; bulks are not offered."""
+    """Make one counter. Refused for bulks, which are not offered."""
     if cmd.inp['flow_counter_bulk'] or cmd.inp['flow_counter_bulk_log_size']:
         raise Status('BAD_PARAM', 'flow counter bulks are not supported')
     cmd.out['flow_counter_id'] = card.flow_counters.alloc(FlowCounter(), cmd.uid)
@@ -365,7 +371,7 @@ def alloc_flow_counter(card: 'Card', cmd: Command) -> None:
 
 @command('DEALLOC_FLOW_COUNTER')
 def dealloc_flow_counter(card: 'Card', cmd: Command) -> None:
-    """Refused while an entry counts by it."""
+    """Free a counter. Refused while an entry counts by it."""
     card.flow_counters.free(cmd.inp['flow_counter_id'], cmd.uid)
 
 

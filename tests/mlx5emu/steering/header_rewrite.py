@@ -282,7 +282,8 @@ class PacketReformat(Object):
 
 @command('ALLOC_MODIFY_HEADER_CONTEXT')
 def alloc_modify_header_context(card: 'Card', cmd: Command) -> None:
-    """A list of actions, each of which the card must know."""
+    """Keep a list of actions. Refused when there are too many, or one that the card does not
+    know."""
     limit = properties(card, cmd.inp['table_type'])['max_modify_header_actions']
     n = cmd.inp['num_of_actions']
     if not n or n > limit:
@@ -296,7 +297,7 @@ def alloc_modify_header_context(card: 'Card', cmd: Command) -> None:
 
 @command('DEALLOC_MODIFY_HEADER_CONTEXT')
 def dealloc_modify_header_context(card: 'Card', cmd: Command) -> None:
-    """Refused while a flow entry uses it."""
+    """Free a list of actions. Refused while a flow entry uses it."""
     card.modify_headers.free(cmd.inp['modify_header_id'], cmd.uid)
 
 
@@ -319,7 +320,7 @@ def alloc_packet_reformat_context(card: 'Card', cmd: Command) -> None:
 
 @command('DEALLOC_PACKET_REFORMAT_CONTEXT')
 def dealloc_packet_reformat_context(card: 'Card', cmd: Command) -> None:
-    """Refused while a flow entry uses it."""
+    """Free a packet reformat. Refused while a flow entry uses it."""
     card.packet_reformats.free(cmd.inp['packet_reformat_id'], cmd.uid)
 
 
