@@ -150,6 +150,28 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
             for kind in ('memic', 'umem'):
                 self.assert_live(kind, 0)
 
+    def test_nothing_is_made_in_a_context_that_closes(self):
+        """What a child makes while its context closes it would be looked for by nobody: refused."""
+        said, made = [], []
+
+        class Breeder(Mlx5DM):
+            def close(self):
+                if not self.closed:
+                    for kind in (new_dm, new_umem):
+                        try:
+                            made.append(kind(ctx))
+                        except PyverbsUserError as ex:
+                            said.append(str(ex))
+                super().close()
+        ctx = self.open_context()
+        breeder = Breeder(ctx, AllocDmAttr(length=64))
+        ctx.close()
+        self.assertTrue(breeder.closed)
+        self.assertEqual((made, len(said)), ([], 2))
+        self.assertRegex(said[0], 'context is being closed')
+        for kind in ('memic', 'umem'):
+            self.assert_live(kind, 0)
+
     def test_context_closes_beside_refusals_and_questions(self):
         """ What is asked of a context for the text of a refusal, or by a query, finds it open or is
         refused: Context.close() waits for it.
