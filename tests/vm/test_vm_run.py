@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,27 @@ from vm.runs import PATIENCE, argv, environment, machine_or_skip
 
 machine_or_skip()
 
+#: What `start` started since the last test's end.
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
 def start(*words: str, tmp: Path, **more: object) -> subprocess.Popen[bytes]:
     """Start `mlx5emu run`; its logs and sockets go below tmp."""
-    return subprocess.Popen(argv(*words), env=environment(tmp), stdout=subprocess.PIPE,
+    # A shell without job control starts us with SIGINT ignored, which children inherit.
+    started = subprocess.Popen(argv(*words), env=environment(tmp), stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                             **({'stdin': subprocess.DEVNULL} | more))  # type: ignore[call-overload]
+    STARTED.append(started)
+    return started
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A run that a test gave up on is not left beside the next one."""
+    yield
+    while STARTED:
+        STARTED.pop().kill()
 
 
 def descendants(pid: int) -> set[int]:
