@@ -190,15 +190,18 @@ def test_key_that_names_itself(guest: Guest) -> None:
         runs(guest, k, 0x1000, 8)
 
 
-def test_ksm(guest: Guest) -> None:
-    """Pieces of one size; the start may lie in the middle of the first."""
+@pytest.mark.parametrize('start', [0x5000, 0x5800, 0x56a8, TOP - 0x1800])
+def test_ksm(guest: Guest, start: int) -> None:
+    """Pieces of one size, the first of which begins where the key begins: an entity is counted from
+    the start address, which need not be a multiple of its size."""
     base = guest.alloc(4 * PAGE)
     key = guest.mkey(base, 4 * PAGE)
-    k = _klm(guest, [(0, key, base + PAGE), (0, key, base)], KSM, start_addr=0x5800, len=0x1800,
+    k = _klm(guest, [(0, key, base + PAGE + 8), (0, key, base)], KSM, start_addr=start, len=0x1800,
              log_page_size=12)
-    assert runs(guest, k, 0x5800, 0x1800) == [(base + PAGE + 0x800, 0x800), (base, 0x1000)]
+    assert runs(guest, k, start, 0x1800) == [(base + PAGE + 8, 0x1000), (base, 0x800)]
+    assert runs(guest, k, start + 0xfff, 2) == [(base + 2 * PAGE + 7, 1), (base, 1)]
     with pytest.raises(AccessError):
-        runs(guest, k, 0x6fff, 2)
+        runs(guest, k, start + 0x17ff, 2)
 
 
 def test_interleaved(guest: Guest) -> None:

@@ -259,8 +259,8 @@ class Mkey(Object):
             return self._strided_runs(off, n, write, depth)
         out: list[Run] = []
         if self.mode == KSM:
-            mask = (1 << self.shift) - 1
-            pos = off + (self.start & mask)
+            # The first part begins where the key begins, whatever address that is.
+            mask, pos = (1 << self.shift) - 1, off
             while n:
                 i, at = pos >> self.shift, pos & mask
                 if 2 * i + 1 >= len(entries):
