@@ -54,6 +54,7 @@ def test_send(guest: Guest, st: int, n: int) -> None:
     assert (done['opcode'], done['send_wqe_opcode'], done['qpn']) == (0, Op.SEND, a.number)
     assert (done['wqe_counter'], done['srqn_uidx']) == (index, 0x123)
     assert (got['opcode'], got['byte_cnt'], got['qpn'], got['wqe_counter']) == (2, n, b.number, 0)
+    assert (got['rqpn'], got['g']) == (a.number, 0)
     assert guest.read(dst, n + 16) == PATTERN[:n] + bytes(16)
 
 
@@ -464,6 +465,63 @@ def test_xrc(guest: Guest) -> None:
     other = GuestXrcSrq(guest, guest.cmd('ALLOC_XRCD')['xrcd'])
     a.post_send(Op.SEND, other.number.to_bytes(4, 'big') + bytes(12), sge(src, 64, key))
     assert only(a.scq.poll())['syndrome'] == Syndrome.REMOTE_INVALID
+
+
+@pytest.mark.parametrize('link_layer', ['ib', 'eth'])
+@pytest.mark.parametrize('kind', ['RC', 'UC', 'XRC', 'DC'])
+def test_receiver_learns_who_sent(link_layer: str, kind: str) -> None:
+    """On InfiniBand the CQE of a receive tells LID, service level and QP number of the sender, of
+    every transport; on Ethernet there is no LID."""
+    guest = Guest(link_layer=link_layer)
+    lid, gid = guest.card.vport.lid, guest.card.vport.gid(0)
+    if link_layer == 'eth':
+        gid = bytes(10) + b'\xff\xff\x0a\x00\x00\x01'
+        guest.cmd('SET_ROCE_ADDRESS', **{
+            'roce_address.source_l3_address': int.from_bytes(gid, 'big'),
+            'roce_address.roce_version': 2})
+    src, dst, key = buffers(guest)
+    path = {'primary_address_path.rlid': lid, 'primary_address_path.sl': 5,
+            'primary_address_path.grh': int(link_layer == 'eth'),
+            'primary_address_path.rgid_rip': gid}
+    segment, imm = b'', 7
+    if kind == 'DC':
+        srq, cq = GuestRmp(guest), GuestCq(guest)
+        dctn = guest.cmd('CREATE_DCT', **{
+            f'dct_context_entry.{k}': v for k, v in {
+                'pd': guest.pd, 'srqn_xrqn': srq.number, 'cqn': cq.number, 'rwe': 1,
+                'mtu': 5}.items()})['dctn']
+        a = GuestQp(guest, DCI)
+        a.connect(0)
+        vector = bytearray(av(dctn, 0, lid, gid, link_layer == 'eth'))
+        vector[12] = 5
+        segment = bytes(vector)
+        srq.post((dst, 64, key))
+        srq.post((dst, 64, key))
+    else:
+        more: dict = {}
+        if kind == 'XRC':
+            xrcd = guest.cmd('ALLOC_XRCD')['xrcd']
+            shared = GuestXrcSrq(guest, xrcd)
+            more, segment = {'no_sq': 1, 'xrcd': xrcd, 'srqn': shared.number}, (
+                shared.number.to_bytes(4, 'big') + bytes(12))
+        st = {'RC': RC, 'UC': UC, 'XRC': XRC}[kind]
+        a, b = GuestQp(guest, st), GuestQp(guest, st, rcq=GuestCq(guest), **more)
+        for q, peer in ((a, b), (b, a)):
+            q.to_init()
+            q.to_rtr(peer.number, **path)
+            q.to_rts()
+        cq = b.rcq
+        for _ in range(2):
+            if kind == 'XRC':
+                cq = shared.cq
+                shared.post((dst, 64, key))
+            else:
+                b.post_recv((dst, 64, key))
+    a.post_send(Op.SEND_IMM, segment, sge(src, 64, key), imm=imm)
+    remote = guest.mkey(dst, 64, va=0)
+    a.post_send(Op.WRITE_IMM, segment, raddr(0, remote), sge(src, 8, key), imm=imm)
+    want = (lid, 5, a.number, 0) if link_layer == 'ib' else (0, 0, a.number, 0)
+    assert [(c['slid'], c['sl'], c['rqpn'], c['g']) for c in cq.poll()] == [want] * 2
 
 
 @pytest.mark.parametrize('good', [True, False])

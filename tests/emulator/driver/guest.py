@@ -296,10 +296,13 @@ def connected(guest: Guest, st: int = RC, **kw) -> tuple[GuestQp, GuestQp]:
 
 
 class GuestSrq:
-    """A linked ring of receive WQEs as the driver keeps it."""
+    """A ring of receive WQEs that many share, linked as the driver keeps it.
 
-    def __init__(self, guest: Guest, log_size: int, log_stride: int) -> None:
-        self.g, self.log_size, self.stride = guest, log_size, 1 << log_stride
+    :param skip: bytes before the first data segment of a WQE.
+    """
+
+    def __init__(self, guest: Guest, log_size: int, log_stride: int, skip: int = 16) -> None:
+        self.g, self.log_size, self.stride, self.skip = guest, log_size, 1 << log_stride, skip
         size = self.stride << log_size
         self.buf, self.dbr = guest.alloc(size), guest.alloc(8, 64)
         self.posted = 0
@@ -312,10 +315,10 @@ class GuestSrq:
         """Post a receive WQE of (address, length, key) buffers, at ``index`` when the list was
         re-linked."""
         at = self.buf + (self.posted %
-                         (1 << self.log_size) if index is None else index) * self.stride + 16
+                         (1 << self.log_size) if index is None else index) * self.stride + self.skip
         raw = b''.join(DATA.pack(n, key, addr)
                        for addr, n, key in sges) + DATA.pack(0, TERMINATOR, 0)
-        self.g.write(at, raw[:self.stride - 16])
+        self.g.write(at, raw[:self.stride - self.skip])
         self.posted += 1
         self.g.write(self.dbr, (self.posted & 0xffff).to_bytes(4, 'big'))
 
@@ -323,13 +326,14 @@ class GuestSrq:
 class GuestRmp(GuestSrq):
     """A receive memory pool, as verbs' SRQs are."""
 
-    def __init__(self, guest: Guest, log_size: int = 4, log_stride: int = 6, lwm: int = 0) -> None:
-        super().__init__(guest, log_size, log_stride)
+    def __init__(self, guest: Guest, log_size: int = 4, log_stride: int = 6, skip: int = 16,
+                 **context) -> None:
+        super().__init__(guest, log_size, log_stride, skip)
         self.number = guest.cmd(
             'CREATE_RMP', self.pages, **{
                 f'ctx.{k}': v for k, v in {
                     'state': 1, 'wq.log_wq_sz': log_size, 'wq.log_wq_stride': log_stride, 'wq.pd':
-                    guest.pd, 'wq.dbr_addr': self.dbr, 'wq.lwm': lwm}.items()})['rmpn']
+                    guest.pd, 'wq.dbr_addr': self.dbr, **context}.items()})['rmpn']
 
 
 class GuestXrcSrq(GuestSrq):

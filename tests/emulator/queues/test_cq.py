@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+from emulator.driver.commands import CommandFailed
 from emulator.driver.guest import PAGE, Guest, GuestCq, GuestQp, connected, inline
 from mlx5emu import prm
 from mlx5emu.bus.bar0 import doorbell
@@ -169,6 +170,37 @@ def test_overrun_ignored(guest: Guest) -> None:
     nops(q, 9)
     assert guest.events() == []
     assert guest.cmd('QUERY_CQ', cqn=cq.number)['cq_context.producer_counter'] == 9
+
+
+def test_collapsed(guest: Guest) -> None:
+    """Every CQE goes to the first slot, where the last one's WQE counter tells how far it is; the
+    other slots stay as they were."""
+    cq = GuestCq(guest, 2, cc=1, oi=1)
+    q = nop_qp(guest, cq)
+    rest = guest.read(cq.buf + 64, 192)
+    for n in range(9):
+        nops(q, 1)
+        raw = guest.read(cq.buf, 64)
+        assert (raw[63] >> 4, int.from_bytes(raw[60:62], 'big')) == (0, n)
+    assert guest.read(cq.buf + 64, 192) == rest
+    assert guest.events() == []
+    assert guest.cmd('QUERY_CQ', cqn=cq.number)['cq_context.producer_counter'] == 9
+    assert guest.fails('MODIFY_CQ', op_mod=1, cqn=cq.number,
+                       **{'cq_context.log_cq_size': 3}) == 'BAD_RES_STATE'
+
+
+def test_collapsed_cq_is_overrun_as_others_are(guest: Guest) -> None:
+    """Without oi the consumer index counts, although the slots are not used."""
+    cq = GuestCq(guest, 2, cc=1)
+    nops(nop_qp(guest, cq), 5)
+    assert guest.events() == [(prm.EVENTS['CQ_ERROR'], cq.number)]
+
+
+def test_collapsed_cq_is_not_compressed(guest: Guest) -> None:
+    """There is one slot: an array of completions has no room."""
+    with pytest.raises(CommandFailed) as e:
+        GuestCq(guest, 2, cc=1, cqe_comp_en=1)
+    assert e.value.status == 'BAD_PARAM'
 
 
 def test_doorbell_record_is_looked_at_in_time(guest: Guest) -> None:

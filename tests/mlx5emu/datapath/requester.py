@@ -65,7 +65,7 @@ from .ethernet import EthernetSender, FrameError
 from .fabric import Address, address_of
 from .flow_table_access import flow_table_access
 from .headers import grh
-from .responder import Datagram, Nak, NoAnswer, NotReady, takes_requests
+from .responder import Nak, NoAnswer, NotReady, Sender, takes_requests
 from .retries import Retries
 from .roce_steering import passes
 
@@ -343,6 +343,14 @@ class Requester:
             raise NoAnswer
         return dct, target, pos, None
 
+    def _initiator(self, qp: 'Qp', wqe: bytes) -> Sender | None:
+        """What a DC target's CQE tells of who sent; a connected QP knows it."""
+        if qp.st != DCI:
+            return None
+        if self.card.link_layer != 'ib':
+            return Sender(qp.number, 0, 0)
+        return Sender(qp.number, AV_BASE.unpack_from(wqe, 16)[3] & 0xf, self.card.vport.lid)
+
     @staticmethod
     def _sent(qp: 'Qp', peer: 'Target', n: int) -> None:
         """Both sides' packet sequence numbers move on by the packets of ``n`` bytes."""
@@ -384,7 +392,8 @@ class Requester:
         if n > qp.max_message:
             raise WqeError(Syndrome.LOCAL_LENGTH, 'longer than log_msg_max')
         try:
-            target.responder.receive(peer, op, runs, n, imm, bool(flags & CTRL_SOLICITED), srqn)
+            target.responder.receive(peer, op, runs, n, imm, bool(flags & CTRL_SOLICITED), srqn,
+                                     self._initiator(qp, wqe))
         except (Nak, NotReady):
             if qp.st != UC:
                 raise
@@ -418,7 +427,8 @@ class Requester:
                     raise NotReady(peer.min_rnr_nak)
             target.responder.write(peer, rkey, raddr, runs, n, srqn)
             if op == Op.WRITE_IMM:
-                target.responder.receive(peer, op, None, n, imm, bool(flags & CTRL_SOLICITED), srqn)
+                target.responder.receive(peer, op, None, n, imm, bool(flags & CTRL_SOLICITED), srqn,
+                                         self._initiator(qp, wqe))
         except (Nak, NotReady):
             if qp.st != UC:
                 raise
@@ -498,7 +508,7 @@ class Requester:
         header = grh(self.card, n, flow, tclass, hops, gid)
         message = [(InlineData(header.data), 0, 40), *runs]
         infiniband = self.card.link_layer == 'ib'
-        mine = Datagram(qp.number if qp.st == UD else qp.st - QP0,
+        mine = Sender(qp.number if qp.st == UD else qp.st - QP0,
                         rate_sl & 0xf if infiniband else header.l3_type,
                         self.card.vport.lid if infiniband else 0, path & 0x7f, header.g,
                         pkey(self.card, qp.pkey_index))

@@ -89,13 +89,19 @@ class _AccessFault(RemoteFault):
         raise Nak(Syndrome.REMOTE_ACCESS, str(self.fault))
 
 
-class Datagram:
-    """What a UD receive learns besides the data."""
+class Sender:
+    """Who a message is from, where the receiving queue is not connected: to a UD QP or a DCT.
+
+    :param sl: service level; of a RoCE datagram the type of its network header.
+    :param slid: 0 on Ethernet.
+    :param g: whether a GRH is in the buffer.
+    :param pkey: of a datagram, which its CQE tells where there is no immediate.
+    """
 
     __slots__ = ('source_qpn', 'sl', 'slid', 'path_bits', 'g', 'pkey')
 
-    def __init__(self, source_qpn: int, sl: int, slid: int, path_bits: int, g: int,
-                 pkey: int) -> None:
+    def __init__(self, source_qpn: int, sl: int, slid: int, path_bits: int = 0, g: int = 0,
+                 pkey: int = 0) -> None:
         self.source_qpn, self.sl, self.slid = source_qpn, sl, slid
         self.path_bits, self.g, self.pkey = path_bits, g, pkey
 
@@ -127,13 +133,14 @@ class Responder:
 
     def receive(self, qp: 'Target', op: int, source: list[Run] | None, n: int, imm: int,
                 solicited: bool,
-                srqn: int | None = None, datagram: Datagram | None = None) -> None:
+                srqn: int | None = None, sender: Sender | None = None) -> None:
         """Take one message into the next receive WQE and complete it.
 
         :param op: the request's opcode.
         :param source: its data, with the GRH first for a datagram; None for a write with immediate,
             whose data went elsewhere.
         :param n: bytes of it.
+        :param sender: who it is from, where ``qp`` is not connected.
         :raises NotReady: no receive WQE.
         :raises Nak: refused; the QP is in error then.
         :raises ReadFault: the requester's memory cannot be read; nothing was consumed.
@@ -179,7 +186,7 @@ class Responder:
                 raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
         ring.take()
         if cq is not None:
-            self._complete(qp, cq, srq, index, op, n, imm, solicited, datagram, inline,
+            self._complete(qp, cq, srq, index, op, n, imm, solicited, sender, inline,
                            0 if verdict is None else verdict.app_op)
         if verdict is not None:
             self.port.tag_matching.unmatched(srq, verdict)
@@ -246,16 +253,16 @@ class Responder:
 
     def _complete(self, qp: 'Target', cq: 'Cq', srq: 'Srq | None', index: int, op: int, n: int,
                   imm: int,
-                  solicited: bool, datagram: Datagram | None, inline: bytes,
+                  solicited: bool, sender: Sender | None, inline: bytes,
                   tag_matching: int) -> None:
         user_index = srq.user_index if srq is not None and srq.cq is not None else qp.user_index
         op_own = _CQE_OP[op] << 4 | (2 if solicited else 0)
-        if datagram is None:
+        if sender is None:
             # The application of the first number is tag matching.
-            body = CQE.pack(0, 0, 0, user_index, imm, int(tag_matching > 0), tag_matching, 0, n,
-                            self.work.timestamp(), qp.number, index)
+            body = CQE.pack(0, qp.peer_lid, qp.peer_flags, user_index, imm, int(tag_matching > 0),
+                            tag_matching, 0, n, self.work.timestamp(), qp.number, index)
         else:
-            d = datagram
+            d = sender
             if op == Op.SEND:
                 imm = d.pkey
             body = CQE.pack(d.path_bits, d.slid, d.g << 28 | (d.sl & 0xf) << 24 | d.source_qpn,

@@ -94,7 +94,7 @@ class TagMatching:
     def _complete(self, xrq: 'Srq', qp: 'Qp', app_op: int, opcode: int, index: int, n: int,
                   head: bytes = bytes(16), imm: int = 0, solicited: bool = False) -> None:
         assert xrq.cq is not None
-        body = CQE.pack(0, 0, 0, xrq.user_index, imm, APP, app_op, index, n,
+        body = CQE.pack(0, qp.peer_lid, qp.peer_flags, xrq.user_index, imm, APP, app_op, index, n,
                         self.work.timestamp(), qp.number, 0)
         xrq.cq.push(head[:16] + body[16:], opcode << 4 | (2 if solicited else 0), solicited)
 

@@ -25,7 +25,7 @@ FEATURES: dict[str, dict[str, str | None]] = {
         'qpc.ulp_stateless_offload_mode': 'general.ipoib_basic_offloads', 'qpc.isolate_vl_tc':
         'general.isolate_vl_tc_new'},
     'CREATE_CQ': {
-        'cq_context.cqe_comp_en': 'general.cqe_compression', 'cq_context.cc': None,
+        'cq_context.cqe_comp_en': 'general.cqe_compression',
         'cq_context.apu_cq': None, 'cq_context.cqe_compression_layout':
         'general.enhanced_cqe_compression'},
     'CREATE_EQ': {'eq_context_entry.ec': None},

@@ -46,6 +46,8 @@ class Cq(Object):
         self.armed = _NOT_ARMED
         self.status = STATUS_OK
         self.overrun_ignore = False
+        #: Every CQE goes to the first slot: who polls looks at the WQE counter of the last.
+        self.collapsed = False
         self.period_us, self.max_count, self.uar = 0, 0, 0
         self.pending = 0
         self._timer, self._due = False, 0
@@ -107,7 +109,7 @@ class Cq(Object):
                 if (p - self.consumer) & 0xffffff >= self.size:
                     self.fail(STATUS_OVERFLOW, ERROR_OVERRUN)
                     return
-            pos = (p & (self.size - 1)) * self.cqe_size
+            pos = 0 if self.collapsed else (p & (self.size - 1)) * self.cqe_size
             if inline and self._tail:
                 dma.write(self.buf.address(pos), inline)
             for k in range(0, len(minis), 8 * ARRAY):
@@ -214,6 +216,8 @@ def _session(card: 'Card', cq: Cq, c: prm.View) -> Session | None:
         raise Status('BAD_PARAM', 'cqe_compression_layout')
     if not c['cqe_comp_en']:
         return None
+    if c['cc']:
+        raise Status('BAD_PARAM', 'compression in a collapsed CQ')
     form = c['mini_cqe_res_format']
     if not card.caps.get('cqe_compression' if cq.cqe_size == 64 else 'cqe_compression_128'):
         raise Status('BAD_PARAM', 'CQE compression is not supported for the size')
@@ -235,7 +239,7 @@ def create_cq(card: 'Card', cmd: Command) -> None:
     buf, umem = _buffer(card, cmd, cmd.uid, c, cqe_size << log_size)
     cq = Cq(card, buf, log_size, cqe_size, dbr, eq.number)
     cq.session = _session(card, cq, c)
-    cq.overrun_ignore = bool(c['oi'])
+    cq.overrun_ignore, cq.collapsed = bool(c['oi']), bool(c['cc'])
     cq.period_from_cqe = c['cq_period_mode'] == FROM_CQE
     cq.period_us, cq.max_count, cq.uar = c['cq_period'], c['cq_max_count'], c['uar_page']
     at = cmd.inp.offset('cq_context')
@@ -273,8 +277,8 @@ def _resize(card: 'Card', cmd: Command, cq: Cq, c: prm.View) -> None:
     log_size = c['log_cq_size']
     if log_size > card.caps.get('log_max_cq_sz'):
         raise Status('BAD_PARAM', 'log_cq_size')
-    if cq.status:
-        raise Status('BAD_RES_STATE', 'CQ is in error')
+    if cq.status or cq.collapsed:
+        raise Status('BAD_RES_STATE', 'CQ is in error, or collapsed')
     cq.consumer = card.dma.read_be32(cq.dbr) & 0xffffff
     if (cq.producer - cq.consumer) & 0xffffff >= 1 << log_size:
         raise Status('BAD_RES_STATE', 'CQEs would not fit')

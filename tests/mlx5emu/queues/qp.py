@@ -129,6 +129,9 @@ class Qp(Target):
         self.ack_timeout = path['ack_timeout']
         self.send_psn, self.recv_psn = c['next_send_psn'], c['next_rcv_psn']
         self.sl, self.rlid, self.grh = path['sl'], path['rlid'], bool(path['grh'])
+        infiniband = self.card.link_layer == 'ib'
+        self.peer_lid = self.rlid if infiniband else 0
+        self.peer_flags = (self.sl << 24 if infiniband else 0) | self.remote_qpn
         self.udp_sport = path['udp_sport']
         self.force_loopback = bool(path['fl'])
         self.rgid, self.sgid_index, self.pkey_index = path['rgid_rip'], path[
@@ -225,7 +228,7 @@ def create_qp(card: 'Card', cmd: Command) -> None:
                               c['page_offset'] << log_page >> 6, rq_bytes + sq_bytes)
         if rq_bytes:
             qp.rq = ReceiveRing(qp.buf, 0, rq_log, rq_stride, dbr, qp.pd,
-                                signed=bool(c['wq_signature']))
+                                segment=bool(c['wq_signature']))
         if sq_bytes:
             qp.sq = SendRing(qp, qp.buf, rq_bytes, sq_log, dbr, qp.scq, qp.user_index)
             qp.sq.streams = streams

@@ -179,6 +179,9 @@ class Target(Queue):
     recv_psn: int
     mtu: int
     pkey_index: int
+    #: Who a connected queue's messages are from: LID, and SL and QP number as a CQE has them.
+    peer_lid = 0
+    peer_flags = 0
     #: Number of the XRC domain, of a target of XRC.
     xrcd = 0
 

@@ -94,23 +94,26 @@ class ReceiveRing:
     """A receive queue: WQEs of one stride, cyclic, or linked as those of a shared receive queue
     are.
 
+    Whether a segment of 16 bytes stands before the buffers is another question than the order: a
+    cyclic queue that many QPs share has it too, unless its context says basic_cyclic_rcv_wqe.
+
     :param offset: byte offset in the buffer.
     :param log_size: log2 of the number of WQEs.
     :param log_stride: log2 bytes of a WQE.
     :param dbr: bus address of the doorbell record; the counter of posted WQEs is its first
         doubleword.
     :param pd: number of the protection domain of the buffers posted.
-    :param signed: a signature segment comes first in each WQE.
+    :param segment: 16 bytes for the next WQE's index, or a signature, come first in each WQE.
     """
 
     __slots__ = ('buf', 'offset', 'size', 'stride', 'dbr', 'pd', 'linked', 'head', 'consumer',
                  'producer', 'skip', '_next')
 
     def __init__(self, buf: QueueBuffer, offset: int, log_size: int, log_stride: int, dbr: int,
-                 pd: int, linked: bool = False, signed: bool = False) -> None:
+                 pd: int, linked: bool = False, segment: bool = False) -> None:
         self.buf, self.offset, self.dbr, self.pd, self.linked = buf, offset, dbr, pd, linked
         self.size, self.stride = 1 << log_size, 1 << log_stride
-        self.skip = 16 if signed or linked else 0
+        self.skip = 16 if segment or linked else 0
         self.reset()
 
     def reset(self) -> None:

@@ -169,9 +169,11 @@ def create_rmp(card: 'Card', cmd: Command) -> None:
     check_size(card, wq['log_wq_sz'], wq['log_wq_stride'])
     pd = card.pds.get(wq['pd'], cmd.uid)
     buf, dbr, umems = work_queue_buffer(card, cmd, wq, 1 << (wq['log_wq_sz'] + wq['log_wq_stride']))
-    linked = wq['wq_type'] == LINKED_LIST and not c['basic_cyclic_rcv_wqe']
-    ring = ReceiveRing(buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'], linked,
-                       bool(wq['wq_signature']))
+    if c['basic_cyclic_rcv_wqe'] and wq['wq_type'] != CYCLIC:
+        raise Status('BAD_PARAM', 'basic_cyclic_rcv_wqe is for a cyclic queue')
+    ring = ReceiveRing(buf, 0, wq['log_wq_sz'], wq['log_wq_stride'], dbr, wq['pd'],
+                       wq['wq_type'] == LINKED_LIST,
+                       bool(wq['wq_signature']) or not c['basic_cyclic_rcv_wqe'])
     at = cmd.inp.offset('ctx')
     srq = Srq(card, buf, ring, cmd.raw[at:at + c.size], 'rmpc')
     srq.arm(wq['lwm'])
