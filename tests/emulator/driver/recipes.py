@@ -15,7 +15,7 @@ class World:
     def __init__(self) -> None:
         self.g = Guest(link_layer='eth')
         self.card = self.g.card
-        self.mine, self.yours = (run(self.card, 'CREATE_UCTX')['uid'] for _ in range(2))
+        self.mine, self.yours = (run(self.card, 'CREATE_UCTX', {'uctx.cap': 1})['uid'] for _ in range(2))
         self.dbr = self.g.alloc(PAGE)
         self.make(self.mine)
 

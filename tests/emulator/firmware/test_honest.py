@@ -40,7 +40,7 @@ def one_card():
     """A card after INIT_HCA on Ethernet, with a user context."""
     c = Card('connectx6dx', 'eth')
     c.boot()
-    c.user = run(c, 'CREATE_UCTX')['uid']
+    c.user = run(c, 'CREATE_UCTX', {'uctx.cap': 1})['uid']
     return c
 
 

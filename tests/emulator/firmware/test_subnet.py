@@ -110,8 +110,8 @@ def test_reset_keeps_the_assignment(three: list[Guest]) -> None:
         (RC, ONE, TWO, 1, False),
         (RC, 5, ONE, 1, False),
         (RC, 5, 5, 1, False),
-        # Beyond the table there is none.
-        (RC, ONE, 200, 1, False)])
+        # The rest of the table is empty.
+        (RC, ONE, 127, 1, False)])
 def test_connected(three: list[Guest], st: int, mine: int, other: int, to: int,
                    arrives: bool) -> None:
     """A packet arrives when both P_Keys are of a partition; one that does not is counted where it

@@ -360,8 +360,7 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
             'fl_rc_qp_when_roce_disabled':
             1,
             **_flex_parsers(profile),
-            # The card bonds its two ports; the function is not the one that manages the bond
-            # (lag_master).
+            # Two ports that could be bonded, and are not (lag_master, lag_dct).
             'num_lag_ports':
             2,
             'lag_tx_port_affinity':

@@ -39,6 +39,10 @@ FEATURES: dict[str, dict[str, str | None]] = {
     'CREATE_RMP': {f'ctx.{k}': v for k, v in _WQ.items()},
     'CREATE_TIS': {'ctx.tls_en': 'general.tls_tx'},
     'CREATE_TIR': {'ctx.tls_en': 'general.tls_rx', 'ctx.packet_merge_mask': 'ethernet.lro_cap'},
+    # Matching by a definer, and tables of a bond or of hardware steering.
+    'CREATE_FLOW_GROUP': {'match_definer_id': None},
+    'CREATE_FLOW_TABLE': {
+        'flow_table_context.lag_master_next_table_id': None, 'flow_table_context.rtc_valid': None},
     'MODIFY_TIR': {'ctx.packet_merge_mask': 'ethernet.lro_cap'}, }
 
 

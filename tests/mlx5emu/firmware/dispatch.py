@@ -42,6 +42,7 @@ class Entry(NamedTuple):
     state: int
     op_mods: frozenset[int] | None
     kernel: bool
+    right: int
 
 
 _BY_NAME: dict[str, Entry] = {}
@@ -69,7 +70,7 @@ class Command:
 
 def command(*names: str, min_in: int | None = None, min_out: int | None = None,
             state: str = 'ready', op_mods: Iterable[int] | None = (0, ),
-            kernel: bool = False) -> Callable[[Handler], Handler]:
+            kernel: bool = False, right: int = 0) -> Callable[[Handler], Handler]:
     """Register the handler of one or more opcodes, by their PRM names.
 
     Reserved bits of the input's fixed part, an op_mod and a uid that the command does not take are
@@ -80,6 +81,7 @@ def command(*names: str, min_in: int | None = None, min_out: int | None = None,
     :param op_mods: which values of op_mod there are; None when the handler looks at it, or the
         command has another field there.
     :param kernel: not for user contexts.
+    :param right: bit of the rights that a user context needs for it.
     :param state: since when the command is allowed: 'any', 'enabled' (ENABLE_HCA done) or 'ready'
         (INIT_HCA done).
     :raises ValueError: an opcode is registered twice.
@@ -91,7 +93,8 @@ def command(*names: str, min_in: int | None = None, min_out: int | None = None,
         for name in names:
             if name in _BY_NAME:
                 raise ValueError(f'{name} is registered twice')
-            _BY_NAME[name] = Entry(name, handler, min_in, min_out, level, allowed, kernel)
+            _BY_NAME[name] = Entry(name, handler, min_in, min_out, level, allowed, kernel,
+                                    right)
         return handler
     return register
 
@@ -158,6 +161,9 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
                 raise Status('BAD_RES', 'no such uid')
             if bound.entry.kernel:
                 raise Status('BAD_PARAM', 'not for user contexts')
+            right = bound.entry.right
+            if right and cmd.uid != SHARED_UID and not card.uctxs.get(cmd.uid).cap & right:
+                raise Status('BAD_PARAM', 'the context has not the right')
         if bound.entry.op_mods is not None and op_mod not in bound.entry.op_mods:
             raise Status('BAD_PARAM', 'op_mod')
         check_reserved(raw, 0,

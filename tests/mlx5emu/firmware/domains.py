@@ -95,6 +95,15 @@ def dealloc_q_counter(card: 'Card', cmd: Command) -> None:
     card.q_counters.free(counter.number, cmd.uid)
 
 
+def check_counter(card: 'Card', number: int, uid: int) -> None:
+    """Refuse a counter set that is not there, or another user's; 0 is none.
+
+    :raises Status: BAD_RES
+    """
+    if number:
+        card.q_counters.get(number, uid)
+
+
 @command('QUERY_Q_COUNTER')
 def query_q_counter(card: 'Card', cmd: Command) -> None:
     """All counters of the set; ``clear`` zeroes them after reading."""

@@ -2,9 +2,9 @@
 """Link aggregation as the function sees it: QUERY_LAG, and which of the bonded ports a queue sends
 through.
 
-The card bonds its two ports itself, below the function (the function is not lag_master, so the
-driver neither creates nor changes the bond).  Both ports lead to the same wire; the affinity of a
-QP or TIS is checked, kept and shown.
+The ports are not bonded, as those of most cards are not, and the function is not the one that could
+bond them (lag_master).  Both ports lead to the same wire; the affinity of a QP or TIS is checked,
+kept and shown.
 """
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from .status import Status
 if TYPE_CHECKING:
     from ..card import Card
 
-#: lag_state: the ports are bonded.
-ENABLED = 1
+#: lag_state: the ports are not bonded.
+DISABLED = 0
 
 
 def check_affinity(card: 'Card', port: int) -> int:
@@ -30,8 +30,8 @@ def check_affinity(card: 'Card', port: int) -> int:
 
 @command('QUERY_LAG')
 def query_lag(card: 'Card', cmd: Command) -> None:
-    """Tell of the bond: each port's traffic goes through the port itself."""
-    if card.caps.get('num_lag_ports') < 2:
-        raise Status('BAD_SYS_STATE', 'no ports to bond')
+    """Tell that there is no bond: each port's traffic goes through the port itself. A port that
+    could not be bonded says so too."""
     c = cmd.out.sub('ctx')
-    c.set(lag_state=ENABLED, tx_remap_affinity_1=1, tx_remap_affinity_2=2)
+    c.set(lag_state=DISABLED, tx_remap_affinity_1=1,
+          tx_remap_affinity_2=2 if card.caps.get('num_lag_ports') > 1 else 0)

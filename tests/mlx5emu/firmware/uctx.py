@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ..card import Card
 
 
-#: Right to control the function's RDMA.
-RDMA_CTRL = 1 << 3
+#: Rights: to send frames as they are, and to control the function's RDMA.
+RAW_TX, RDMA_CTRL = 1 << 0, 1 << 3
 
 
 class Uctx(Object):

@@ -103,6 +103,18 @@ def modify_hca_vport_context(card: 'Card', cmd: Command) -> None:
     card.vport.cap_mask1 = card.vport.cap_mask1 & ~select | c['cap_mask1'] & select
 
 
+def check_addresses(card: 'Card', pkey_index: int, gid_index: int) -> None:
+    """Refuse an index beyond the port's table of P_Keys or of GIDs.
+
+    :raises Status: BAD_INDEX
+    """
+    if pkey_index >= PKEYS:
+        raise Status('BAD_INDEX', 'pkey_index')
+    if gid_index >= (GIDS if card.link_layer == 'ib' else
+                     card.caps.page('roce')['roce_address_table_size']):
+        raise Status('BAD_INDEX', 'src_addr_index')
+
+
 @command('QUERY_HCA_VPORT_GID', min_out=16)
 def query_hca_vport_gid(card: 'Card', cmd: Command) -> None:
     """Tell one GID, or all of them for index 0xffff. Refused beyond the table."""

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.dispatch import Command, command
+from ..firmware.domains import check_counter
 from ..firmware.status import Status
 from ..firmware.tables import declare
+from ..firmware.vport import check_addresses
 from .cq import Cq
 from .dp_ordering import check_ordering
 from .queue import DCT, RTR, Target
@@ -68,6 +70,8 @@ def create_dct(card: 'Card', cmd: Command) -> None:
     if srq.tag_list is not None:
         raise Status('BAD_PARAM', 'tag matching is for RC')
     check_ordering(card, c, 'dp_ordering_ooo_all_dc')
+    check_addresses(card, c['pkey_index'], c['my_addr_index'])
+    check_counter(card, c['counter_set_id'], cmd.uid)
     at = cmd.inp.offset('dct_context_entry')
     dct = Dct(card, cmd.raw[at:at + c.size], srq, cq)
     cmd.out['dctn'] = card.dcts.alloc(dct, cmd.uid)

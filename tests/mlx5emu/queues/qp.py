@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 from .. import prm
 from ..dma import DmaError
 from ..firmware.dispatch import Command, command
+from ..firmware.domains import check_counter
 from ..firmware.eq import queue_event
 from ..firmware.lag import check_affinity
 from ..firmware.status import Status
 from ..firmware.tables import declare
+from ..firmware.vport import check_addresses
 from ..memory.mkey import ANY_PD
 from . import mmo, scheduling
 from .dci_stream import reset_stream, streams_of
@@ -181,6 +183,7 @@ def create_qp(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'service type')
     if c['rlky'] and cmd.uid:
         raise Status('BAD_PARAM', "the reserved key is the kernel's")
+    _check_places(card, c, cmd.uid)
     at = inp.offset('qpc')
     qp = Qp(card, cmd.raw[at:at + c.size])
     if st == REG_UMR and cmd.uid:
@@ -261,10 +264,8 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
     check_affinity(card, new['lag_tx_port_affinity'])
     if enters == RTR:
         check_ordering(card, new, _ORDERING_CAPABILITY.get(qp.st))
-    if more & _DCI_STREAM:
-        reset_stream(cmd, qp)
     qp.store_psn()
-    old = prm.view('qpc', qp.qpc)
+    old = prm.view('qpc', bytearray(qp.qpc))
     for path in required:
         old[path] = new[path]
     if cmd.name == 'INIT2RTR_QP' or mask & _PRIMARY_PATH:
@@ -278,15 +279,19 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         if mask & bit:
             for path in paths:
                 old[path] = new[path]
+    if more & _UDP_SPORT:
+        old['primary_address_path.udp_sport'] = new['primary_address_path.udp_sport']
+    if new['rlky'] and not cmd.uid:
+        old['rlky'] = 1
+    _check_places(card, old, cmd.uid)
+    if more & _DCI_STREAM:
+        reset_stream(cmd, qp)
+    qp.qpc[:] = old.buf
     if engine is not None:
         qp.mmo = engine
     if groups is not None:
         scheduling.join(qp, 'queue_group', groups[0])
         scheduling.join(qp, 'responder_group', groups[1])
-    if more & _UDP_SPORT:
-        old['primary_address_path.udp_sport'] = new['primary_address_path.udp_sport']
-    if new['rlky'] and not cmd.uid:
-        old['rlky'] = 1
     qp.decode()
     if qp.state != enters:
         qp.enter(enters)
@@ -294,6 +299,13 @@ def modify_qp(card: 'Card', cmd: Command) -> None:
         card.datapath.started(qp)
     elif enters == RTS:
         card.datapath.resume(qp)
+
+
+def _check_places(card: 'Card', c: prm.View, uid: int) -> None:
+    """Refuse a context that names a place in another table that is not there."""
+    for path in ('primary_address_path', 'secondary_address_path'):
+        check_addresses(card, c[f'{path}.pkey_index'], c[f'{path}.src_addr_index'])
+    check_counter(card, c['counter_set_id'], uid)
 
 
 def _queue_groups(

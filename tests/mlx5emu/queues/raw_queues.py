@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from .. import prm
 from ..firmware.dispatch import Command, command
+from ..firmware.domains import check_counter
 from ..firmware.status import Status
 from ..firmware.tables import declare
+from ..firmware.uctx import RAW_TX
 from . import scheduling
 from .queue import ERR, RST, RTS, Queue
 from .queue_buffer import QueueBuffer
@@ -100,9 +102,10 @@ def _check_ring(card: 'Card', wq: prm.View, low: int, high: int) -> None:
         raise Status('BAD_PARAM', 'log_wq_stride')
 
 
-@command('CREATE_SQ')
+@command('CREATE_SQ', right=RAW_TX)
 def create_sq(card: 'Card', cmd: Command) -> None:
-    """Check the context against its CQ, PD, TISes, UAR and buffer."""
+    """Check the context against its CQ, PD, TISes, UAR and buffer. Refused for a user context that
+    may not send frames as they are."""
     c = cmd.inp.sub('ctx')
     wq = c.sub('wq')
     if c['state'] != WQ_RESET:
@@ -186,6 +189,7 @@ def create_rq(card: 'Card', cmd: Command) -> None:
         raise Status('BAD_PARAM', 'RQ is created in state RST')
     if c['rlky'] and cmd.uid:
         raise Status('BAD_PARAM', "the reserved key is the kernel's")
+    check_counter(card, c['counter_set_id'], cmd.uid)
     cq = card.cqs.get(c['cqn'], cmd.uid)
     rq = Rq(card, context_of(cmd))
     rq.rcq = cq
@@ -220,6 +224,8 @@ def modify_rq(card: 'Card', cmd: Command) -> None:
     bits = cmd.inp['modify_bitmask']
     if bits & ~RQ_BITS:
         raise Status('BAD_PARAM', 'modify_bitmask')
+    if bits & 1 << 3:
+        check_counter(card, cmd.inp['ctx.counter_set_id'], cmd.uid)
     kept = prm.view('rqc', rq.context)
     for bit, field in ((1 << 1, 'vsd'), (1 << 2, 'scatter_fcs'), (1 << 3, 'counter_set_id')):
         if bits & bit:

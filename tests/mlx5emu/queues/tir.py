@@ -60,6 +60,8 @@ def create_tis(card: 'Card', cmd: Command) -> None:
     """Make a TIS. Refused for a transport domain or an affinity that is not there."""
     domain = cmd.inp['ctx.transport_domain']
     check_affinity(card, cmd.inp['ctx.lag_tx_port_affinity'])
+    if cmd.inp['ctx.underlay_qpn']:
+        card.qps.get(cmd.inp['ctx.underlay_qpn'], cmd.uid)
     td = card.transport_domains.get(domain, cmd.uid) if domain else None
     tis = Tis(context_of(cmd))
     cmd.out['tisn'] = card.tises.alloc(tis, cmd.uid)
