@@ -6,6 +6,7 @@ from typing import Any
 
 from emulator.driver.commands import run
 from emulator.driver.guest import PAGE, Guest
+from mlx5emu.firmware.uctx import RAW_TX
 
 
 class World:
@@ -15,7 +16,8 @@ class World:
     def __init__(self) -> None:
         self.g = Guest(link_layer='eth')
         self.card = self.g.card
-        self.mine, self.yours = (run(self.card, 'CREATE_UCTX', {'uctx.cap': 1})['uid'] for _ in range(2))
+        self.mine, self.yours = (run(self.card, 'CREATE_UCTX', {'uctx.cap': RAW_TX})['uid']
+                                 for _ in range(2))
         self.dbr = self.g.alloc(PAGE)
         self.make(self.mine)
 
