@@ -16,6 +16,7 @@ from mlx5emu.bus.server import Server, Turn
 from mlx5emu.card import Card
 from mlx5emu.vm import control
 from mlx5emu.vm import run as vm_run
+from mlx5emu.vm.trace import Trace
 from patience import PATIENCE
 
 
@@ -47,16 +48,16 @@ def test_too_many_functions(count: int) -> None:
         vm_run.make_cards(vm_run.Options(functions=count), 'eth', None)
 
 
-def test_log_names_the_function() -> None:
-    """Where there are several, a line of the log says whose command it was."""
+def test_trace_names_the_function() -> None:
+    """Where there are several, a line of the trace says whose command it was."""
     for count, expected in ((1, ['NOP']), (2, ['0: NOP', '1: NOP'])):
         out = io.StringIO()
-        for card in vm_run.make_cards(vm_run.Options(functions=count), 'eth', out):
+        trace = Trace(out, jsonl=False, functions=count)
+        for card in vm_run.make_cards(vm_run.Options(functions=count), 'eth', trace):
             card.boot()
             run(card, 'NOP')
-        assert [
-            line[:len(e)]
-            for line, e in zip(out.getvalue().splitlines(), expected, strict=True)] == expected
+        assert [line.split(maxsplit=1)[1].partition(' (')[0]
+                for line in out.getvalue().splitlines()] == expected
 
 
 def test_turns_are_taken_in_order() -> None:

@@ -36,7 +36,11 @@ def arguments() -> argparse.ArgumentParser:
     common.add_argument('--accel', choices=('kvm', 'tcg'), help='default: KVM where it works')
     common.add_argument('--fs', choices=('virtiofs', '9p'),
                         help="how the guest sees the host's files; default virtiofs")
-    common.add_argument('--log', action='store_true', help='log every firmware command')
+    common.add_argument(
+        '--trace', metavar='FILE', help=
+        'show firmware commands and work requests by field: --trace on standard error, from the '
+        'command on; --trace=FILE in a file, from power-on, as JSON lines if its name ends in '
+        '.jsonl')
     common.add_argument('--times', action='store_true',
                         help='print when the guest reached each stage')
     common.add_argument('--kernel-args', default='', help="more arguments for the guest's kernel")
@@ -67,7 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     :return: the command's exit status; 2 when the machine or the command line is not right; 130
         after Ctrl-C
     """
-    a = arguments().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    ours = words[:words.index('--')] if '--' in words else words
+    # Without a value it takes none: what follows is the command.
+    words = ['--trace=-' if word == '--trace' else word for word in ours] + words[len(ours):]
+    a = arguments().parse_args(words)
     # A terminated run ends as an interrupted one does: through the handlers that stop QEMU and the
     # server.
     for s in (signal.SIGTERM, signal.SIGHUP):
@@ -76,8 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         machine = Machine.load()
         options = run.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault,
                               caps=a.cap, memory=a.memory << 20, cpus=a.cpus, accel=a.accel,
-                              fs=a.fs, log=a.log, kernel_args=a.kernel_args, functions=a.functions,
-                              devices=a.beside)
+                              fs=a.fs, trace=a.trace, kernel_args=a.kernel_args,
+                              functions=a.functions, devices=a.beside)
         if a.do == 'suite':
             return suite.main(machine, options, a.pattern)
         if a.do == 'shell':

@@ -4,6 +4,7 @@ import heapq
 import importlib
 import pkgutil
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ def import_all() -> None:
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
             importlib.import_module(module.name)
 
+#: Traces of defects that a card keeps.
+MAX_DEFECTS = 16
+
 
 class Card:
     """The function's whole state; knows nothing of PCI.
@@ -36,7 +40,7 @@ class Card:
 
     :param profile: name in :data:`caps.PROFILES`.
     :param link_layer: 'ib' or 'eth'.
-    :param log: called with one line per command, or None.
+    :param trace: called with a record for each command and work request, or None.
     :param index: number of the function, for GUIDs and MAC address.
     :param cap_overrides: capabilities other than the profile's, PAGE.FIELD=VALUE each.
     :param clock: nanoseconds from any start, which never go back.
@@ -48,7 +52,7 @@ class Card:
     RESET, ENABLED, READY = 0, 1, 2
 
     def __init__(self, profile: str = 'connectx6dx', link_layer: str = 'ib',
-                 log: Callable[[str], Any] | None = None, index: int = 0,
+                 trace: Callable[[dict[str, Any]], Any] | None = None, index: int = 0,
                  cap_overrides: Sequence[str] = (),
                  clock: Callable[[], int] = time.monotonic_ns) -> None:
         prm.load()
@@ -56,7 +60,7 @@ class Card:
         if link_layer not in ('ib', 'eth'):
             raise ValueError(f'link layer {link_layer!r} is not ib or eth')
         self.profile = caps.PROFILES[profile]
-        self.link_layer, self.log, self.index = link_layer, log, index
+        self.link_layer, self.trace, self.index = link_layer, trace, index
         self.cap_overrides = tuple(cap_overrides)
         #: Of the board, which all its functions share, and of the function's node and port.
         self.system_image_guid = 0x506b4b0300c0de00
@@ -70,7 +74,9 @@ class Card:
         self.wake: Callable[[], Any] = lambda: None
         self.command_counts: dict[str, int] = {}
         self.failure_counts: dict[str, int] = {}
+        #: Defects of the emulator that were met, and the traces of the first of them.
         self.internal_errors = 0
+        self.defects: list[str] = []
         #: Interrupt vectors of the function.
         self.vectors = 32
         self.resets = 0
@@ -174,6 +180,13 @@ class Card:
                 return due
             heapq.heappop(self._timers)[2]()
         return None
+
+    def defect(self) -> None:
+        """Keep what a handler of any exception caught: the guest must not be able to end the
+        server, and tests assert that nothing was kept."""
+        self.internal_errors += 1
+        if len(self.defects) < MAX_DEFECTS:
+            self.defects.append(traceback.format_exc())
 
     # ---- entrances
 

@@ -129,6 +129,34 @@ def test_nothing_is_left(one_run: tuple[subprocess.CompletedProcess[bytes], Path
     assert sorted(p.name for p in one_run[1].iterdir()) == ['log', 'script.sh', 'written']
 
 
+#: A command with a bit that is nobody's.
+MISTAKE = """
+from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DVContextAttr, Mlx5DevxObj
+from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_context_attr_flags as flags
+attr = Mlx5DVContextAttr(flags=flags.MLX5DV_CONTEXT_FLAGS_DEVX)
+command = bytearray(272)
+command[0:2], command[0x11], command[0x4b] = (0x200).to_bytes(2, 'big'), 0x08, 12
+try:
+    Mlx5DevxObj(Mlx5Context(attr, name='mlx5_0'), bytes(command), 16)
+except Exception as e:
+    print(e)
+"""
+
+
+def test_trace(tmp_path: Path) -> None:
+    """--trace shows what the command did, not the driver before and after it, and marks the field
+    that was wrong; no colour without a terminal."""
+    p = start('--trace', '--', sys.executable, '-c', MISTAKE, tmp=tmp_path)
+    out, err = (text.decode() for text in p.communicate(timeout=PATIENCE))
+    assert 'Remote I/O error' in out and p.returncode == 0, err
+    assert 'ENABLE_HCA' not in err and 'DISABLE_HCA' not in err and '\x1b' not in err
+    lines = err.splitlines()
+    at = next(n for n, line in enumerate(lines) if 'CREATE_MKEY' in line)
+    assert ' BAD_PARAM ' in lines[at]
+    following = [line for line in lines[at + 1:] if '<--' in line]
+    assert len(following) == 1 and following[0].endswith('<-- BAD_PARAM')
+
+
 @pytest.mark.parametrize(('number', 'moment'),
                          [(signal.SIGINT, 'starting'), (signal.SIGINT, 'booting'),
                           (signal.SIGINT, 'running'), (signal.SIGTERM, 'booting'),

@@ -68,6 +68,7 @@ from .headers import grh
 from .responder import Nak, NoAnswer, NotReady, Sender, takes_requests
 from .retries import Retries
 from .roce_steering import passes
+from .work_trace import sent
 
 if TYPE_CHECKING:
     from ..queues.qp import Qp
@@ -212,6 +213,8 @@ class Requester:
         except DmaError:
             qp.fail('WQ_CATAS_ERROR')
             return 0
+        if self.card.trace is not None:
+            self.card.trace(sent(qp, ring, index, op))
         ring.consumer = (index + blocks) & 0xffff
         tries = ring.tries
         if tries[0] or tries[1] or ring.faults:
@@ -240,7 +243,9 @@ class Requester:
     def fail(self, qp: 'Queue', ring: 'SendRing', index: int, op: int, blocks: int, syndrome: int,
               why: str) -> None:
         """Complete the head WQE in error and stop the queue."""
-        self.work.note(qp, index, op, syndrome, why)
+        self.work.count(syndrome)
+        if self.card.trace is not None:
+            self.card.trace(sent(qp, ring, index, op, syndrome, why))
         ring.consumer = (index + blocks) & 0xffff
         qp.send_error_cqe(index, op, syndrome)
         if ring.streams is not None and ring.streams.absorb(syndrome):

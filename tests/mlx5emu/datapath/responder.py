@@ -23,6 +23,7 @@ from ..queues.page_fault import RDMA_ACCESS, RDMA_WRITE, RECEIVE, SHARED_QUEUE, 
 from ..queues.qp import Qp
 from ..queues.queue import DCT, RC, RECEIVING, XRC
 from ..queues.scatter_cqe import fits, place
+from .work_trace import received
 
 if TYPE_CHECKING:
     from ..queues.cq import Cq
@@ -184,6 +185,8 @@ class Responder:
             except AccessError as e:
                 qp.fail('WQ_ACCESS_ERROR')
                 raise Nak(Syndrome.REMOTE_ACCESS, str(e)) from e
+        if self.card.trace is not None:
+            self.card.trace(received(qp, ring, index, n))
         ring.take()
         if cq is not None:
             self._complete(qp, cq, srq, index, op, n, imm, solicited, sender, inline,
@@ -275,6 +278,8 @@ class Responder:
                 index: int,
                 local: int, remote: int, why: str) -> None:
         """Complete the receive WQE in error, stop the QP, and tell the requester."""
+        if self.card.trace is not None:
+            self.card.trace(received(qp, ring, index, 0, local, why))
         ring.take()
         if cq is not None:
             qp.receive_error_cqe(cq, srq, index, local)

@@ -4,6 +4,9 @@ completions that wait for others are written, the clock of CQEs, and the count o
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from ..prm.wqe import SYNDROME_NAMES
+from ..prm.wqe_decode import OP_NAMES
+
 if TYPE_CHECKING:
     from ..card import Card
     from ..queues.cq import Cq
@@ -31,12 +34,12 @@ class Work:
         try:
             call(queue)
         except Exception as e:  # the guest must not be able to end the server
-            self.card.internal_errors += 1
+            self.card.defect()
             self.note(queue, 0, 0, 0, f'internal error: {e!r}')
             try:
                 queue.fail('WQ_CATAS_ERROR')
             except Exception:  # the same defect once more: the state is set, which is what counts
-                self.card.internal_errors += 1
+                self.card.defect()
         self.done(outermost)
 
     def begin(self) -> bool:
@@ -58,11 +61,15 @@ class Work:
         """The free-running counter that CQEs show."""
         return self.card.now() * self._khz // 1_000_000
 
-    def note(self, qp: 'Queue', index: int, op: int, syndrome: int, why: str) -> None:
-        """Count an error and log it."""
+    def count(self, syndrome: int) -> None:
+        """Count an error that a CQE tells of."""
         self.errors[syndrome] = self.errors.get(syndrome, 0) + 1
-        if self.card.log is not None:
-            self.card.log(
-                f'{qp.kind} {qp.number:#x} WQE {index:#x} opcode {op:#x}: '
-                f'syndrome {syndrome:#x} {why}'
-            )
+
+    def note(self, qp: 'Queue', index: int, op: int, syndrome: int, why: str) -> None:
+        """Count an error that no work request stands for, and put it into the trace."""
+        self.count(syndrome)
+        if self.card.trace is not None:
+            self.card.trace({
+                'kind': 'error', 'name': OP_NAMES.get(op, f'{op:#x}'), 'uid': qp.uid, 'queue':
+                qp.kind, 'number': qp.number, 'index': index, 'in': {}, 'out': {}, 'status':
+                SYNDROME_NAMES.get(syndrome, 'ERROR'), 'syndrome': syndrome, 'reason': why})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import prm
 from ..dma import DmaError
+from .command_trace import record
 from .context_features import FEATURES, check
 from .status import CODES, NAMES, Status
 from .tables import SHARED_UID
@@ -46,6 +47,9 @@ class Entry(NamedTuple):
 
 
 _BY_NAME: dict[str, Entry] = {}
+#: {command: (input) -> layout of what follows the layout that the command has, or None}, for the
+#: trace.
+TAILS: dict[str, Callable[[bytes], str | None]] = {}
 
 
 class Command:
@@ -190,18 +194,15 @@ def execute(card: 'Card', raw: bytes, out_len: int = 16) -> tuple[bytes, int]:
                                        out_len), str(e)
     # a defect of the emulator must not end it; it is counted, and tests assert that none happened
     except Exception:
-        card.internal_errors += 1
+        card.defect()
         note = traceback.format_exc()
         status, out = 1, _failed(Status('INT_ERR', 'internal error'), out_len)
     if status:
         key = f'{name} {NAMES.get(status, status)}'
         card.failure_counts[key] = card.failure_counts.get(key, 0) + 1
-    if card.log is not None:
-        fields = f'{{{cmd.inp.nonzero()}}} -> {{{cmd.out.nonzero()}}}' if cmd is not None else ''
-        card.log(
-            f'{name} op_mod {op_mod:#x} in {len(raw)} out {out_len} {fields} '
-            f'{NAMES.get(status, status)} {note}'
-        )
+    if card.trace is not None:
+        tail = TAILS[name](raw) if name in TAILS else None
+        card.trace(record(name, cmd, raw, out, status, note, tail))
     return out, delay
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import prm
-from .dispatch import Command, check_reserved, command
+from .dispatch import TAILS, Command, check_reserved, command
 from .status import Status
 from .tables import Object, Table, declare
 
@@ -48,6 +48,13 @@ def object_type(number: int, layout: str, kind: str = KIND) -> Callable[[Create]
         return create
     return register
 
+
+def _layout(raw: bytes) -> str | None:
+    """Layout of the object that a command brings."""
+    return TYPES[number][0] if (number := int.from_bytes(raw[6:8], 'big')) in TYPES else None
+
+
+TAILS |= dict.fromkeys(('CREATE_GENERAL_OBJECT', 'MODIFY_GENERAL_OBJECT'), _layout)
 
 
 def _table(card: 'Card', number: int) -> Table:

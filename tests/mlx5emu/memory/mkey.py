@@ -419,13 +419,13 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
     actual = inp['translations_octword_actual_size']
     mkey = Mkey(card, cmd.raw[at:at + 64], array('Q'), 0)
     if mkey.mode not in _MODES:
-        raise Status('BAD_PARAM', 'access mode')
+        raise Status('BAD_PARAM', 'access_mode_1_0, access_mode_4_2')
     if mkey.mode == PA and (cmd.uid or inp['mkey_umem_valid']):
         raise Status('BAD_PARAM', "a physical key is the kernel's")
     _check_formats(card, mkey)
     pd = card.pds.get(mkey.pd, cmd.uid) if mkey.pd else None
     if pd is None and not mkey.free:
-        raise Status('BAD_RES', 'no such pd')
+        raise Status('BAD_RES', 'pd: there is none of that number')
     mkey.capacity = max(actual, mkey.octowords)
     if mkey.capacity > 1 << 26:
         raise Status('BAD_PARAM', 'translations_octword_size')
@@ -433,7 +433,7 @@ def create_mkey(card: 'Card', cmd: Command) -> None:
             mkey.mode == KSM or mkey.shift != HUGEST_PAGE_SHIFT):
         raise Status('BAD_PARAM', 'log_page_size')
     if not mkey.length64 and mkey.mode != PA and mkey.start + mkey.length > 1 << 64:
-        raise Status('BAD_PARAM', 'range wraps')
+        raise Status('BAD_PARAM', 'start_addr and len wrap')
     memory: Object | None = None
     cost = 0
     if mkey.mode == MEMIC:

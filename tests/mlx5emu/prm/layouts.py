@@ -327,19 +327,6 @@ class View:
         raw = memoryview(self.buf)[at:at + n * size]
         return tuple(int.from_bytes(raw[k:k + size], 'big') for k in range(0, n * size, size))
 
-    def nonzero(self, most: int = 12) -> str:
-        """Fields that are not zero, for logs."""
-        out: list[str] = []
-        for f, (o, bits, sub, count) in _TYPES[self.name][1].items():
-            if len(out) >= most:
-                break
-            if sub or count is not None or bits > 64 or f.startswith('reserved') or f in (
-                    'opcode', 'status', 'syndrome'):
-                continue
-            if self.base + ((o + bits + 7) >> 3) <= len(self.buf) and self[f]:
-                out.append(f'{f}={self[f]:#x}')
-        return ' '.join(out)
-
 
 class Layout:
     """A layout by name: ``Layout('cqc').view(buf)``, ``.size`` in bytes, ``.new()`` a view of fresh

@@ -39,6 +39,8 @@ class Syndrome:
     RETRY_EXCEEDED, RNR_EXCEEDED, REMOTE_ABORTED = 0x15, 0x16, 0x22
 
 
+SYNDROME_NAMES = {value: name for name, value in vars(Syndrome).items() if isinstance(value, int)}
+
 #: Vendor syndrome that cards report with each, as error reports in the field show them; (requester,
 #: responder) where they differ.
 VENDOR = {

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from . import control
 from .machine import PROJECT, Machine
+from .trace import Trace
 from .vm import Command, Vm
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ class Options:
     cpus: int = 1
     accel: str | None = None
     fs: str | None = None
-    log: bool = False
+    #: '-' for the terminal, or a file.
+    trace: str | None = None
     kernel_args: str = ''
     functions: int = 1
     devices: list[str] = field(default_factory=list)
@@ -125,8 +129,8 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
     logs = log_directory()
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        command_log = stack.enter_context(open(logs / 'commands.log', 'w')) if options.log else None
-        cards = make_cards(options, layer, command_log)
+        trace = open_trace(options, stack)
+        cards = make_cards(options, layer, trace)
         tmp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='mlx5emu-')))
         servers = serve(cards, tmp, stack)
         command = Command(argv, os.getcwd(), machine.environment() | (env or {}), tty)
@@ -134,6 +138,7 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
         service = control.Service(cards[0], servers[0].call, services)
         vm = stack.enter_context(
             Vm(machine, [Path(server.path) for server in servers], command, logs,
+               on_stage=lambda stage: _begin(trace, stage) if options.trace == '-' else None,
                memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
                control=service.serve, kernel_args=options.kernel_args, devices=options.devices))
         status = vm.wait(watch)
@@ -141,12 +146,37 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
                       sum(card.internal_errors for card in cards))
 
 
-def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
+def open_trace(options: Options, stack: contextlib.ExitStack) -> Trace | None:
+    """Return what writes the trace that was asked for: to standard error from the command on, or to
+    a file from power-on, as JSON lines where its name says so.
+
+    :param stack: closes the file
+    :raises CardError: the file cannot be written
+    """
+    if options.trace is None:
+        return None
+    if options.trace == '-':
+        trace = Trace(sys.stderr, False, sys.stderr.isatty(), options.functions, users=True)
+        trace.open = False
+        return trace
+    try:
+        file = stack.enter_context(open(options.trace, 'w'))
+    except OSError as e:
+        raise CardError(f'--trace={options.trace}: {e.strerror}') from None
+    return Trace(file, options.trace.endswith('.jsonl'), functions=options.functions)
+
+
+def _begin(trace: Trace | None, stage: str) -> None:
+    if trace is not None and stage in ('start', 'exit'):
+        trace.open = stage == 'start'
+
+
+def make_cards(options: Options, layer: str, trace: Trace | None) -> list[Card]:
     """Return the functions of the card, on one fabric.
 
     :param options: the card's properties
     :param layer: its link layer
-    :param log: where each firmware command is to be written, or None
+    :param trace: takes what the functions are asked, or None
     :raises CardError: too many functions, or no such capability
     :raises FaultError: a fault that cannot be read
     """
@@ -156,10 +186,9 @@ def make_cards(options: Options, layer: str, log: TextIO | None) -> list[Card]:
         raise CardError(f'--functions {options.functions}: a card has 1 to {MAX_FUNCTIONS}')
     fabric, cards = Fabric(), []
     for index in range(options.functions):
-        name = f'{index}: ' if options.functions > 1 else ''
-        write = (lambda line, name=name: print(name + line, file=log)) if log else None
         try:
-            card = Card(options.profile, layer, log=write, index=index, cap_overrides=options.caps)
+            card = Card(options.profile, layer, index=index, cap_overrides=options.caps,
+                        trace=functools.partial(trace.take, index) if trace else None)
         except ValueError as e:
             raise CardError(f'--cap {e}') from None
         card.datapath.port.connect(fabric)

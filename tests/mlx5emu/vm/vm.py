@@ -89,7 +89,8 @@ class Vm:
     def __init__(self, machine: Machine, vfio_sockets: Sequence[Path], command: Command,
                  log_dir: Path, *, memory: int = 1 << 30, cpus: int = 1, accel: str | None = None,
                  fs: str | None = None, control: Callable[[socket.socket], None] | None = None,
-                 kernel_args: str = '', devices: list[str] | None = None) -> None:
+                 kernel_args: str = '', devices: list[str] | None = None,
+                 on_stage: Callable[[str], None] | None = None) -> None:
         """Describe a virtual machine; nothing is started.
 
         :param machine: what the set-up left
@@ -104,12 +105,14 @@ class Vm:
             until it is closed
         :param kernel_args: more arguments for the kernel
         :param devices: what else the guest has, each as QEMU's -device names it
+        :param on_stage: told of each stage that the guest reaches, in a thread of its own
         """
         self.machine, self.command, self.log_dir = machine, command, log_dir
         self.vfio_sockets, self.memory, self.cpus = vfio_sockets, memory, cpus
         self.accel = accel or ('kvm' if kvm_usable() else 'tcg')
         self.fs = fs or ('virtiofs' if machine.virtiofsd else '9p')
         self.control, self.kernel_args, self.devices = control, kernel_args, devices or []
+        self.on_stage = on_stage
         #: Seconds since power-on at which the guest reached a stage, by the host's clock.
         self.stages: dict[str, float] = {}
         self.status: int | None = None
@@ -268,6 +271,8 @@ class Vm:
                 stage, _, rest = line.strip().partition(' ')
                 _, _, text = rest.partition(' ')
                 self.stages[stage] = time.monotonic() - self._power_on
+                if self.on_stage is not None:
+                    self.on_stage(stage)
                 if stage == 'exit' and text.isdigit():
                     self.status = int(text)
                 elif stage == 'failed':
