@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 #
-# rdma_cython_module depends on the .pyx alone, resolves cimports by the __init__.py files around
-# it, and has no way to pass options. Ours live outside the pyverbs package that they become part
-# of, cimport from it, and are rebuilt when a .pxd or .pxi that they read has changed, wherever that
-# is. Compiling and linking is left to rdma-core's own rule.
+# rdma_cython_module depends on the .pyx alone, and has no way to pass options. Ours live outside the
+# pyverbs package that they become part of, cimport from it, and are rebuilt when a .pxd or .pxi
+# that they read has changed, wherever that is. Which package they are of, Cython takes from the
+# __init__.pxd files around them: its option for that came with 0.29.33. Compiling and linking is
+# left to rdma-core's own rule.
+
+# Cython 3.0 tells what it read; before, and where CMake would not listen, everything that it might
+# read counts. The option that lets extensions from other files be warned of is 0.29's.
+set(MLX5_MEM_CYTHON -3 -Wextra -Werror)
+set(MLX5_MEM_DEPFILES TRUE)
+if (CYTHON_VERSION_STRING VERSION_LESS "3.0" OR CMAKE_VERSION VERSION_LESS "3.20")
+  set(MLX5_MEM_DEPFILES FALSE)
+  set(MLX5_MEM_CYTHON -3)
+endif()
 
 # PY_MODULE: directory of the package, slashes; LIBRARIES: what to link besides libibverbs and
 # librdmacm.
 function(tracked_cython_module PY_MODULE LIBRARIES)
-  string(REPLACE "/" "." PACKAGE "${PY_MODULE}")
   file(MAKE_DIRECTORY "${MLX5_MEM_BINARY_DIR}")
   foreach(PYX ${ARGN})
     get_filename_component(NAME "${PYX}" NAME_WE)
@@ -19,12 +28,20 @@ function(tracked_cython_module PY_MODULE LIBRARIES)
     endif()
     # Cython writes paths in the depfile relative to its working directory, CMake takes them
     # relative to the binary directory of the caller.
+    if (MLX5_MEM_DEPFILES)
+      set(READ DEPFILE "${CFILE}.dep")
+      set(TELL --depfile)
+    else()
+      file(GLOB_RECURSE READ "${PROJECT_SOURCE_DIR}/pyverbs/*.pxd"
+        "${CMAKE_CURRENT_LIST_DIR}/*.pxd" "${MLX5_MEM_INCLUDE}/*.pxi")
+      set(READ DEPENDS ${READ})
+      set(TELL "")
+    endif()
     add_custom_command(
       OUTPUT "${CFILE}"
       MAIN_DEPENDENCY "${SOURCE}"
-      DEPFILE "${CFILE}.dep"
-      COMMAND "${CYTHON_EXECUTABLE}" -3 -Wextra -Werror --depfile
-        --module-name "${PACKAGE}.${NAME}"
+      ${READ}
+      COMMAND "${CYTHON_EXECUTABLE}" ${MLX5_MEM_CYTHON} ${TELL}
         -I "${MLX5_MEM_SOURCE_DIR}" -I "${PROJECT_SOURCE_DIR}" -I "${MLX5_MEM_INCLUDE}"
         "${SOURCE}" -o "${CFILE}"
       WORKING_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}"

@@ -128,13 +128,15 @@ class Fuzzer:
 
     def close(self):
         """One way or another."""
-        if umem := self.pick(self.umems):
+        umem = self.pick(self.umems)
+        if umem:
             self.random.choice((umem.close, lambda: umem.__exit__(None, None, None),
                                 lambda: umem.__enter__().close()))()
 
     def read(self):
         """Every property and text."""
-        if umem := self.pick(self.umems):
+        umem = self.pick(self.umems)
+        if umem:
             for name in PROPERTIES:
                 with contextlib.suppress(*REFUSALS):
                     getattr(umem, name)
@@ -143,12 +145,14 @@ class Fuzzer:
 
     def view(self):
         """A view of the memory."""
-        if umem := self.pick(self.umems):
+        umem = self.pick(self.umems)
+        if umem:
             self.views.append(memoryview(umem))
 
     def look(self):
         """Read and write through a view."""
-        if view := self.pick(self.views):
+        view = self.pick(self.views)
+        if view:
             at = self.random.randrange(len(view) or 1)
             bytes(view[at:at + 16])
             if not view.readonly and len(view):
@@ -184,7 +188,8 @@ class Fuzzer:
 
     def race(self):
         """Two threads close one, a third reads it."""
-        if umem := self.pick(self.umems):
+        umem = self.pick(self.umems)
+        if umem:
             def quietly(call):
                 with contextlib.suppress(*REFUSALS):
                     call()

@@ -75,7 +75,8 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
         """U9: short, long, garbled and other data is refused before the library sees it; nothing is
         imported."""
         with self.umem(LENGTH) as umem:
-            if (data := self.exported(umem)) is None:
+            data = self.exported(umem)
+            if data is None:
                 return
             # Four zero bytes are a right checksum of nothing: only the length tells.
             for wrong in (b'', bytes(4), data[:-1], data + b'\0', data * 2, bytes(
@@ -99,7 +100,8 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
         owner has no way to forget its own."""
         with self.assert_freed_once(1):
             umem = self.umem(LENGTH, access=WRITE)
-            if (data := self.exported(umem)) is None:
+            data = self.exported(umem)
+            if data is None:
                 umem.close()
                 return
             self.assertEqual(umem.export(), data)
@@ -130,7 +132,8 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
         for end in ENDS:
             with self.subTest(end=end), self.assert_freed_once(1):
                 umem = self.umem(LENGTH, access=WRITE)
-                if (data := self.exported(umem)) is None:
+                data = self.exported(umem)
+                if data is None:
                     umem.close()
                     return
                 memoryview(umem)[:] = PATTERN
@@ -159,7 +162,8 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
         """What export() makes begins with the library's own data, which pyverbs' class takes as it
         is."""
         with self.umem(LENGTH) as umem:
-            if (data := self.exported(umem)) is None:
+            data = self.exported(umem)
+            if data is None:
                 return
             ctx = Context(cmd_fd=os.dup(self.ctx.cmd_fd))
             theirs = Mlx5UMEM.import_umem(ctx, data)

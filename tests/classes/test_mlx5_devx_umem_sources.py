@@ -11,7 +11,6 @@ import os
 import tempfile
 import unittest
 import weakref
-from multiprocessing import shared_memory
 
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
 from tests.mlx5_mem_umem import (
@@ -301,6 +300,8 @@ class Mlx5DevxUmemSourcesTest(Mlx5DevxUmemTestCase):
     def test_shared_memory(self):
         """The segment stays mapped while the umem is open, even after unlink(); SharedMemory says
         that it cannot unmap it."""
+        # Python 3.8 has it; the other tests run with older ones.
+        from multiprocessing import shared_memory
         segment = shared_memory.SharedMemory(create=True, size=LENGTH)
         segment.buf[:] = PATTERN
         umem = self.umem(LENGTH, buffer=segment.buf, access=WRITE)

@@ -71,6 +71,11 @@ def test_cards(profile: str, layer: str, tmp_path: Path) -> None:
                  ['guest/test_guest_driver.py']) >= 5
 
 
+def test_blueflame(tmp_path: Path) -> None:
+    """A card that offers BlueFlame: libmlx5 copies work requests into its pages."""
+    assert smoke(tmp_path, ['--cap', 'general.bf=1'], ['guest/test_guest_message_rate.py']) == 1
+
+
 def test_infiniband(tmp_path: Path) -> None:
     """Two InfiniBand functions on one subnet: LIDs, partitions, and pingpongs by LID."""
     passed = smoke(

@@ -29,10 +29,10 @@ cdef extern from 'dlpack.h':
 
     cdef struct mlx5_dlpack_managed:
         mlx5_dlpack_tensor tensor
-        void (*deleter)(mlx5_dlpack_managed *managed) noexcept
+        void (*deleter)(mlx5_dlpack_managed *managed)
 
     cdef struct mlx5_dlpack_versioned:
         uint32_t major
-        void (*deleter)(mlx5_dlpack_versioned *managed) noexcept
+        void (*deleter)(mlx5_dlpack_versioned *managed)
         uint64_t flags
         mlx5_dlpack_tensor tensor

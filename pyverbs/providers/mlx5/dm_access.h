@@ -5,6 +5,15 @@
 
 #include "mlx5_mem_features.h"
 #include <stdlib.h>
+#include <unistd.h>
+
+/* What a mapping of so many bytes takes. */
+static size_t mlx5_dm_whole_pages(size_t length)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (length + page - 1) & ~(page - 1);
+}
 
 static int mlx5_dm_refuse_to(struct ibv_dm *dm, uint64_t offset, const void *host, size_t length)
 {

@@ -55,7 +55,4 @@ cdef extern from 'mlx5_mem_features.h' nogil:
     void mlx5dv_devx_umem_unimport(dv.mlx5dv_devx_umem *umem)
     void mlx5dv_get_export_sizes(mlx5dv_export_sizes *sizes)
 
-    int mlx5dv_devx_general_cmd(v.ibv_context *context, const void *cmd_in, size_t inlen, void *out,
-                                size_t outlen)
-
     int ibv_is_fork_initialized()

@@ -14,9 +14,8 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, uint8_t, \
+from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, \
     uint32_t, uint64_t, uintptr_t
-from libc.string cimport memset
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
 cimport pyverbs.libibverbs as v
@@ -30,6 +29,9 @@ from pyverbs.providers.mlx5.umem_memory cimport UmemMemory
 
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
+
+cdef extern from 'devx_probe.h':
+    bint mlx5_devx_is_missing(v.ibv_context *context) nogil
 
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
@@ -66,19 +68,6 @@ cdef uint64_t _page_size_bits(sizes) except? 0:
         raise PyverbsUserError('pgsz_bitmap names no page size: give at least one, or 0 to leave '
                                'the choice to the kernel')
     return bits
-
-
-cdef bint _lacks_devx(v.ibv_context *context) noexcept nogil:
-    """
-    Whether a refusal is due to the context: asked by QUERY_ISSI, a command that changes nothing and
-    that the kernel, unlike QUERY_HCA_CAP, only takes from a context with DEVX.
-    """
-    cdef uint8_t box[16]
-    cdef uint8_t out[112]
-    memset(box, 0, sizeof(box))
-    box[0], box[1] = 1, 0x0a
-    return mem.mlx5dv_devx_general_cmd(context, box, sizeof(box), out,
-                                       sizeof(out)) != 0 and errno == EINVAL
 
 
 # The collector must clear neither the context, through which the umem is deregistered, nor the
@@ -201,7 +190,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                 umem = mem.mlx5dv_devx_umem_reg(owner, umem_in.addr, umem_in.size, umem_in.access)
             err = errno
             if umem == NULL and err == EINVAL:
-                no_devx = _lacks_devx(owner)
+                no_devx = mlx5_devx_is_missing(owner)
         if umem == NULL:
             self.life.end_create(self, False)
             self._raise_refused(umem_in, err, no_devx)

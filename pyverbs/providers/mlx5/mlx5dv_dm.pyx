@@ -45,6 +45,7 @@ cdef extern from 'dm_access.h':
     v.ibv_dm *mlx5_dm_closed() nogil
     int mlx5_dm_describe(v.ibv_dm *dm, void **buf, uint64_t *length, uint64_t *remote_va) nogil
     void mlx5_dm_access(void *dm, void *host, size_t width, bint store) nogil
+    size_t mlx5_dm_whole_pages(size_t length) nogil
 
 
 # From these sizes on copies give up the GIL. Giving it up and taking it back was measured to cost
@@ -57,10 +58,6 @@ cdef size_t RELEASE_GIL_READING = 1024
 cdef size_t RELEASE_GIL_WRITING = 16384
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
-
-
-cdef inline size_t _whole_pages(size_t length) noexcept nogil:
-    return (length + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
 
 
 # Only what the library at hand knows: a name that is here can be allocated as far as libmlx5 is
@@ -362,7 +359,7 @@ cdef class Mlx5DM(DM):
         if buf != NULL:
             # libmlx5 maps whole pages from the one that the memory starts in.
             in_page = <uintptr_t> buf & (PAGE_SIZE - 1)
-            self.reachable = min(self.dm_length, _whole_pages(self.dm_length) - in_page)
+            self.reachable = min(self.dm_length, mlx5_dm_whole_pages(self.dm_length) - in_page)
         self.life.end_create(self, True)
         self._is_imported = bool(self.imported)
 
@@ -412,7 +409,7 @@ cdef class Mlx5DM(DM):
             if self.mapped != NULL:
                 page = <void *> (<uintptr_t> self.mapped & ~(PAGE_SIZE - 1))
                 with nogil:
-                    munmap(page, _whole_pages(self.dm_length))
+                    munmap(page, mlx5_dm_whole_pages(self.dm_length))
         elif self.imported:
             with nogil:
                 mem.ibv_unimport_dm(dm)
@@ -761,7 +758,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         in_page = <uintptr_t> address & (PAGE_SIZE - 1)
         self.address = address
         self.mapping = <void *> (<uintptr_t> address - in_page)
-        self.mapping_length = _whole_pages(dm.dm_length)
+        self.mapping_length = mlx5_dm_whole_pages(dm.dm_length)
         self.reachable = min(dm.dm_length, self.mapping_length - in_page)
         self.operation = operation
         self.width_bits = widths

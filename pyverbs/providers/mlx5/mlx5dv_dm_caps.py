@@ -9,10 +9,10 @@ or JSON:
     python3 -m pyverbs.providers.mlx5.mlx5dv_dm_caps [--dev NAME] [--json]
 """
 import argparse
-import dataclasses
 import errno
 import json
 import sys
+from typing import NamedTuple
 
 from pyverbs.device import Context, get_device_list
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError
@@ -66,8 +66,7 @@ _SW_ICM_RANGES = {
 _LOG_BASE_ALIGNMENT = 6
 
 
-@dataclasses.dataclass(frozen=True)
-class Mlx5MemicCaps:
+class Mlx5MemicCaps(NamedTuple):
     """
     MEMIC of a device.
     :ivar size: All of it, in bytes; 0 if the device has none
@@ -84,11 +83,10 @@ class Mlx5MemicCaps:
     granularity: int
     max_log_align_req: int
     operations: dict
-    missing: str | None
+    missing: 'str | None'
 
 
-@dataclasses.dataclass(frozen=True)
-class Mlx5SwIcmCaps:
+class Mlx5SwIcmCaps(NamedTuple):
     """
     One type of SW ICM of a device.
     :ivar start: First ICM address of the type's range
@@ -101,11 +99,10 @@ class Mlx5SwIcmCaps:
     start: int
     size: int
     block_size: int
-    missing: str | None
+    missing: 'str | None'
 
 
-@dataclasses.dataclass(frozen=True)
-class Mlx5DMCaps:
+class Mlx5DMCaps(NamedTuple):
     """
     What device memory a device has, as Mlx5DM.query_caps() found it. str() of it is a table.
     :ivar device: Name of the device
@@ -153,8 +150,8 @@ class Mlx5DMCaps:
         """
         return {
             'device': self.device,
-            'memic': dataclasses.asdict(self.memic),
-            'sw_icm': {kind.name: dataclasses.asdict(caps) for kind, caps in self.sw_icm.items()},
+            'memic': dict(self.memic._asdict()),
+            'sw_icm': {kind.name: dict(caps._asdict()) for kind, caps in self.sw_icm.items()},
         }
 
     def __str__(self):
@@ -176,7 +173,7 @@ class Mlx5DMCaps:
                 lines.append(f'         operation {op} ({OPERATIONS.get(op, "no name")}) {of}')
         lines.append(f'  {"SW ICM":28} {"start":>18} {"size":>10} {"block":>8}')
         for kind, icm in self.sw_icm.items():
-            name = kind.name.removeprefix('MLX5DV_DM_TYPE_')
+            name = kind.name.replace('MLX5DV_DM_TYPE_', '')
             lines.append(
                 f'  {name:28} {icm.start:#18x} {_bytes(icm.size):>10} {_bytes(icm.block_size):>8}'
                 if not icm.missing else f'  {name:28} none: {icm.missing}')

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyverbs.device import Context
 from pyverbs.pyverbs_error import PyverbsRDMAError
@@ -17,8 +16,7 @@ DEVICE_MEMORY: int
 OBJ_TYPE_SW_ICM: int
 OPERATIONS: dict[int, str]
 
-@dataclasses.dataclass(frozen=True)
-class Mlx5MemicCaps:
+class Mlx5MemicCaps(NamedTuple):
     size: int
     max_length: int
     granularity: int
@@ -26,15 +24,13 @@ class Mlx5MemicCaps:
     operations: dict[int, tuple[int, ...]]
     missing: str | None
 
-@dataclasses.dataclass(frozen=True)
-class Mlx5SwIcmCaps:
+class Mlx5SwIcmCaps(NamedTuple):
     start: int
     size: int
     block_size: int
     missing: str | None
 
-@dataclasses.dataclass(frozen=True)
-class Mlx5DMCaps:
+class Mlx5DMCaps(NamedTuple):
     device: str
     memic: Mlx5MemicCaps
     sw_icm: dict[mlx5dv_alloc_dm_type, Mlx5SwIcmCaps]

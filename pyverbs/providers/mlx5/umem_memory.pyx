@@ -11,8 +11,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsul
 from libc.errno cimport ENOMEM, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport SIZE_MAX, int64_t, uintptr_t
-from posix.mman cimport MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, \
-    PROT_WRITE, madvise, mmap, munmap
+from posix.mman cimport MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
 from pyverbs.providers.mlx5.dlpack cimport MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOST, \
@@ -20,6 +19,12 @@ from pyverbs.providers.mlx5.dlpack cimport MLX5_DLPACK_CPU, MLX5_DLPACK_CUDA_HOS
     mlx5_dlpack_versioned
 
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
+
+
+cdef extern from '<sys/mman.h>':
+    # Cython 0.26 lacks these two.
+    enum: MADV_HUGEPAGE
+    void *MAP_FAILED
 
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)

@@ -58,6 +58,8 @@ ELSEWHERE = (
     # A card takes keys either wrapped or as they are.
     Elsewhere(('The device does not support plaintext DEK', ),
               caps=('crypto.wrapped_import_method=0', 'crypto.wrapped_crypto_operational=0')),
+    # A page for BlueFlame, which the card does not offer by default.
+    Elsewhere(('UAR allocation (with flag=0)', ), caps=('general.bf=1', )),
     # libmlx5 lists tags on InfiniBand only; the memory scheme of page faults came with ConnectX-7.
     Elsewhere(('Tag matching is not supported', 'ODPv2 is not supported'),
               card=('connectx7', 'ib')),
