@@ -1,23 +1,39 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 #
-# Read inside rdma-core's build, after everything else in it.
+# Read inside rdma-core's build, after everything else in it: by the hook, or by the line that
+# into_tree.sh adds to its CMakeLists.txt.
 
+cmake_minimum_required(VERSION 3.10...3.31)
+
+# Where rdma-core builds no pyverbs, ours steps aside, as pyverbs does; MLX5_MEM_REQUIRED is for
+# those who came for it.
+set(MLX5_MEM_ABSENT "")
 if (NOT CYTHON_EXECUTABLE)
-  message(FATAL_ERROR
-    "pyverbs-mlx5-mem: this rdma-core builds without pyverbs. It needs Cython and Python's "
-    "headers: "
-    "pass -DPYTHON_EXECUTABLE=<a Python that has both> and not -DNO_PYVERBS=1.")
+  string(CONCAT MLX5_MEM_ABSENT "this rdma-core builds without pyverbs. It needs Cython and "
+    "Python's headers: pass -DPYTHON_EXECUTABLE=<a Python that has both> and not -DNO_PYVERBS=1")
+elseif (NOT HAVE_COHERENT_DMA)
+  set(MLX5_MEM_ABSENT "no coherent DMA on this machine, so rdma-core builds no mlx5 provider")
 endif()
-if (CYTHON_VERSION_STRING VERSION_LESS "3.0")
-  message(FATAL_ERROR "pyverbs-mlx5-mem: Cython 3.0 or later is needed, ${PYTHON_EXECUTABLE} has "
+if (MLX5_MEM_ABSENT)
+  if (MLX5_MEM_REQUIRED)
+    message(FATAL_ERROR "pyverbs-mlx5-mem: ${MLX5_MEM_ABSENT}.")
+  endif()
+  message(STATUS "pyverbs-mlx5-mem: not built: ${MLX5_MEM_ABSENT}")
+  return()
+endif()
+if (CYTHON_VERSION_STRING VERSION_LESS "0.26")
+  message(FATAL_ERROR "pyverbs-mlx5-mem: Cython 0.26 or later is needed, ${PYTHON_EXECUTABLE} has "
     "${CYTHON_VERSION_STRING}.")
 endif()
-if (NOT HAVE_COHERENT_DMA)
-  message(FATAL_ERROR
-    "pyverbs-mlx5-mem: no coherent DMA on this machine, so rdma-core builds no mlx5 provider.")
+# Upstream's mlx5dv_flow.pyx lacked a parenthesis that Cython did not miss before 3.2.
+if (PACKAGE_VERSION VERSION_LESS "60" AND NOT CYTHON_VERSION_STRING VERSION_LESS "3.2")
+  message(FATAL_ERROR "pyverbs-mlx5-mem: pyverbs of rdma-core ${PACKAGE_VERSION} does not compile "
+    "with Cython ${CYTHON_VERSION_STRING}: take a Python with Cython before 3.2 "
+    "(pip install 'cython<3.2'), or rdma-core 60 or later.")
 endif()
 
 set(MLX5_MEM_BUILDLIB "${CMAKE_CURRENT_LIST_DIR}")
+get_filename_component(MLX5_MEM_SOURCE_DIR "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 set(MLX5_MEM_BINARY_DIR "${PROJECT_BINARY_DIR}/mlx5_mem")
 set(MLX5_MEM_INCLUDE "${MLX5_MEM_BINARY_DIR}/include")
 

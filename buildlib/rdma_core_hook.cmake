@@ -21,12 +21,13 @@
 #                                as errors
 #   run_tests.cmake              our tests beside rdma-core's for bin/run_tests.py
 
-# cmake_language(DEFER) is 3.19's, dependency files with make as well as ninja 3.20's.
-if (CMAKE_VERSION VERSION_LESS "3.20")
-  message(FATAL_ERROR "pyverbs-mlx5-mem needs CMake 3.20 or later, this is ${CMAKE_VERSION}")
-endif()
-
 get_filename_component(MLX5_MEM_SOURCE_DIR "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
+if (CMAKE_VERSION VERSION_LESS "3.19")
+  message(FATAL_ERROR "pyverbs-mlx5-mem: this CMake is ${CMAKE_VERSION}; before 3.19 it cannot put "
+    "anything behind rdma-core's own lines. For a build without the hook:\n"
+    "  sh ${CMAKE_CURRENT_LIST_DIR}/into_tree.sh add ${CMAKE_SOURCE_DIR}\n"
+    "puts the files into that tree, and `remove` takes them out again.")
+endif()
 # Arguments of a deferred call are expanded when it runs; EVAL fixes them now.
 cmake_language(EVAL CODE "cmake_language(DEFER CALL
   include [[${MLX5_MEM_SOURCE_DIR}/CMakeLists.txt]])")

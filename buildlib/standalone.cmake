@@ -24,7 +24,7 @@ set(RDMA_CORE_BUILD "${CMAKE_CURRENT_BINARY_DIR}/rdma-core")
 execute_process(
   COMMAND "${CMAKE_COMMAND}" -G "${CMAKE_GENERATOR}" -S "${RDMA_CORE}" -B "${RDMA_CORE_BUILD}"
     "-DCMAKE_PROJECT_rdma-core_INCLUDE=${CMAKE_CURRENT_LIST_DIR}/rdma_core_hook.cmake"
-    -DIN_PLACE=1 -DNO_MAN_PAGES=1 ${FORWARDED}
+    -DMLX5_MEM_REQUIRED=1 -DIN_PLACE=1 -DNO_MAN_PAGES=1 ${FORWARDED}
   RESULT_VARIABLE RESULT)
 if (NOT RESULT EQUAL 0)
   message(FATAL_ERROR "rdma-core in ${RDMA_CORE} could not be configured, see above")

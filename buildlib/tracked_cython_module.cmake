@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 #
-# rdma_cython_module depends on the .pyx alone, and has no way to pass options. Ours live outside the
-# pyverbs package that they become part of, cimport from it, and are rebuilt when a .pxd or .pxi
-# that they read has changed, wherever that is. Which package they are of, Cython takes from the
-# __init__.pxd files around them: its option for that came with 0.29.33. Compiling and linking is
-# left to rdma-core's own rule.
+# rdma_cython_module depends on the .pyx alone, and has no way to pass options. Ours live outside
+# the pyverbs package that they become part of, cimport from it, and are rebuilt when a .pxd or
+# .pxi that they read has changed, wherever that is. Which package they are of, Cython takes from
+# the __init__.pxd files around them: its option for that came with 0.29.33. Compiling and linking
+# is left to rdma-core's own rule.
 
 # Cython 3.0 tells what it read; before, and where CMake would not listen, everything that it might
 # read counts. The option that lets extensions from other files be warned of is 0.29's.

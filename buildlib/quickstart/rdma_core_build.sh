@@ -18,7 +18,7 @@ configure_and_build() {
     # where the time goes.
     cmake -G Ninja -S "$RDMA_CORE_SOURCE" -B "$RDMA_CORE_BUILD" \
       "-DCMAKE_PROJECT_rdma-core_INCLUDE=$TOP/buildlib/rdma_core_hook.cmake" \
-      -DIN_PLACE=1 -DNO_MAN_PAGES=1 "-DPYTHON_EXECUTABLE=$VENV/bin/python" \
+      -DMLX5_MEM_REQUIRED=1 -DIN_PLACE=1 -DNO_MAN_PAGES=1 "-DPYTHON_EXECUTABLE=$VENV/bin/python" \
       -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O1 -g0" || cmake_failed
     build_key > "$RDMA_CORE_BUILD/.configured"
   fi

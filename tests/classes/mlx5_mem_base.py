@@ -5,8 +5,10 @@ what the card says of it.
 On the emulated card the control channel tells what the card holds; on a real one there is no such
 channel and only those assertions are left out.
 """
+import array
 import gc
 import os
+import socket
 import sys
 import time
 import unittest
@@ -19,18 +21,26 @@ from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5DVContex
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 from tests.mlx5_base import Mlx5PyverbsAPITestCase
 
+# Where the guest of the emulated card finds what asks the card; rdma-core's own runner has it not
+# on its path.
+if 'MLX5EMU_TESTS' in os.environ:
+    sys.path.append(os.environ['MLX5EMU_TESTS'])
 try:
     from mlx5emu.vm import control
-except ImportError:
+except Exception as ex:
     control = None
-    # On the emulated card its absence would leave out what it is asked, and nobody would know.
-    # rdma-core's own runner has not this tree on its path, but links to the files in it.
+    # Its absence leaves out what the emulated card is asked: nobody shall think that it was asked.
     if os.path.exists('/run/mlx5emu/control'):
-        sys.path.append(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-        from mlx5emu.vm import control
+        print(f'the emulated card is not asked what it holds: {ex!r}', file=sys.stderr)
 
 #: Seconds after which something counts as hanging. No test depends on how fast the machine is.
 PATIENCE = 120
+
+
+def pass_fd(link, data, fd):
+    """Send data and a descriptor to the process at the other end; socket.send_fds() is Python
+    3.9's."""
+    link.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))])
 
 
 class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
@@ -44,10 +54,12 @@ class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
             # libibverbs answers so when the kernel has no RDMA at all.
             raise unittest.SkipTest(f'No RDMA devices ({ex})') from ex
         self.unraisable = []
-        hook = sys.unraisablehook
-        # The text only: the exception's frames may refer to the object that is being torn down.
-        sys.unraisablehook = lambda unraisable: self.unraisable.append(str(unraisable.exc_value))
-        self.addCleanup(setattr, sys, 'unraisablehook', hook)
+        # Before Python 3.8 nobody can know of them but who reads stderr.
+        if hasattr(sys, 'unraisablehook'):
+            self.addCleanup(setattr, sys, 'unraisablehook', sys.unraisablehook)
+            # The text only: the exception's frames may refer to the object that is being torn down.
+            sys.unraisablehook = lambda unraisable: self.unraisable.append(
+                str(unraisable.exc_value))
         super().setUp()
         self.card = control is not None and control.available()
         self.before = self.live()

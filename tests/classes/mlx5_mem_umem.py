@@ -10,6 +10,7 @@ import resource
 import struct
 import subprocess
 import sys
+import unittest
 
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_obj_type
@@ -24,6 +25,7 @@ LENGTH = 4 * PAGE
 PATTERN = bytes((7 * i + i // 256) & 0xff for i in range(LENGTH))
 WRITE = ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
 MASK_DMABUF = 1
+NO_MEMFD = "os.memfd_create() is Python 3.8's"
 #: _IOW('u', 0x42, struct udmabuf_create)
 UDMABUF_CREATE = 0x40187542
 #: _IOWR('H', 0, struct dma_heap_allocation_data)
@@ -136,9 +138,10 @@ class Mlx5DevxUmemTestCase(Mlx5MemTestCase):
         :return: What it printed
         """
         process = subprocess.run(
-            [sys.executable, '-X', 'faulthandler', '-c', script, self.dev_name], text=True,
-            timeout=PATIENCE, capture_output=True,
-            env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)} | environment)
+            [sys.executable, '-X', 'faulthandler', '-c', script, self.dev_name],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+            timeout=PATIENCE,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), **environment})
         self.assertEqual((process.returncode, process.stderr), (0, ''))
         return process.stdout
 
@@ -157,6 +160,15 @@ def devx_mkey(ctx, umem, pd):
                           (0x2c, PAGE), (0x44, 1), (0x48, 12), (0x60, 1), (0x64, umem.umem_id)):
         struct.pack_into('>I', box, offset, value)
     return Mlx5DevxObj(ctx, box, 16)
+
+
+def sealable_memory(data):
+    """fd of a memfd with data, which may be sealed."""
+    if not hasattr(os, 'memfd_create'):
+        raise unittest.SkipTest(NO_MEMFD)
+    memory = os.memfd_create('umem', os.MFD_ALLOW_SEALING)
+    os.write(memory, data)
+    return memory
 
 
 def udmabuf(memory, offset=0, length=LENGTH):

@@ -157,7 +157,7 @@ class Fuzzer:
             bytes(view[at:at + 16])
             if not view.readonly and len(view):
                 view[at] = self.random.randrange(256)
-            memoryview(view).cast('B'), view.obj, view.toreadonly()
+            memoryview(view).cast('B'), view.obj, memoryview(bytes(view))
 
     def drop_view(self):
         """Release a view."""
@@ -182,7 +182,8 @@ class Fuzzer:
         """Import what export() made, or garbage."""
         data = self.pick([umem for umem in self.umems if not umem.closed])
         garbage = self.random.choice(
-            (b'', bytes(8), self.random.randbytes(12), None, 7, 'x', bytearray(12)))
+            (b'', bytes(8), self.random.getrandbits(96).to_bytes(12, 'big'), None, 7, 'x',
+             bytearray(12)))
         data = data.export() if data and self.random.random() < 0.3 else garbage
         self.umems.append(Mlx5DevxUmem.import_umem(self.pick(self.contexts)[0], data))
 

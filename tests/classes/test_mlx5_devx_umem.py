@@ -10,14 +10,12 @@ import array
 import copy
 import ctypes
 import errno
-import fcntl
 import gc
 import inspect
 import mmap
 import os
 import pickle
 import resource
-import struct
 import tempfile
 import threading
 import unittest
@@ -32,9 +30,10 @@ from tests.mlx5_mem_umem import (
     MASK_DMABUF,
     PAGE,
     PATTERN,
-    UDMABUF_CREATE,
     WRITE,
     Mlx5DevxUmemTestCase,
+    sealable_memory,
+    udmabuf,
 )
 
 from pyverbs.providers.mlx5 import mlx5dv_devx_umem
@@ -257,13 +256,9 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         prints as 0."""
         if not os.path.exists('/dev/udmabuf'):
             raise unittest.SkipTest('No /dev/udmabuf: `modprobe udmabuf` adds it')
-        memory = os.memfd_create('umem', os.MFD_ALLOW_SEALING)
+        memory = sealable_memory(PATTERN)
         self.addCleanup(os.close, memory)
-        os.write(memory, PATTERN)
-        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        with open('/dev/udmabuf', 'rb', buffering=0) as device:
-            fd = fcntl.ioctl(device, UDMABUF_CREATE,
-                             bytearray(struct.pack('=IIQQ', memory, 1, 0, LENGTH)), True)
+        fd = udmabuf(memory)
         whole = self.umem(LENGTH, dmabuf_fd=fd)
         self.refused(errno.EINVAL, self.umem, LENGTH + PAGE, dmabuf_fd=fd)
         part = self.umem(LENGTH - PAGE, addr=PAGE, access=WRITE, dmabuf_fd=fd,

@@ -19,6 +19,7 @@ from tests.mlx5_mem_umem import (
     WRITE,
     Mlx5DevxUmemTestCase,
     heap_dmabuf,
+    sealable_memory,
     udmabuf,
 )
 
@@ -34,9 +35,8 @@ class Mlx5DevxUmemDmabufTest(Mlx5DevxUmemTestCase):
 
     def memfd(self):
         """fd of a memfd with the pattern, and it mapped."""
-        memory = os.memfd_create('umem', os.MFD_ALLOW_SEALING)
+        memory = sealable_memory(PATTERN)
         self.addCleanup(os.close, memory)
-        os.write(memory, PATTERN)
         return memory, mmap.mmap(memory, LENGTH)
 
     def test_udmabuf_at_offsets(self):
@@ -69,8 +69,7 @@ class Mlx5DevxUmemDmabufTest(Mlx5DevxUmemTestCase):
     def test_caller_closes_everything_at_once(self):
         """The kernel holds the memory: the fd, the memfd and the mapping may go before the umem is
         used."""
-        memory = os.memfd_create('umem', os.MFD_ALLOW_SEALING)
-        os.write(memory, PATTERN)
+        memory = sealable_memory(PATTERN)
         fd = udmabuf(memory)
         umem = self.umem(LENGTH, dmabuf_fd=fd, access=WRITE)
         os.close(fd)

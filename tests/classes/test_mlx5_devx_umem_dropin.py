@@ -27,7 +27,7 @@ def run_with(kind):
             made.append(1)
     result, settled = unittest.TestResult(), {}
     with mock.patch.object(tests.mlx5_base, 'Mlx5UMEM', Counted):
-        for test in unittest.defaultTestLoader.loadTestsFromModule(tests.test_mlx5_devx):
+        for test in unittest.TestLoader().loadTestsFromModule(tests.test_mlx5_devx):
             for case in test:
                 before = len(result.failures) + len(result.errors), len(result.skipped)
                 case.run(result)
@@ -46,6 +46,8 @@ class Mlx5DevxUmemDropInTest(Mlx5DevxUmemTestCase):
         """The same tests pass, skip for the same reasons, and make the same number of umems; all
         are freed."""
         theirs = run_with(Mlx5UMEM)
+        if all('scapy' in how for how in theirs[0].values()):
+            self.skipTest("rdma-core's DEVX tests want the package scapy")
         ours = run_with(Mlx5DevxUmem)
         self.assertEqual(ours, theirs)
         # Queues and doorbell records, of each test that passed.

@@ -109,8 +109,9 @@ class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
                 done = subprocess.run([
                     sys.executable, '-X', 'faulthandler', FUZZ, self.dev_name,
                     str(seed),
-                    str(STEPS)], env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
-                                      capture_output=True, text=True, timeout=600, check=False)
+                    str(STEPS)], env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      universal_newlines=True, timeout=600, check=False)
                 self.assertEqual((done.returncode, done.stderr[-2000:]), (0, ''))
                 # Most calls got somewhere, so it was not one refusal after another.
                 self.assertGreater(int(done.stdout), STEPS // 3)

@@ -16,7 +16,14 @@ import weakref
 from pyverbs.device import Context
 from pyverbs.pd import PD
 from pyverbs.pyverbs_error import PyverbsRDMAError
-from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase, devx_mkey
+from tests.mlx5_mem_umem import (
+    LENGTH,
+    NO_MEMFD,
+    PATTERN,
+    WRITE,
+    Mlx5DevxUmemTestCase,
+    devx_mkey,
+)
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
@@ -178,7 +185,7 @@ class Mlx5DevxUmemProcessTest(Mlx5DevxUmemTestCase):
         interpreter ends."""
         for name, script in EXITS.items():
             with self.subTest(case=name), self.assert_freed_once(
-                    2) if name != 'in use' else contextlib.nullcontext():
+                    2) if name != 'in use' else contextlib.ExitStack():
                 self.in_new_process(PREAMBLE + script)
                 # Each refusal under the key was a command too.
                 self.assert_live('umem', 0)
@@ -191,6 +198,8 @@ class Mlx5DevxUmemProcessTest(Mlx5DevxUmemTestCase):
         if not os.access('/dev/udmabuf', os.R_OK):
             raise unittest.SkipTest(
                 '/dev/udmabuf is not there, or not for this user: the kernel needs CONFIG_UDMABUF')
+        if not hasattr(os, 'memfd_create'):
+            raise unittest.SkipTest(NO_MEMFD)
         found = self.in_new_process(PREAMBLE + U12, RDMAV_FORK_SAFE='1').split('\n', 1)
         self.assertIn(found[0], ('1', '2'))
         self.assertEqual(found[1].strip() == 'registered', found[0] == '2', found)

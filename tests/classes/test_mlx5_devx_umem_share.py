@@ -12,7 +12,7 @@ import sys
 from pyverbs.device import Context
 from pyverbs.providers.mlx5.mlx5dv import Mlx5UMEM
 from pyverbs.pyverbs_error import PyverbsRDMAError
-from tests.mlx5_mem_base import PATIENCE
+from tests.mlx5_mem_base import PATIENCE, pass_fd
 from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
@@ -29,11 +29,11 @@ from pyverbs.pyverbs_error import PyverbsUserError
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 try:
     from mlx5emu.vm import control
-except ImportError:
+except Exception:
     control = None
 link = socket.socket(fileno=int(sys.argv[1]))
-data, fds, _, _ = socket.recv_fds(link, 4096, 1)
-ctx = Context(cmd_fd=fds[0])
+data, ((_, _, fds),), _, _ = link.recvmsg(4096, socket.CMSG_SPACE(4))
+ctx = Context(cmd_fd=array.array('i', fds)[0])
 umem = Mlx5DevxUmem.import_umem(ctx, data)
 try:
     memoryview(umem)
@@ -140,11 +140,11 @@ class Mlx5DevxUmemShareTest(Mlx5DevxUmemTestCase):
                 ours, theirs = socket.socketpair()
                 process = subprocess.Popen(
                     [sys.executable, '-X', 'faulthandler', '-c', IMPORTER,
-                     str(theirs.fileno())], text=True, stdout=subprocess.PIPE,
+                     str(theirs.fileno())], universal_newlines=True, stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE, pass_fds=[theirs.fileno()],
-                    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)})
+                    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
                 theirs.close()
-                socket.send_fds(ours, [data], [self.ctx.cmd_fd])
+                pass_fd(ours, data, self.ctx.cmd_fd)
                 known, read, *texts = (process.stdout.readline() for _ in range(3))
                 ours.send(end.encode())
                 _, said = process.communicate(timeout=PATIENCE)

@@ -171,16 +171,16 @@ def sources():
         lambda: of_file(mmap.MAP_SHARED),
         'mmap of a file, private':
         lambda: of_file(mmap.MAP_PRIVATE),
-        'mmap of a memfd':
-        of_memfd,
         'DLPack 1':
         lambda: Tensor(bytearray(PATTERN)),
         'DLPack 0':
         lambda: Tensor(bytearray(PATTERN), version=0), }
+    if hasattr(os, 'memfd_create'):
+        found['mmap of a memfd'] = of_memfd
     if numpy:
         def numbers(kind=numpy.uint8):
             return numpy.frombuffer(bytearray(PATTERN), dtype=kind)
-        found |= {
+        found.update({
             'numpy':
             numbers,
             'numpy of two dimensions':
@@ -190,11 +190,11 @@ def sources():
             'numpy of records':
             lambda: numbers(numpy.dtype([('a', '<u4'), ('b', '<f4')])),
             'numpy by DLPack':
-            lambda: OnlyDlPack(numbers(numpy.float64).reshape(2, -1)), }
+            lambda: OnlyDlPack(numbers(numpy.float64).reshape(2, -1)), })
     if torch:
         def tensor(kind=torch.uint8, times=1):
             return torch.frombuffer(bytearray(PATTERN * times), dtype=kind)
-        found |= {
+        found.update({
             'torch':
             tensor,
             'torch, storage of its own':
@@ -206,7 +206,7 @@ def sources():
             'torch, a contiguous slice':
             lambda: tensor(times=3).reshape(3, -1)[1],
             'torch from numpy':
-            lambda: torch.from_numpy(numpy.frombuffer(bytearray(PATTERN), numpy.int64)), }
+            lambda: torch.from_numpy(numpy.frombuffer(bytearray(PATTERN), numpy.int64)), })
     return found
 
 
@@ -218,10 +218,10 @@ def strided_tensors():
     if numpy:
         found['numpy'] = lambda: OnlyDlPack(numpy.zeros((64, 64))[:, ::2]), 'contiguous'
     if torch:
-        found |= {'torch': (lambda: torch.zeros(64, 64)[:, ::2], 'contiguous'),
+        found.update({'torch': (lambda: torch.zeros(64, 64)[:, ::2], 'contiguous'),
                   'torch turned': (lambda: torch.zeros(8, 64).t(), 'contiguous'),
                   'torch with a gradient': (lambda: torch.zeros(64, requires_grad=True), 'grad'),
-                  'torch without storage': (lambda: torch.zeros(64, device='meta'), 'meta')}
+                  'torch without storage': (lambda: torch.zeros(64, device='meta'), 'meta')})
     return found
 
 
@@ -252,7 +252,7 @@ class Mlx5DevxUmemSourcesTest(Mlx5DevxUmemTestCase):
         too."""
         found = {
             'bytes': lambda: bytes(PATTERN), 'memoryview':
-            lambda: memoryview(bytearray(PATTERN)).toreadonly(), 'mmap of a file':
+            lambda: memoryview(bytes(PATTERN)), 'mmap of a file':
             lambda: of_file(mmap.MAP_SHARED, mmap.PROT_READ), 'DLPack 1':
             lambda: Tensor(bytearray(PATTERN), flags=DLPACK_READ_ONLY)}
         if numpy:
@@ -260,7 +260,7 @@ class Mlx5DevxUmemSourcesTest(Mlx5DevxUmemTestCase):
                 numbers = numpy.frombuffer(bytearray(PATTERN), dtype=numpy.uint16).copy()
                 numbers.flags.writeable = False
                 return numbers
-            found |= {'numpy': frozen, 'numpy by DLPack': lambda: OnlyDlPack(frozen())}
+            found.update({'numpy': frozen, 'numpy by DLPack': lambda: OnlyDlPack(frozen())})
         for name, make in found.items():
             with self.subTest(source=name):
                 with self.umem(buffer=make()) as umem:
@@ -300,8 +300,10 @@ class Mlx5DevxUmemSourcesTest(Mlx5DevxUmemTestCase):
     def test_shared_memory(self):
         """The segment stays mapped while the umem is open, even after unlink(); SharedMemory says
         that it cannot unmap it."""
-        # Python 3.8 has it; the other tests run with older ones.
-        from multiprocessing import shared_memory
+        try:
+            from multiprocessing import shared_memory
+        except ImportError as ex:
+            raise unittest.SkipTest("multiprocessing.shared_memory is Python 3.8's") from ex
         segment = shared_memory.SharedMemory(create=True, size=LENGTH)
         segment.buf[:] = PATTERN
         umem = self.umem(LENGTH, buffer=segment.buf, access=WRITE)

@@ -36,6 +36,7 @@ from tests.mlx5_mem_base import (
     Mlx5MemTestCase,
     control,
     mappings_of_device,
+    pass_fd,
     resident_bytes,
 )
 
@@ -62,12 +63,12 @@ WRAPPING = (2**64 - 4, 2**64 - 8, 2**63, 2**62, 2**32, LENGTH + 4)
 
 #: A process of its own that imports the DM whose handle it is given.
 IMPORTER = """
-import os, signal, socket, sys
+import array, os, signal, socket, sys
 from pyverbs.device import Context
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM
 channel = socket.socket(fileno=int(sys.argv[1]))
-_, (fd,), _, _ = socket.recv_fds(channel, 16, 1)
-ctx = Context(cmd_fd=fd)
+_, ((_, _, fd),), _, _ = channel.recvmsg(16, socket.CMSG_SPACE(4))
+ctx = Context(cmd_fd=array.array('i', fd)[0])
 dm = Mlx5DM.import_dm(ctx, int(sys.argv[2]))
 data = dm.copy_from_dm(0, dm.length)
 dm.copy_to_dm(0, data[::-1])
@@ -654,7 +655,7 @@ class Mlx5DMImportTest(Mlx5DMTestCase):
                 theirs.close()
                 dm.copy_to_dm(0, PATTERN)
                 # Not inherited: the child gets it by this message alone.
-                socket.send_fds(ours, [b'fd'], [self.ctx.cmd_fd])
+                pass_fd(ours, b'fd', self.ctx.cmd_fd)
                 with ours, ours.makefile('rb') as answers:
                     self.assertEqual(answers.read(LENGTH), PATTERN)
                     self.assertEqual(dm.copy_from_dm(0, LENGTH), PATTERN[::-1])

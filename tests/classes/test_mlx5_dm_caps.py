@@ -79,7 +79,7 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
         self.assertEqual(len(text.splitlines()), 3 + len(caps.memic.operations) + len(caps.sw_icm))
         for kind, icm in caps.sw_icm.items():
             line = next(line for line in text.splitlines()
-                        if line.split()[0] == kind.name.removeprefix('MLX5DV_DM_TYPE_'))
+                        if line.split()[0] == kind.name.replace('MLX5DV_DM_TYPE_', ''))
             self.assertIn(icm.missing or f'{icm.start:#x}', line)
         back = json.loads(json.dumps(caps.as_dict()))
         self.assertEqual((back['device'], back['memic']['size']), (self.dev_name, caps.memic.size))
@@ -103,7 +103,8 @@ class Mlx5DMCapsTest(Mlx5MemTestCase):
     def shell(self, *words):
         return subprocess.run([sys.executable, '-m', 'pyverbs.providers.mlx5.mlx5dv_dm_caps',
                                *words],
-                              capture_output=True, text=True, timeout=PATIENCE, check=False)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True, timeout=PATIENCE, check=False)
 
     def test_shell(self):
         """The program prints the same table, or the same for programs, of one device or all."""

@@ -16,8 +16,9 @@ class Mlx5DMExamplesTest(Mlx5MemTestCase):
         path = os.path.join(EXAMPLES, name)
         if not os.path.exists(path):
             raise unittest.SkipTest(f'{name} is not installed beside the tests')
-        done = subprocess.run([sys.executable, path, self.dev_name], capture_output=True, text=True,
-                              timeout=600, check=False)
+        done = subprocess.run([sys.executable, path, self.dev_name], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, universal_newlines=True, timeout=600,
+                              check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         for kind in ('memic', 'general_object'):
             self.assert_live(kind, 0)

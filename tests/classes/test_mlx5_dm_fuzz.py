@@ -18,8 +18,8 @@ class Mlx5DMFuzzTest(Mlx5MemTestCase):
             [sys.executable, '-X', 'faulthandler', PROGRAM,
              str(seed),
              str(actions),
-             str(threads)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=600, check=False)
+             str(threads)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            universal_newlines=True, timeout=600, check=False)
         self.assertEqual((done.returncode, done.stdout), (0, f'seed {seed}: nothing found\n'))
         for kind in ('memic', 'general_object'):
             self.assert_live(kind, 0)

@@ -38,7 +38,7 @@ class Side:
         self.ctx = Mlx5Context(Mlx5DVContextAttr(flags), self.name)
 
     def umem(self, size=PAGE, **kwargs):
-        return self.umem_class(self.ctx, size, **({'alignment': PAGE} | kwargs))
+        return self.umem_class(self.ctx, size, **{'alignment': PAGE, **kwargs})
 
 
 def closed(side):

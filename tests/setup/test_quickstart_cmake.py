@@ -204,14 +204,97 @@ def test_missing_module(tree: Tree) -> None:
 
 
 def test_without_pyverbs(tree: Tree) -> None:
-    """An rdma-core that would quietly build no pyverbs."""
+    """Where rdma-core builds no pyverbs, ours steps aside in one line, unless it is asked for."""
     argv = [
         'cmake', '-G', 'Ninja', '-S', tree.rdma_core, '-B', tree.build / 'none', '-DNO_PYVERBS=1',
         '-DNO_MAN_PAGES=1',
         f'-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake']
+    why = 'this rdma-core builds without pyverbs'
     p = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert p.returncode == 0, p.stderr
+    assert [line for line in p.stdout.splitlines() if 'pyverbs-mlx5-mem' in line and
+            f'not built: {why}' in line]
+    p = subprocess.run([*argv, '-DMLX5_MEM_REQUIRED=1'], capture_output=True, text=True,
+                       check=False)
     assert p.returncode != 0
-    assert 'pyverbs-mlx5-mem: this rdma-core builds without pyverbs' in ' '.join(p.stderr.split())
+    assert f'pyverbs-mlx5-mem: {why}' in ' '.join(p.stderr.split())
+
+
+@pytest.mark.parametrize(('version', 'said'), [
+    ('3.2.1', "does not compile with Cython 3.2.1: take a Python with Cython before 3.2 (pip "
+     "install 'cython<3.2'), or rdma-core 60 or later."),
+    ('0.25.2', 'Cython 0.26 or later is needed, '),
+])
+def test_cython_that_cannot_do_it(tree: Tree, tmp_path: Path, version: str, said: str) -> None:
+    """A Cython that is too new for this rdma-core, or too old for ours, is named before anything is
+    built."""
+    python = tmp_path / 'python3'
+    # rdma-core asks for the version by a script that ends in printing it.
+    python.write_text(f'#!/bin/sh\ncase "$*" in *Cython.__version__*) echo {version} ;;\n'
+                      f'*) exec {tree.machine.python} "$@" ;; esac\n')
+    python.chmod(0o755)
+    p = subprocess.run([
+        'cmake', '-G', 'Ninja', '-S', tree.rdma_core, '-B', tmp_path / 'build', '-DNO_MAN_PAGES=1',
+        f'-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake',
+        f'-DPYTHON_EXECUTABLE={python}'], capture_output=True, text=True, check=False)
+    assert p.returncode != 0
+    assert said in ' '.join(p.stderr.split())
+
+
+def test_cmake_that_cannot_defer(tmp_path: Path) -> None:
+    """CMake before 3.19 is told of the script that does without."""
+    script = tmp_path / 'old.cmake'
+    script.write_text(f'set(CMAKE_VERSION 3.16.8)\ninclude({TOP}/buildlib/rdma_core_hook.cmake)\n')
+    p = subprocess.run(['cmake', '-P', script], capture_output=True, text=True, check=False,
+                       cwd=tmp_path)
+    assert p.returncode != 0
+    said = ' '.join(p.stderr.split())
+    assert 'this CMake is 3.16.8; before 3.19' in said
+    assert f'sh {TOP}/buildlib/into_tree.sh add {tmp_path}' in said
+
+
+def into_tree(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the script that puts the files into a tree."""
+    return subprocess.run(['sh', TOP / 'buildlib/into_tree.sh', *words], capture_output=True,
+                          text=True, check=False)
+
+
+def test_into_a_tree_and_out_of_it(tree: Tree, tmp_path: Path) -> None:
+    """The files go into a checkout, are built there without the hook, and go out again without a
+    trace."""
+    checkout = tmp_path / 'rdma-core'
+    shutil.copytree(tree.rdma_core, checkout, symlinks=True)
+
+    def git(*words: str) -> str:
+        return subprocess.run(['git', '-C', checkout, '-c', 'user.name=a', '-c', 'user.email=b',
+                               *words], capture_output=True, text=True, check=True).stdout
+
+    git('init', '-q')
+    git('add', '-A', '-f')
+    git('commit', '-q', '-m', 'as released')
+    p = into_tree('add', checkout)
+    assert (p.returncode, p.stderr) == (0, '')
+    assert git('status', '--porcelain') == ' M CMakeLists.txt\n?? mlx5_mem/\n'
+    p = into_tree('add', checkout)
+    assert (p.returncode, p.stderr) == (
+        2, f'into_tree.sh: {checkout}/mlx5_mem is there already: remove it first\n')
+    p = subprocess.run([
+        'cmake', '-G', 'Ninja', '-S', checkout, '-B', tmp_path / 'build', '-DIN_PLACE=1',
+        '-DNO_MAN_PAGES=1', f'-DPYTHON_EXECUTABLE={tree.machine.python}'], capture_output=True,
+                       text=True, check=False)
+    assert p.returncode == 0, p.stderr
+    p = subprocess.run(['ninja', '-C', tmp_path / 'build', *C_FILES], capture_output=True,
+                       text=True, check=False)
+    assert p.returncode == 0, p.stdout
+    tests = {path.name for path in (tmp_path / 'build/run_tests/tests').iterdir()}
+    assert {'test_mlx5_dm.py', 'test_mlx5_devx_umem.py', 'mlx5_mem_base.py'} <= tests
+    p = into_tree('remove', checkout)
+    assert (p.returncode, p.stderr) == (0, '')
+    assert git('status', '--porcelain') == ''
+    p = into_tree('remove', checkout)
+    assert (p.returncode, p.stderr) == (2, f'into_tree.sh: {checkout} has nothing of ours\n')
+    p = into_tree('add', tmp_path)
+    assert (p.returncode, p.stderr) == (2, f'into_tree.sh: {tmp_path} is no rdma-core tree\n')
 
 
 def test_too_old(tree: Tree) -> None:

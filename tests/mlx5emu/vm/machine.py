@@ -82,6 +82,6 @@ class Machine:
                 str(build / 'bin'),
                 os.environ.get('PATH', '/usr/bin:/bin')]), 'PYTHONUNBUFFERED':
             '1', 'PYTHONDONTWRITEBYTECODE':
-            '1', 'MLX5_INCLUDE':
+            '1', 'MLX5EMU_TESTS': str(tests), 'MLX5_INCLUDE':
             str(self.mlx5_include), 'MLX5EMU_MACHINE':
             str(self.path)}
