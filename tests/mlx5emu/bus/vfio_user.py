@@ -29,8 +29,8 @@ MAX_MESSAGE = MAX_TRANSFER + 4096
 MAX_FDS = 8
 NUM_REGIONS, NUM_IRQS = 9, 5
 # Plain integers: operations on the flag types of the socket module cost as much as the message
-# itself.
-_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
+# itself. PyPy lacks the first, which is Linux's own.
+_CLOEXEC, _TRUNCATED = int(getattr(socket, 'MSG_CMSG_CLOEXEC', 0x40000000)), int(socket.MSG_CTRUNC)
 #: Seconds that a client may leave a reply unread.
 SEND_TIMEOUT = 10
 

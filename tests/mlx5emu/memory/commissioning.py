@@ -27,7 +27,7 @@ def test_details() -> str:
     """The file that rdma-core's test_mlx5_crypto reads: JSON, 64-bit integers big-endian, plaintext
     keys as the host's 32-bit ones.
 
-    :raises Status: NO_RES when the package ``cryptography`` is not installed.
+    :raises Status: NO_RES when the machine has no ciphers.
     """
     kek = IMPORT_KEKS[0]
 
