@@ -12,6 +12,7 @@ PARTS=$TOP/buildlib/quickstart
 BUILD=$TOP/build
 VENV=$BUILD/venv
 QEMU=$BUILD/qemu
+PYPY=$BUILD/pypy
 PERFTEST=$BUILD/perftest
 TRIXIE=$BUILD/trixie-apt
 NEEDED_GIB=3
@@ -35,6 +36,8 @@ QUIET=
 . "$PARTS/debian_trixie.sh"
 # shellcheck source=quickstart/qemu.sh
 . "$PARTS/qemu.sh"
+# shellcheck source=quickstart/pypy.sh
+. "$PARTS/pypy.sh"
 # shellcheck source=quickstart/kernel.sh
 . "$PARTS/kernel.sh"
 # shellcheck source=quickstart/perftest.sh
@@ -147,7 +150,7 @@ check_device() {
 
 virtual_machine() {
   [[ -z $DEVICE ]] || return 0
-  local directory kind complete=1 wanted=("$QEMU")
+  local directory kind complete=1 wanted=("$QEMU" "$PYPY")
   KERNELS=("$KERNEL_KIND")
   # What only tests need is fetched for them alone.
   [[ $COMMAND != test ]] || { KERNELS=(backports "$KERNEL_KIND"); wanted+=("$PERFTEST"); }
@@ -159,6 +162,7 @@ virtual_machine() {
       "On this system only --device works"
   run_stage trixie-lists "package lists of Debian 13" open_trixie trixie-lists
   [[ -d $QEMU ]] || run_stage qemu "QEMU with vfio-user" make_qemu
+  [[ -d $PYPY ]] || run_stage pypy "PyPy for the card" make_pypy
   for kind in "${KERNELS[@]}"; do
     [[ -d $BUILD/kernel-$kind ]] || run_stage kernel "Debian's kernel ($kind)" make_kernel "$kind"
   done
@@ -173,7 +177,7 @@ describe_kernel() {
   [[ $RDMA_CORE_BUILD == "$BUILD/rdma-core-59.0-build" && $1 == stable ]] ||
     MACHINE=$BUILD/machine-$(basename "$RDMA_CORE_BUILD" -build)-$1.json
   "$VENV/bin/python" "$PARTS/machine_json.py" "$MACHINE" --qemu "$QEMU" \
-    --kernel "$BUILD/kernel-$1" --python "$VENV/bin/python" \
+    --card-python "$PYPY/bin/pypy3" --kernel "$BUILD/kernel-$1" --python "$VENV/bin/python" \
     --source "$RDMA_CORE_SOURCE" --build "$RDMA_CORE_BUILD" --version "$RDMA_CORE_VERSION"
 }
 
@@ -222,7 +226,7 @@ on_device() {
 }
 
 on_card() {
-  local emu=("$VENV/bin/python" -m mlx5emu) profile=() card_args=() paths=0 argument
+  local emu=("$PYPY/bin/pypy3" -m mlx5emu) profile=() card_args=() paths=0 argument
   export MLX5EMU_MACHINE=$MACHINE PYTHONPATH=$TOP/tests${PYTHONPATH:+:$PYTHONPATH} \
     PYTHONUNBUFFERED=1
   if [[ -n $PROFILE ]]; then

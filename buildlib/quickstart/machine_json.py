@@ -24,7 +24,7 @@ def describe(a: argparse.Namespace) -> dict[str, object]:
             'image': str(a.kernel / f'boot/vmlinuz-{release}'), 'modules':
             str(a.kernel / f'usr/lib/modules/{release}'), 'release': release},
         'mlx5_include': str(a.kernel / f'usr/src/{headers}/include/linux/mlx5'),
-        'python': a.python,
+        'python': a.python, 'card_python': a.card_python,
         'rdma_core': {'source': str(a.source), 'build': str(a.build), 'version': a.version}, }
 
 
@@ -35,6 +35,7 @@ def main() -> None:
     for name in ('qemu', 'kernel', 'source', 'build'):
         p.add_argument(f'--{name}', type=Path, required=True)
     p.add_argument('--python', required=True)
+    p.add_argument('--card-python', required=True)
     p.add_argument('--version', required=True)
     a = p.parse_args()
     text = json.dumps(describe(a), indent=2) + '\n'

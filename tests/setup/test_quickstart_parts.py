@@ -126,7 +126,8 @@ def test_machine_json(tmp_path: Path) -> None:
     path = tmp_path / 'machine.json'
     argv = [
         sys.executable, PARTS / 'machine_json.py', path, '--qemu', tmp_path / 'qemu', '--kernel',
-        kernel, '--python', '/v/bin/python', '--source', '/s', '--build', '/b', '--version', '59.0']
+        kernel, '--python', '/v/bin/python', '--card-python', '/p/bin/pypy3', '--source', '/s',
+        '--build', '/b', '--version', '59.0']
     subprocess.run(argv, check=True)
     m = Machine.load(path)
     assert m.qemu == [f'{tmp_path}/qemu/bin/qemu-system-x86_64']
@@ -136,6 +137,7 @@ def test_machine_json(tmp_path: Path) -> None:
             m.modules) == ('6.12.1+deb13-amd64', kernel / 'boot/vmlinuz-6.12.1+deb13-amd64',
                            kernel / 'usr/lib/modules/6.12.1+deb13-amd64')
     assert m.mlx5_include == kernel / 'usr/src/linux-headers-6.12.1+deb13-common/include/linux/mlx5'
+    assert m.card_python == '/p/bin/pypy3'
     assert (m.python, str(m.rdma_core_source), str(
         m.rdma_core_build), m.rdma_core_version) == ('/v/bin/python', '/s', '/b', '59.0')
     before = path.stat().st_mtime_ns

@@ -37,7 +37,7 @@ def _library() -> Any:
         except OSError:
             pass
     else:
-        raise Status('NO_RES', "no crypto engine: this machine has no OpenSSL (libcrypto.so.3)")
+        raise Status('NO_RES', 'no crypto engine: this machine has no OpenSSL (libcrypto.so.3)')
     library.EVP_get_cipherbyname.argtypes = [c_char_p]
     library.EVP_get_cipherbyname.restype = c_void_p
     library.EVP_CIPHER_CTX_new.restype = c_void_p

@@ -31,7 +31,9 @@ class Machine:
     modules: Path
     release: str
     mlx5_include: Path
+    #: The CPython of the guest and of the tests, and the faster one that runs the card: PyPy.
     python: str
+    card_python: str
     rdma_core_source: Path
     rdma_core_build: Path
     rdma_core_version: str
@@ -51,7 +53,7 @@ class Machine:
             return cls(qemu=d['qemu'], virtiofsd=d['virtiofsd'], busybox=Path(
                 d['busybox']), kernel=Path(d['kernel']['image']), modules=Path(
                     d['kernel']['modules']), release=d['kernel']['release'], mlx5_include=Path(
-                        d['mlx5_include']), python=d['python'],
+                        d['mlx5_include']), python=d['python'], card_python=d['card_python'],
                        rdma_core_source=Path(d['rdma_core']['source']), rdma_core_build=Path(
                            d['rdma_core']['build']), rdma_core_version=d['rdma_core']['version'],
                        path=path.resolve())

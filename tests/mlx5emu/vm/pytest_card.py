@@ -148,7 +148,7 @@ class Guest:
         self.path.touch()
         (self.directory / 'selected').write_text('\n'.join(nodeids) + '\n')
         argv = [
-            sys.executable, '-m', 'mlx5emu', 'run', '--functions', '2',
+            Machine.load().card_python, '-m', 'mlx5emu', 'run', '--functions', '2',
             *self.config.getoption('--card-args').split(), '--', sys.executable, '-m', 'pytest',
             '-q', '--rootdir',
             str(self.config.rootpath), '-p', 'no:cacheprovider', '--report-to',

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+# shellcheck shell=bash
+#
+# build/pypy/bin/pypy3: Debian's PyPy, which runs the emulated card several times faster than
+# CPython, with the C library that it was built for. The card needs nothing that is not in it.
+
+make_pypy() {
+  local dir=$SCRATCH/pypy deb
+  mkdir -p "$dir/bin"
+  rm -f "$TRIXIE"/archives/*.deb
+  trixie_apt apt-get install -y --download-only pypy3 || archive_lacks pypy pypy3
+  for deb in "$TRIXIE"/archives/*.deb; do
+    echo "unpacking $(basename "$deb")"
+    unpack_deb "$deb" "$dir" --exclude=./usr/share --exclude=./etc --exclude=./var \
+      --exclude=./usr/lib/x86_64-linux-gnu/{gconv,perl-base}
+  done
+  rm -f "$TRIXIE"/archives/*.deb
+  write_starter "$dir/bin/pypy3" "lib=\$root/usr/lib/x86_64-linux-gnu
+exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/bin/pypy3\" \"\$@\""
+  # What is imported here is compiled and kept.
+  PYTHONPATH=$TOP/tests "$dir/bin/pypy3" -c 'import mlx5emu.card, mlx5emu.vm.run, sys
+print(sys.version)' || stage_fails "the archive's pypy3 cannot run the card: see" \
+    "$BUILD/log/setup-pypy.log"
+  mv -T "$dir" "$PYPY"
+}
