@@ -19,6 +19,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
     cdef uint32_t number
     cdef size_t registered
     cdef uint64_t start
+    cdef object noted
     cdef uint32_t access_flags
     cdef uint64_t bitmap
     cdef bint imported

@@ -24,6 +24,7 @@ cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM
 from pyverbs.device cimport Context
 from pyverbs.providers.mlx5.arguments cimport checked_number
+from pyverbs.providers.mlx5.refusal cimport device_trouble, release_trouble
 from pyverbs.providers.mlx5.lifetime cimport Lifetime, umems_of
 from pyverbs.providers.mlx5.umem_memory cimport UmemMemory
 
@@ -120,7 +121,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                                   context, or already initialized
         :raises PyverbsRDMAError: Refused by library or kernel, error_code says why: EINVAL (no
                                   DEVX, access, size 0, a range that wraps, no page size that fits,
-                                  not a dma-buf), EFAULT (memory not mapped, or not writable),
+                                  not a dma-buf), EFAULT (memory not mapped, not writable, or of
+                                  another device), EIO (the firmware failed, or the device is gone),
                                   ENOMEM (over RLIMIT_MEMLOCK, or no memory), EBADF (dmabuf_fd),
                                   EOPNOTSUPP (comp_mask, or not an mlx5 device)
         :raises TypeError: buffer has neither the buffer protocol nor DLPack
@@ -222,11 +224,15 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                      'call ibv_fork_init()')
         elif err == ENOMEM:
             text += ('. The memory to be pinned is over the limit (see `ulimit -l`, or grant '
-                     'CAP_IPC_LOCK), or none is left')
+                     'CAP_IPC_LOCK), or none is left, or the device has no umem left')
+        elif err == EFAULT and dmabuf:
+            text += '. The range does not fit in the dma-buf'
         elif err == EFAULT:
-            text += '. The range does not fit in the dma-buf' if dmabuf else \
-                    '. Part of the range is not mapped, or it is read-only while access asks for ' \
-                    'writing'
+            text += ('. Part of the range is not mapped, or is read-only while access asks for '
+                     'writing, or is memory that cannot be pinned by its address: that of another '
+                     'device (GPU, BAR, MEMIC) goes as a dma-buf, which its owner exports, by '
+                     'dmabuf_fd; a shared mapping of a file that is to be written must be of tmpfs '
+                     'or a memfd since Linux 6.5')
         elif err == EBADF:
             text += '. It is not an open file descriptor'
         elif dmabuf and err in (EOPNOTSUPP, ENOSYS):
@@ -234,7 +240,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                      'for a buffer in system memory; or the kernel has no such dma-buf support')
         elif err == EOPNOTSUPP:
             text += (f'. comp_mask {umem_in.comp_mask:#x} is not supported, or this is not an mlx5 '
-                     'device')
+                     'device, or the memory is a file of a DAX file system, which cannot be pinned')
         elif err == EINVAL:
             text += ('. Check that access has no other bits than LOCAL_WRITE, REMOTE_READ, '
                      'RELAXED_ORDERING, and REMOTE_WRITE only with LOCAL_WRITE, and that the size '
@@ -244,6 +250,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                          'contiguous and aligned to it')
             if dmabuf:
                 text += '; that the fd is a dma-buf, and the range is inside'
+        else:
+            text += device_trouble(err)
         raise PyverbsRDMAError(text, err)
 
     @staticmethod
@@ -284,7 +292,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             rc = mem.mlx5dv_devx_umem_export(self.umem, buf)
         self.life.leave()
         if rc:
-            raise PyverbsRDMAError('Failed to export UMEM', rc)
+            raise PyverbsRDMAError(f'Failed to export UMEM{device_trouble(rc)}', rc)
         return bytes(data) + _checksum(data)
 
     @classmethod
@@ -325,7 +333,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             err = errno
         if umem == NULL:
             self.life.end_create(self, False)
-            raise PyverbsRDMAError('Failed to import UMEM', err)
+            raise PyverbsRDMAError(f'Failed to import UMEM{device_trouble(err)}', err)
         self.umem = umem
         self.number = umem.umem_id
         self.imported = True
@@ -351,9 +359,9 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         """
         Deregister. Does nothing if closed already. Own memory is freed, or the borrowed view
         released, when no view of the umem is left. An import only releases the library's handle.
-        :raises PyverbsRDMAError: The device refused since a DEVX object still uses the umem
-                                  (error_code as the kernel says, EBUSY or EINVAL as a rule). The
-                                  umem stays open, its memory allocated and pinned; close the object
+        :raises PyverbsRDMAError: The device refused: a DEVX object still uses the umem (EBUSY or
+                                  EINVAL), the firmware failed or the device is gone (EIO). The umem
+                                  stays open, its memory allocated and pinned; close the object
                                   first, then this again
 
         See mlx5dv_devx_umem_dereg(3).
@@ -367,9 +375,9 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         rc = self._release()
         self.life.end_close(self, rc)
         if rc:
-            raise PyverbsRDMAError('Failed to dereg UMEM. A DEVX object made on it is still alive: '
-                                   'close that first. The umem stays open and its memory '
-                                   'allocated', rc)
+            trouble = release_trouble(rc, 'a DEVX object made on it')
+            raise PyverbsRDMAError(f'Failed to dereg UMEM{trouble}. The umem stays open and its '
+                                   'memory allocated', rc)
         self.memory = None
 
     def __del__(self):
@@ -416,9 +424,18 @@ cdef class Mlx5DevxUmem(PyverbsCM):
 
     @property
     def umem_addr(self):
-        """The same as addr, by its name in Mlx5UMEM."""
+        """
+        The same as addr, by its name in Mlx5UMEM, unless it was set: a program that has mapped a
+        dma-buf itself may note here where, in bytes. It is a note, which neither the device nor any
+        other method looks at.
+        """
         self.life.check_open(self)
-        return self.start
+        return self.start if self.noted is None else self.noted
+
+    @umem_addr.setter
+    def umem_addr(self, address):
+        self.life.check_open(self)
+        self.noted = None if address is None else checked_number(address, 'umem_addr', UINT64_MAX)
 
     @property
     def access(self):

@@ -26,6 +26,7 @@ cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM, PyverbsObject
 from pyverbs.device cimport AllocDmAttr, Context, DM
 from pyverbs.providers.mlx5.arguments cimport checked_number
+from pyverbs.providers.mlx5.refusal cimport device_trouble, release_trouble
 from pyverbs.providers.mlx5.lifetime cimport Children, ContextUse, Lifetime, dms_of, life_usable
 
 from pyverbs.mr import DMMR
@@ -171,7 +172,7 @@ def _max_memic_length(Context context not None):
         rc = mlx5_dm_max_length(owner, &length)
     use.end()
     if rc:
-        raise PyverbsRDMAError('Failed to query the device', rc)
+        raise PyverbsRDMAError(f'Failed to query the device{device_trouble(rc)}', rc)
     return length
 
 
@@ -341,12 +342,13 @@ cdef class Mlx5DM(DM):
         if dm == NULL:
             self.life.end_create(self, False)
             if attr == NULL:
-                raise PyverbsRDMAError(f'Failed to import DM {handle}. The context must share the '
-                                       'command fd of the one that allocated it, and the memory '
-                                       'must be MEMIC', err)
+                trouble = device_trouble(err) or '. The context must share the command fd of the ' \
+                    'one that allocated it, and the memory must be MEMIC'
+                raise PyverbsRDMAError(f'Failed to import DM {handle}{trouble}', err)
             # Late: the module of the class imports this one.
             from pyverbs.providers.mlx5.mlx5dv_dm_caps import refusal
-            raise refusal(context, mlx5_attr.type, attr.length, attr.log_align_req, largest, err)
+            raise refusal(context, mlx5_attr.type, attr.length, attr.log_align_req, largest, err,
+                          device_trouble(err))
         self.dm = dm
         self.context = context
         self.imported = attr == NULL
@@ -448,8 +450,8 @@ cdef class Mlx5DM(DM):
         rc = self._release()
         self.life.end_close(self, rc)
         if rc:
-            hint = '. Something is still registered on it: close it first' if rc == EBUSY else ''
-            raise PyverbsRDMAError(f'Failed to free dm{hint}', rc)
+            trouble = release_trouble(rc, 'what was registered or made on it')
+            raise PyverbsRDMAError(f'Failed to free dm{trouble}. It stays allocated', rc)
         self.context = None
 
     def __del__(self):
@@ -641,7 +643,8 @@ cdef class Mlx5DM(DM):
             hint = ''
             if err in (EOPNOTSUPP, EPROTONOSUPPORT):
                 hint = '. The kernel is too old to export DMs'
-            raise PyverbsRDMAError(f'Failed to export dmabuf FD for DM{hint}', err)
+            raise PyverbsRDMAError(f'Failed to export dmabuf FD for DM'
+                                   f'{hint or device_trouble(err)}', err)
         return fd
 
     @property
@@ -753,7 +756,8 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         if address == NULL:
             self.life.end_create(self, False)
             hint = f'. The device has no operation {operation}' if err == EOPNOTSUPP else ''
-            raise PyverbsRDMAError(f'Failed to get DM operation address{hint}', err)
+            raise PyverbsRDMAError(f'Failed to get DM operation address'
+                                   f'{hint or device_trouble(err)}', err)
         # libmlx5 maps whole pages and returns the address inside the first.
         in_page = <uintptr_t> address & (PAGE_SIZE - 1)
         self.address = address

@@ -228,7 +228,7 @@ def _sw_icm(kind, general, flow, memory):
                          1 << _LOG_SW_ICM_ALLOC_GRANULARITY.of(memory) if memory else 0, missing)
 
 
-def refusal(context, kind, length, log_align_req, largest, error):
+def refusal(context, kind, length, log_align_req, largest, error, trouble=''):
     """
     Explain why device memory was not allocated; the classes raise what it returns.
     :param context: The context that was asked; it may be closed by now
@@ -238,6 +238,7 @@ def refusal(context, kind, length, log_align_req, largest, error):
     :param largest: The longest MEMIC of the device in bytes, 0 where it has none, more than 63 bits
                     if it is unknown
     :param error: The errno
+    :param trouble: What the errno says of the device, if it is none of the call's own
     :return: PyverbsRDMAError with that errno, EOPNOTSUPP for MEMIC of a device that has none
     """
     known = {number.value: number for number in mlx5dv_alloc_dm_type}
@@ -260,6 +261,8 @@ def refusal(context, kind, length, log_align_req, largest, error):
     elif error == errno.EINVAL:
         text += (f". Check the length, log_align_req ({log_align_req}) against the device's "
                  'limits, and that both comp_masks are 0')
+    else:
+        text += trouble
     return PyverbsRDMAError(text, error)
 
 

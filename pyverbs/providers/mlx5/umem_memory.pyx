@@ -112,6 +112,10 @@ cdef class UmemMemory:
     cdef _borrow(self, exporter, bint writable):
         if not PyObject_CheckBuffer(exporter):
             if not hasattr(exporter, '__dlpack__'):
+                if hasattr(exporter, '__cuda_array_interface__'):
+                    raise PyverbsUserError(f'The {type(exporter).__name__} is in the memory of a '
+                                           'GPU: export it as a dma-buf, and give its fd as '
+                                           'dmabuf_fd')
                 raise TypeError(f'buffer: an object with the buffer protocol or DLPack is '
                                 f'required, not {type(exporter).__name__}')
             self._borrow_tensor(exporter, writable)
