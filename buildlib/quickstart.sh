@@ -14,6 +14,7 @@ VENV=$BUILD/venv
 QEMU=$BUILD/qemu
 PYPY=$BUILD/pypy
 PERFTEST=$BUILD/perftest
+VALGRIND=$BUILD/valgrind
 TRIXIE=$BUILD/trixie-apt
 NEEDED_GIB=3
 RDMA_CORE=59.0
@@ -42,6 +43,8 @@ QUIET=
 . "$PARTS/kernel.sh"
 # shellcheck source=quickstart/perftest.sh
 . "$PARTS/perftest.sh"
+# shellcheck source=quickstart/valgrind.sh
+. "$PARTS/valgrind.sh"
 
 usage() {
   cat << EOF
@@ -153,7 +156,10 @@ virtual_machine() {
   local directory kind complete=1 wanted=("$QEMU" "$PYPY")
   KERNELS=("$KERNEL_KIND")
   # What only tests need is fetched for them alone.
-  [[ $COMMAND != test ]] || { KERNELS=(backports "$KERNEL_KIND"); wanted+=("$PERFTEST"); }
+  if [[ $COMMAND == test ]]; then
+    KERNELS=(backports "$KERNEL_KIND")
+    wanted+=("$PERFTEST" "$VALGRIND")
+  fi
   for kind in "${KERNELS[@]}"; do wanted+=("$BUILD/kernel-$kind"); done
   for directory in "${wanted[@]}"; do [[ -d $directory ]] || complete=; done
   [[ -z $complete ]] || return 0
@@ -166,6 +172,7 @@ virtual_machine() {
   for kind in "${KERNELS[@]}"; do
     [[ -d $BUILD/kernel-$kind ]] || run_stage kernel "Debian's kernel ($kind)" make_kernel "$kind"
   done
+  [[ $COMMAND != test || -d $VALGRIND ]] || run_stage valgrind "valgrind" make_valgrind
   [[ $COMMAND != test || -d $PERFTEST ]] || run_stage perftest "Debian's perftest" make_perftest
   rm -rf "$TRIXIE"
 }

@@ -2,13 +2,14 @@
 
 # cython: language_level=3
 
+from cpython.object cimport PyObject
+
 from pyverbs.base cimport PyverbsCM
 from pyverbs.device cimport Context
 cimport pyverbs.libibverbs as v
 
 cdef enum:
     LIFE_NEW        # nothing made yet, or making it failed
-    LIFE_JOINING    # known to its parent, not begun: any Python may run
     LIFE_BUSY       # one thread makes or frees the C object: no Python runs in it
     LIFE_OPEN
     LIFE_CLOSING    # one thread closes children: any Python may run, the C object is there
@@ -19,10 +20,21 @@ cdef class Family:
     cdef bint closing
 
 
+# A place in the ring of a parent's children.
+cdef struct Place:
+    Place *before
+    Place *after
+    PyObject *whose     # borrowed: it leaves the ring before it is freed
+
+
 cdef class Children:
+    cdef Place ring
     cdef dict refs
     cdef Py_ssize_t enough
     cdef Family family
+
+    cdef void join(self, Place *place, obj)
+    cdef list ours(self)
 
 
 cdef class Lifetime:
@@ -36,7 +48,9 @@ cdef class Lifetime:
     cdef v.ibv_context *owner
     cdef Context context
     cdef Children siblings
+    cdef Place place
 
+    cdef void leave_siblings(self)
     cdef int begin_create(self, PyverbsCM obj, Context context, Children siblings) except -1
     cdef int end_create(self, PyverbsCM obj, bint made) except -1
     cdef int check_open(self, PyverbsCM obj) except -1
@@ -72,5 +86,12 @@ cdef inline bint life_usable(Lifetime life):
         life.context.context == life.owner
 
 
+# The same for a method: Lifetime.check_open() says why not.
+cdef inline int check_life(Lifetime life, PyverbsCM obj) except -1:
+    return 0 if life_usable(life) else life.check_open(obj)
+
+
 cdef Children dms_of(Context context)
 cdef Children umems_of(Context context)
+cdef Lifetime new_life(str noun)
+cdef int log_closing(logger, str what) except -1

@@ -10,7 +10,9 @@ The rules that all of this stands on:
 - State and users change with the GIL held, and what changes them allocates nothing, so that no
   finalizer comes between. Only waiting gives up the GIL.
 - In LIFE_BUSY, and between enter() and leave(), there is nothing but C: a finalizer could come back
-  to the same object and wait for itself. In LIFE_JOINING and LIFE_CLOSING any Python may run.
+  to the same object and wait for itself. In LIFE_CLOSING any Python may run.
+- Joining and leaving the parent is nothing but C, and cannot fail. Who is in the parent's ring is
+  there, or is being freed and has no reference left: he leaves before his memory goes.
 - Whoever has the GIL and finds life_usable() has the C object until he gives up the GIL: closing
 begins with the GIL held.
 - After the GIL was given up, or any Python may have run, everything may have been closed: ask
@@ -24,6 +26,7 @@ import warnings
 import weakref
 
 cimport cython
+from cpython.object cimport PyObject
 
 cimport pyverbs.libibverbs as v
 from pyverbs.base cimport PyverbsCM
@@ -33,6 +36,9 @@ from pyverbs.pyverbs_error import PyverbsUserError
 
 include "mlx5_mem_upstream.pxi"
 
+
+cdef extern from 'Python.h':
+    Py_ssize_t Py_REFCNT(PyObject *obj)
 
 cdef extern from 'pythread.h':
     unsigned long PyThread_get_thread_ident()
@@ -60,31 +66,46 @@ cdef class Children:
     crashes the process; it does not clear this. And it tells that the context's close() has begun,
     from when on nothing of ours is made in it: pyverbs' close() empties one set after the other and
     looks at none twice.
+
+    Objects of ours are in a ring, where they cost nothing and nothing can go wrong; pyverbs' are
+    known by weak references.
     """
     def __cinit__(self):
-        self.refs = {}
+        self.ring.before = self.ring.after = &self.ring
         self.enough = 64
+
+    cdef void join(self, Place *place, obj):
+        """Know an object of ours, which is in no ring."""
+        place.whose = <PyObject *> obj
+        place.before = self.ring.before
+        place.after = &self.ring
+        self.ring.before.after = place
+        self.ring.before = place
 
     def add(self, obj):
         """
-        Know a child.
+        Know a child of pyverbs.
         :param obj: The child
         """
-        if len(self.refs) >= self.enough:
+        cdef dict refs = self.refs
+        if refs is None:
+            refs = self.refs = {}
+        if len(refs) >= self.enough:
             # Those that died without a word. So many must join before it is done again that it
             # costs nothing per child.
-            for key, ref in list(self.refs.items()):
-                if ref() is None and self.refs.get(key) is ref:
-                    del self.refs[key]
-            self.enough = max(64, 2 * len(self.refs))
-        self.refs[id(obj)] = weakref.ref(obj)
+            for key, ref in list(refs.items()):
+                if ref() is None and refs.get(key) is ref:
+                    del refs[key]
+            self.enough = max(64, 2 * len(refs))
+        refs[id(obj)] = weakref.ref(obj)
 
     def discard(self, obj):
         """
-        Forget a child, known or not.
+        Forget a child of pyverbs, known or not. An object of ours leaves by itself.
         :param obj: The child
         """
-        self.refs.pop(id(obj), None)
+        if self.refs is not None:
+            self.refs.pop(id(obj), None)
 
     def pop(self):
         """
@@ -92,8 +113,15 @@ cdef class Children:
         :return: A child
         :raises KeyError: There is none
         """
+        cdef Place *place = self.ring.after
         if self.family is not None:
             self.family.closing = True
+        while place != &self.ring:
+            if Py_REFCNT(place.whose) > 0:
+                obj = <object> place.whose
+                leave_ring(place)
+                return obj
+            place = place.after
         while self.refs:
             obj = self.refs.popitem()[1]()
             if obj is not None:
@@ -110,10 +138,43 @@ cdef class Children:
     def __iter__(self):
         if self.family is not None:
             self.family.closing = True
-        return iter([obj for obj in [ref() for ref in list(self.refs.values())] if obj is not None])
+        found = self.ours()
+        if self.refs:
+            found += [obj for obj in [ref() for ref in list(self.refs.values())] if obj is not None]
+        return iter(found)
+
+    cdef list ours(self):
+        """
+        :return: The objects of the ring
+        """
+        cdef Place *place
+        cdef list found
+        cdef Py_ssize_t room = 0, count
+        while True:
+            # Making the list may run any Python. Filling it does not.
+            found = [None] * room
+            count = 0
+            place = self.ring.after
+            while place != &self.ring:
+                if Py_REFCNT(place.whose) > 0:
+                    if count < room:
+                        found[count] = <object> place.whose
+                    count += 1
+                place = place.after
+            if count <= room:
+                del found[count:]
+                return found
+            room = count
 
     def __len__(self):
-        return len(self.refs)
+        return len(self.ours()) + (len(self.refs) if self.refs else 0)
+
+
+cdef inline void leave_ring(Place *place):
+    if place.after != NULL:
+        place.before.after = place.after
+        place.after.before = place.before
+        place.after = NULL
 
 
 cdef int _replace_sets(Context context) except -1:
@@ -184,14 +245,12 @@ cdef Children _set_of(Context context, bint umems):
 cdef class Lifetime:
     """State, users and place in the ownership tree of one object. See the rules above."""
 
-    def __cinit__(self, str noun not None):
-        """
-        Begin a life; the object that has it calls the rest.
-        :param noun: What the object is called in texts
-        """
-        self.noun = noun
+    def __cinit__(self):
         self.forks = &lifetime_forks
         self.generation = lifetime_forks
+
+    def __dealloc__(self):
+        leave_ring(&self.place)
 
     def __reduce__(self):
         raise TypeError('a Lifetime belongs to one object')
@@ -213,26 +272,15 @@ cdef class Lifetime:
         if self.state != LIFE_NEW or self.forked():
             raise PyverbsUserError(f'This {self.noun} has been initialized already: make another '
                                    f'one')
-        self.state = LIFE_JOINING
-        try:
-            siblings.add(obj)
-        except BaseException:
-            self.state = LIFE_NEW
-            raise
-        # Adding may have run any Python, which may have closed context, parent or this object.
-        if self.state != LIFE_JOINING or owner == NULL or context.context != owner or \
-                siblings.family is not None and siblings.family.closing:
-            if self.state == LIFE_JOINING:
-                self.state = LIFE_NEW
-            siblings.discard(obj)
-            if context.context == NULL:
-                raise PyverbsUserError(f'The context is closed: open one for this {self.noun}')
-            raise PyverbsUserError('The context is being closed, or its close() was refused, or '
-                                   'this object was closed before it was made')
+        if owner == NULL:
+            raise PyverbsUserError(f'The context is closed: open one for this {self.noun}')
+        if siblings.family is not None and siblings.family.closing:
+            raise PyverbsUserError('The context is being closed, or its close() was refused')
+        self.state = LIFE_BUSY
         self.owner = owner
         self.context = context
         self.siblings = siblings
-        self.state = LIFE_BUSY
+        siblings.join(&self.place, obj)
         return 0
 
     cdef int end_create(self, PyverbsCM obj, bint made) except -1:
@@ -243,10 +291,13 @@ cdef class Lifetime:
         self.state = LIFE_OPEN if made else LIFE_NEW
         self.wake()
         if not made:
-            siblings, self.siblings = self.siblings, None
+            self.leave_siblings()
             self.context = None
-            siblings.discard(obj)
         return 0
+
+    cdef void leave_siblings(self):
+        leave_ring(&self.place)
+        self.siblings = None
 
     # ---- using
 
@@ -260,7 +311,7 @@ cdef class Lifetime:
         if self.forked():
             raise PyverbsUserError(f'This {self.noun} belongs to the process that was forked from: '
                                    f'make one here')
-        if self.state == LIFE_NEW or self.state == LIFE_JOINING:
+        if self.state == LIFE_NEW:
             raise PyverbsUserError(f'This {self.noun} was never made: its __init__ did not run or '
                                    f'failed')
         if self.orphaned():
@@ -316,9 +367,6 @@ cdef class Lifetime:
             return False
         while self.state == LIFE_BUSY or self.state == LIFE_CLOSING and self.closer != me:
             self.wait()
-        if self.state == LIFE_JOINING:
-            # The parent closes: begin_create() will see that it came too late.
-            self.state = LIFE_NEW
         if self.state != LIFE_OPEN:
             return False
         self.closer = me
@@ -342,14 +390,14 @@ cdef class Lifetime:
         if rc:
             self.state = LIFE_OPEN
             self.wake()
-            # A parent that closes has taken it out of its set.
-            self.siblings.add(obj)
+            # A parent that closes has taken it out of its ring.
+            if self.place.after == NULL:
+                self.siblings.join(&self.place, obj)
             return 0
         self.state = LIFE_CLOSED
         self.wake()
+        self.leave_siblings()
         self.context = None
-        siblings, self.siblings = self.siblings, None
-        siblings.discard(obj)
         return 0
 
     cdef int dropped(self, PyverbsCM obj) except -1:
@@ -374,6 +422,8 @@ cdef class Lifetime:
         """
         cdef bint left = (self.state == LIFE_OPEN
                           or self.state == LIFE_CLOSING) and not self.forked()
+        # First: from here on it has a reference again, as long as it is freed.
+        leave_ring(&self.place)
         self.state = LIFE_CLOSED
         return left
 
@@ -404,8 +454,8 @@ cdef class Lifetime:
     cdef bint closed(self):
         """Whether there is nothing to use: closed, never made, the parent's after fork(), or its
         context is gone."""
-        return self.state == LIFE_NEW or self.state == LIFE_JOINING or \
-            self.state == LIFE_CLOSED or self.forked() or self.orphaned()
+        return self.state == LIFE_NEW or self.state == LIFE_CLOSED or self.forked() or \
+            self.orphaned()
 
     # ---- waiting
 
@@ -433,7 +483,7 @@ cdef class ContextUse(PyverbsCM):
     for the answer."""
 
     def __cinit__(self):
-        self.life = Lifetime('question')
+        self.life = new_life('question')
 
     cdef v.ibv_context *begin(self, Context context) except NULL:
         """
@@ -450,3 +500,23 @@ cdef class ContextUse(PyverbsCM):
     cpdef close(self):
         """Wait for the answer: what the context's close() calls."""
         self.life.begin_close()
+
+
+cdef Lifetime new_life(str noun):
+    """
+    :param noun: What the object is called in texts
+    :return: A life that begins; the object that has it calls the rest
+    """
+    cdef Lifetime life = Lifetime.__new__(Lifetime)
+    life.noun = noun
+    return life
+
+
+cdef int log_closing(logger, str what) except -1:
+    """
+    :param logger: The object's, None if its __init__ did not run
+    :param what: What to say at level DEBUG, as pyverbs' classes do
+    """
+    if logger is not None:
+        logger.debug(what)
+    return 0

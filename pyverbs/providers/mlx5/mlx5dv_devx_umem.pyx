@@ -7,6 +7,7 @@ Who frees what: Context.close() closes the DEVX objects first and then the umems
 a umem, own or borrowed, is let go only once the kernel has let go of it.
 """
 
+import logging
 import zlib
 
 cimport cython
@@ -14,7 +15,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport INT32_MAX, INT32_MIN, SIZE_MAX, UINT32_MAX, UINT64_MAX, \
+from libc.stdint cimport SIZE_MAX, UINT32_MAX, UINT64_MAX, \
     uint32_t, uint64_t, uintptr_t
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
@@ -23,10 +24,10 @@ cimport pyverbs.providers.mlx5.libmlx5 as dv
 cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM
 from pyverbs.device cimport Context
-from pyverbs.providers.mlx5.arguments cimport checked_number
+from pyverbs.providers.mlx5.arguments cimport checked_descriptor, checked_number
 from pyverbs.providers.mlx5.refusal cimport device_trouble, release_trouble
-from pyverbs.providers.mlx5.lifetime cimport Lifetime, umems_of
-from pyverbs.providers.mlx5.umem_memory cimport UmemMemory
+from pyverbs.providers.mlx5.lifetime cimport check_life, log_closing, new_life, umems_of
+from pyverbs.providers.mlx5.umem_memory cimport BorrowedMemory, UmemMemory
 
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
@@ -36,6 +37,8 @@ cdef extern from 'devx_probe.h':
 
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
+
+cdef object LOGGER = logging.getLogger('Mlx5DevxUmem')
 
 # libmlx5's own choice for the plain call: every size from the device's smallest page, 4 KiB, up.
 cdef uint64_t ALL_PAGE_SIZES = UINT64_MAX & ~<uint64_t> 4095
@@ -92,7 +95,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
     until its context is closed, and its memory, which the device may write to, is never freed.
     """
     def __cinit__(self):
-        self.life = Lifetime('Mlx5DevxUmem')
+        self.life = new_life('Mlx5DevxUmem')
 
     def __init__(self, Context context not None, size=None, addr=None, alignment=PAGE_SIZE,
                  access=0, pgsz_bitmap=0, comp_mask=0, dmabuf_fd=None, *, buffer=None):
@@ -130,11 +133,19 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         See mlx5dv_devx_umem_reg(3).
         """
         cdef dv.mlx5dv_devx_umem_in umem_in
-        cdef uint64_t mask
+        cdef uint64_t mask, where = 0
+        cdef size_t length = 0, unit
         cdef bint extended
-        super().__init__()
-        length = None if size is None else checked_number(size, 'size', SIZE_MAX)
-        where = None if addr is None else checked_number(addr, 'addr', UINT64_MAX)
+        cdef UmemMemory memory = None
+        if type(self) is Mlx5DevxUmem:
+            # What PyverbsObject does with the name, looked up once.
+            self.logger = LOGGER
+        else:
+            super().__init__()
+        if size is not None:
+            length = checked_number(size, 'size', SIZE_MAX)
+        if addr is not None:
+            where = checked_number(addr, 'addr', UINT64_MAX)
         unit = checked_number(alignment, 'alignment', SIZE_MAX)
         if unit == 0 or unit & (unit - 1):
             raise PyverbsUserError(f'alignment {unit} is not a power of two')
@@ -146,33 +157,30 @@ cdef class Mlx5DevxUmem(PyverbsCM):
             if mask & mem.MLX5DV_UMEM_MASK_DMABUF:
                 raise PyverbsUserError('comp_mask has MLX5DV_UMEM_MASK_DMABUF: dmabuf_fd is needed')
         else:
-            umem_in.dmabuf_fd = checked_number(dmabuf_fd, 'dmabuf_fd', INT32_MAX, INT32_MIN)
+            umem_in.dmabuf_fd = checked_descriptor(dmabuf_fd, 'dmabuf_fd')
             mask |= mem.MLX5DV_UMEM_MASK_DMABUF
         if buffer is not None and (addr is not None or dmabuf_fd is not None):
             raise PyverbsUserError('buffer, addr and dmabuf_fd are different sources of memory: '
                                    'give one')
-        if length is None and buffer is None:
+        if size is None and buffer is None:
             raise PyverbsUserError('size is needed, in bytes, unless a buffer is given')
         umem_in.comp_mask = mask
         extended = umem_in.pgsz_bitmap != 0 or mask != 0
         if extended and umem_in.pgsz_bitmap == 0:
             umem_in.pgsz_bitmap = ALL_PAGE_SIZES
-        memory = None
-        if dmabuf_fd is not None:
-            where = where or 0
-        elif buffer is not None:
+        if buffer is not None:
+            memory = BorrowedMemory.__new__(BorrowedMemory)
+            (<BorrowedMemory> memory)._borrow(buffer, umem_in.access & WRITING != 0)
+            where = <uintptr_t> memory.start
+            if size is None:
+                length = memory.size
+            elif length > memory.size:
+                raise PyverbsUserError(f'size {length} is more than the {memory.size} bytes of the '
+                                       'buffer')
+        elif addr is None and dmabuf_fd is None:
             memory = UmemMemory.__new__(UmemMemory)
-            (<UmemMemory> memory)._borrow(buffer, umem_in.access & WRITING != 0)
-            where = <uintptr_t> (<UmemMemory> memory).start
-            if length is None:
-                length = (<UmemMemory> memory).size
-            elif length > (<UmemMemory> memory).size:
-                raise PyverbsUserError(f'size {length} is more than the '
-                                       f'{(<UmemMemory> memory).size} bytes of the buffer')
-        elif where is None:
-            memory = UmemMemory.__new__(UmemMemory)
-            (<UmemMemory> memory)._map(length, unit)
-            where = <uintptr_t> (<UmemMemory> memory).start
+            memory._map(length, unit)
+            where = <uintptr_t> memory.start
         umem_in.addr = <void *> <uintptr_t> where
         umem_in.size = length
         self._register(context, &umem_in, extended, memory)
@@ -283,7 +291,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         cdef bytearray data
         cdef char *buf
         cdef int rc
-        self.life.check_open(self)
+        check_life(self.life, self)
         size = Mlx5DevxUmem.get_export_size() - CHECKSUM_LENGTH
         data = bytearray(size)
         buf = data
@@ -369,8 +377,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         cdef int rc
         if not self.life.begin_close():
             return
-        if self.logger:
-            self.logger.debug('Closing Mlx5DevxUmem')
+        log_closing(self.logger, 'Closing Mlx5DevxUmem')
         self.life.begin_release()
         rc = self._release()
         self.life.end_close(self, rc)
@@ -396,7 +403,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         memory = self.memory
-        self.life.check_open(self)
+        check_life(self.life, self)
         if memory is None:
             raise BufferError('The memory behind this umem is not this object\'s: it was given by '
                               'address or dma-buf')
@@ -407,19 +414,19 @@ cdef class Mlx5DevxUmem(PyverbsCM):
     @property
     def umem_id(self):
         """The id by which DEVX commands name the memory."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.number
 
     @property
     def size(self):
         """Registered bytes; 0 for an import, which does not know them."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.registered
 
     @property
     def addr(self):
         """Address in this process, or the offset in the dma-buf, in bytes; 0 for an import."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.start
 
     @property
@@ -429,36 +436,36 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         dma-buf itself may note here where, in bytes. It is a note, which neither the device nor any
         other method looks at.
         """
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.start if self.noted is None else self.noted
 
     @umem_addr.setter
     def umem_addr(self, address):
-        self.life.check_open(self)
+        check_life(self.life, self)
         self.noted = None if address is None else checked_number(address, 'umem_addr', UINT64_MAX)
 
     @property
     def access(self):
         """ibv_access_flags asked for; 0 for an import."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.access_flags
 
     @property
     def pgsz_bitmap(self):
         """Page sizes that were allowed, bit n for 2**n bytes; 0 if the kernel chose freely."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.bitmap
 
     @property
     def page_sizes(self):
         """The same as a list of sizes in bytes, smallest first; empty if the kernel chose."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return [1 << bit for bit in range(64) if self.bitmap >> bit & 1]
 
     @property
     def is_imported(self):
         """Whether the registration is another object's: closing this one leaves it."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return bool(self.imported)
 
     @property

@@ -33,10 +33,9 @@ cdef class Mlx5DM(DM):
     cdef _create(self, Context context, v.ibv_alloc_dm_attr *attr,
                  mem.mlx5dv_alloc_dm_attr *mlx5_attr,
                  uint32_t handle)
-    cdef int _check_range(self, str action, uint64_t dm_offset, uint64_t length) except -1
     cdef _release_children(self)
+    cdef void _unmap(self)
     cdef int _release(self)
-    cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1
 
 cdef class Mlx5DMOpAddr(PyverbsCM):
     cdef Mlx5DM dm

@@ -8,13 +8,14 @@ on it. Each object keeps what it was made from alive.
 """
 
 import enum
-import operator
+import logging
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, \
     PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear, PyErr_Occurred
+from cpython.number cimport PyNumber_Index
 from libc.errno cimport EBUSY, EFAULT, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT, EREMOTEIO, errno
 from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
@@ -25,17 +26,14 @@ cimport pyverbs.libibverbs as v
 cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM, PyverbsObject
 from pyverbs.device cimport AllocDmAttr, Context, DM
-from pyverbs.providers.mlx5.arguments cimport checked_number
+from pyverbs.providers.mlx5.arguments cimport PyLong_AsUnsignedLongLong, checked_number
 from pyverbs.providers.mlx5.refusal cimport device_trouble, release_trouble
-from pyverbs.providers.mlx5.lifetime cimport Children, ContextUse, Lifetime, dms_of, life_usable
+from pyverbs.providers.mlx5.lifetime cimport Children, ContextUse, check_life, dms_of, \
+    life_usable, log_closing, new_life
 
 from pyverbs.mr import DMMR
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
-
-cdef extern from 'Python.h':
-    # Checked by hand: the errors are ours.
-    unsigned long long PyLong_AsUnsignedLongLong(object number)
 
 cdef extern from 'dm_access.h':
     enum: MLX5_HCA_CAP_LENGTH
@@ -59,6 +57,8 @@ cdef size_t RELEASE_GIL_READING = 1024
 cdef size_t RELEASE_GIL_WRITING = 16384
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
+
+cdef object LOGGER = logging.getLogger('Mlx5DM')
 
 
 # Only what the library at hand knows: a name that is here can be allocated as far as libmlx5 is
@@ -94,11 +94,21 @@ class Mlx5DMError(PyverbsUserError, PyverbsRDMAError):
         PyverbsRDMAError.__init__(self, msg, error_code)
 
 
+# By number, as they have no gaps.
+cdef tuple _KINDS = tuple(mlx5dv_alloc_dm_type)
+
+
+cdef _kind(unsigned int number):
+    """
+    :param number: A type of device memory
+    :return: The mlx5dv_alloc_dm_type, or the bare number if it is none
+    """
+    return _KINDS[number] if number < len(_KINDS) else number
+
+
 def _type_name(value):
-    try:
-        return mlx5dv_alloc_dm_type(value).name
-    except ValueError:
-        return f'type {value}'
+    kind = _kind(value)
+    return kind.name if isinstance(kind, mlx5dv_alloc_dm_type) else f'type {value}'
 
 
 cdef uint64_t _byte_count(object value, str action, str name) except? -1:
@@ -110,7 +120,7 @@ cdef uint64_t _byte_count(object value, str action, str name) except? -1:
     :return: It, if it fits 64 bits without a sign
     """
     cdef uint64_t count
-    number = value if type(value) is int else operator.index(value)
+    number = value if type(value) is int else PyNumber_Index(value)
     count = PyLong_AsUnsignedLongLong(number)
     if count == UINT64_MAX and PyErr_Occurred():
         PyErr_Clear()
@@ -197,10 +207,7 @@ cdef class Mlx5AllocDmAttr(PyverbsObject):
     @property
     def type(self):
         """Type of the device memory: a mlx5dv_alloc_dm_type, or the bare number if it is none."""
-        try:
-            return mlx5dv_alloc_dm_type(self.attr.type)
-        except ValueError:
-            return self.attr.type
+        return _kind(self.attr.type)
 
     @type.setter
     def type(self, value):
@@ -233,10 +240,10 @@ cdef class Mlx5DM(DM):
     methods raise, and closing it frees nothing.
     """
     def __cinit__(self):
-        self.life = Lifetime('Mlx5DM')
+        self.life = new_life('Mlx5DM')
         # pyverbs' DMMR takes the pointer of a DM without asking whether it is open.
         self.dm = mlx5_dm_closed()
-        self.children = Children()
+        self.children = Children.__new__(Children)
 
     def __init__(self, Context context not None, AllocDmAttr dm_attr=None,
                  Mlx5AllocDmAttr mlx5_dm_attr=None, *,
@@ -260,7 +267,11 @@ cdef class Mlx5DM(DM):
         """
         cdef v.ibv_alloc_dm_attr attr
         cdef mem.mlx5dv_alloc_dm_attr mlx5_attr
-        PyverbsObject.__init__(self)
+        if type(self) is Mlx5DM:
+            # What PyverbsObject does with the name, looked up once.
+            self.logger = LOGGER
+        else:
+            PyverbsObject.__init__(self)
         if self._is_dead():
             raise PyverbsUserError('This Mlx5DM is gone')
         if handle is not None:
@@ -373,10 +384,10 @@ cdef class Mlx5DM(DM):
     cdef int _check_open(self) except -1:
         if self._is_dead():
             raise PyverbsUserError('This Mlx5DM is gone')
-        return self.life.check_open(self)
+        return check_life(self.life, self)
 
     cdef int _check_mapped(self, str action) except -1:
-        if self.mapped != NULL and not self._is_dead() and life_usable(self.life):
+        if _is_mapped(self):
             return 0
         self._check_open()
         raise Mlx5DMError(f'Failed to {action}: {_type_name(self.dm_type)} is not mapped, it is '
@@ -399,19 +410,21 @@ cdef class Mlx5DM(DM):
         if failure is not None:
             raise failure
 
+    cdef void _unmap(self):
+        # A mapping keeps the device file, and with it every kernel object of its context, alive.
+        cdef void *page = <void *> (<uintptr_t> self.mapped & ~(PAGE_SIZE - 1))
+        if self.mapped != NULL:
+            with nogil:
+                munmap(page, mlx5_dm_whole_pages(self.dm_length))
+
     cdef int _release(self):
         # The C side of closing, 0 or an errno. After an error everything is as it was.
         cdef v.ibv_dm *dm = self.dm
-        cdef void *page
         cdef int rc = 0
         self.dm = mlx5_dm_closed()
         if self.life.gone():
-            # The library's handle died with the context. What is left is its mapping, which keeps
-            # the device file, and with it every kernel object of that context, alive.
-            if self.mapped != NULL:
-                page = <void *> (<uintptr_t> self.mapped & ~(PAGE_SIZE - 1))
-                with nogil:
-                    munmap(page, mlx5_dm_whole_pages(self.dm_length))
+            # The library's handle died with the context. What is left is its mapping.
+            self._unmap()
         elif self.imported:
             with nogil:
                 mem.ibv_unimport_dm(dm)
@@ -438,8 +451,7 @@ cdef class Mlx5DM(DM):
         cdef int rc
         if self._is_dead() or not self.life.begin_close():
             return
-        if self.logger:
-            self.logger.debug('Closing Mlx5DM')
+        log_closing(self.logger, 'Closing Mlx5DM')
         if not self.life.gone():
             try:
                 self._release_children()
@@ -459,6 +471,8 @@ cdef class Mlx5DM(DM):
 
     def __dealloc__(self):
         if self.life is not None and self.life.end_unseen() and self._release():
+            # So that it goes with its context.
+            self._unmap()
             self.life.leaked()
         # DM's own __dealloc__ calls close() once more, that of a subclass too, when there is no
         # life any more.
@@ -476,38 +490,6 @@ cdef class Mlx5DM(DM):
             raise PyverbsUserError('This Mlx5DM owns its memory: close() frees it')
         self.close()
 
-    cdef int _copy(self, uint64_t dm_offset, void *host, size_t length, bint to_dm) except -1:
-        cdef int rc
-        if length < (RELEASE_GIL_WRITING if to_dm
-                     else RELEASE_GIL_READING) and life_usable(self.life):
-            # The GIL keeps close() out, and nothing up to the end of the copy gives it up.
-            if to_dm:
-                rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
-            else:
-                rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
-        else:
-            self.life.enter(self)
-            with nogil:
-                if to_dm:
-                    rc = mem.ibv_memcpy_to_dm(self.dm, dm_offset, host, length)
-                else:
-                    rc = mem.ibv_memcpy_from_dm(host, self.dm, dm_offset, length)
-            self.life.leave()
-        if rc:
-            raise PyverbsRDMAError('Failed to copy to dm' if to_dm else 'Failed to copy from dm',
-                                   rc)
-        return 0
-
-    cdef int _check_range(self, str action, uint64_t dm_offset, uint64_t length) except -1:
-        if (dm_offset | length) & 3:
-            raise Mlx5DMError(f'Failed to {action}: offset {dm_offset} and length {length} must be '
-                              f'multiples of 4 bytes',
-                              EINVAL)
-        if dm_offset > self.reachable or length > self.reachable - dm_offset:
-            raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {dm_offset} do not '
-                              f'fit in {self.reachable} bytes', EFAULT)
-        return 0
-
     def copy_to_dm(self, dm_offset, data, length=None):
         """
         Write to MEMIC.
@@ -523,20 +505,19 @@ cdef class Mlx5DM(DM):
         See ibv_memcpy_to_dm(3).
         """
         cdef Py_buffer view
-        cdef uint64_t offset, count = 0
-        self._check_mapped('copy to dm')
+        cdef uint64_t offset, count = UINT64_MAX
+        if not _is_mapped(self):
+            self._check_mapped('copy to dm')
         offset = _byte_count(dm_offset, 'copy to dm', 'offset')
         if length is not None:
             count = _byte_count(length, 'copy to dm', 'length')
+        if type(data) is bytes:
+            # The caller's reference holds it, and nothing can change or move it.
+            _write(self, offset, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), count, length)
+            return
         _get_buffer(data, &view, False, 'copy to dm')
         try:
-            if length is None:
-                count = view.len
-            elif count > <uint64_t> view.len:
-                raise Mlx5DMError(f'Failed to copy to dm: length {count} is more than the '
-                                  f'{view.len} bytes given', EFAULT)
-            self._check_range('copy to dm', offset, count)
-            self._copy(offset, view.buf, count, True)
+            _write(self, offset, view.buf, view.len, count, length)
         finally:
             PyBuffer_Release(&view)
 
@@ -553,14 +534,15 @@ cdef class Mlx5DM(DM):
         See ibv_memcpy_from_dm(3).
         """
         cdef uint64_t offset, count
-        self._check_mapped('copy from dm')
+        if not _is_mapped(self):
+            self._check_mapped('copy from dm')
         offset = _byte_count(dm_offset, 'copy from dm', 'offset')
         count = _byte_count(length, 'copy from dm', 'length')
         # Bounded by the DM before anything is allocated.
-        self._check_range('copy from dm', offset, count)
+        _check_range(self, 'copy from dm', offset, count)
         data = PyBytes_FromStringAndSize(NULL, count)
         if count:
-            self._copy(offset, PyBytes_AS_STRING(data), count, False)
+            _copy(self, offset, PyBytes_AS_STRING(data), count, False)
         return data
 
     def copy_from_dm_into(self, dm_offset, buffer):
@@ -579,12 +561,13 @@ cdef class Mlx5DM(DM):
         """
         cdef Py_buffer view
         cdef uint64_t offset
-        self._check_mapped('copy from dm')
+        if not _is_mapped(self):
+            self._check_mapped('copy from dm')
         offset = _byte_count(dm_offset, 'copy from dm', 'offset')
         _get_buffer(buffer, &view, True, 'copy from dm')
         try:
-            self._check_range('copy from dm', offset, view.len)
-            self._copy(offset, view.buf, view.len, False)
+            _check_range(self, 'copy from dm', offset, view.len)
+            _copy(self, offset, view.buf, view.len, False)
             return view.len
         finally:
             PyBuffer_Release(&view)
@@ -650,43 +633,43 @@ cdef class Mlx5DM(DM):
     @property
     def type(self):
         """Type of the memory, a mlx5dv_alloc_dm_type."""
-        self._check_open()
-        return mlx5dv_alloc_dm_type(self.dm_type)
+        _check_dm(self)
+        return _kind(self.dm_type)
 
     @property
     def length(self):
         """Length in bytes, as asked for; the device may have rounded it up."""
-        self._check_open()
+        _check_dm(self)
         return self.dm_length
 
     @property
     def log_align_req(self):
         """Log2 of the alignment asked for; 0 for an import, which does not know it."""
-        self._check_open()
+        _check_dm(self)
         return self.log_align
 
     @property
     def handle(self):
         """The kernel's handle, for import_dm() in a context that shares the command fd."""
-        self._check_open()
+        _check_dm(self)
         return self.dm_handle
 
     @property
     def remote_va(self):
         """ICM address of SW ICM, which steering objects refer to; None for MEMIC."""
-        self._check_open()
+        _check_dm(self)
         return None if self.dm_type == mem.MLX5DV_DM_TYPE_MEMIC else self.icm_address
 
     @property
     def addr(self):
         """Address at which MEMIC is mapped in this process; None for SW ICM, which is not."""
-        self._check_open()
+        _check_dm(self)
         return None if self.mapped == NULL else <uintptr_t> self.mapped
 
     @property
     def is_imported(self):
         """Whether the memory is another object's: closing this one does not free it."""
-        self._check_open()
+        _check_dm(self)
         return bool(self.imported)
 
     @property
@@ -710,6 +693,62 @@ cdef class Mlx5DM(DM):
                         'process')
 
 
+cdef inline bint _is_mapped(Mlx5DM dm):
+    return dm.mapped != NULL and <void *> dm.life != NULL and life_usable(dm.life)
+
+
+cdef inline int _check_dm(Mlx5DM dm) except -1:
+    return 0 if <void *> dm.life != NULL and life_usable(dm.life) else dm._check_open()
+
+
+cdef inline int _check_range(Mlx5DM dm, str action, uint64_t dm_offset, uint64_t length) except -1:
+    if not (dm_offset | length) & 3 and dm_offset <= dm.reachable and \
+            length <= dm.reachable - dm_offset:
+        return 0
+    if (dm_offset | length) & 3:
+        raise Mlx5DMError(f'Failed to {action}: offset {dm_offset} and length {length} must be '
+                          f'multiples of 4 bytes',
+                          EINVAL)
+    raise Mlx5DMError(f'Failed to {action}: {length} bytes at offset {dm_offset} do not fit in '
+                      f'{dm.reachable} bytes', EFAULT)
+
+
+cdef inline int _copy(Mlx5DM dm, uint64_t dm_offset, void *host, size_t length,
+                      bint to_dm) except -1:
+    cdef int rc
+    if length < (RELEASE_GIL_WRITING if to_dm
+                 else RELEASE_GIL_READING) and life_usable(dm.life):
+        # The GIL keeps close() out, and nothing up to the end of the copy gives it up.
+        if to_dm:
+            rc = mem.ibv_memcpy_to_dm(dm.dm, dm_offset, host, length)
+        else:
+            rc = mem.ibv_memcpy_from_dm(host, dm.dm, dm_offset, length)
+    else:
+        dm.life.enter(dm)
+        with nogil:
+            if to_dm:
+                rc = mem.ibv_memcpy_to_dm(dm.dm, dm_offset, host, length)
+            else:
+                rc = mem.ibv_memcpy_from_dm(host, dm.dm, dm_offset, length)
+        dm.life.leave()
+    if rc:
+        raise PyverbsRDMAError('Failed to copy to dm' if to_dm else 'Failed to copy from dm',
+                               rc)
+    return 0
+
+
+cdef inline int _write(Mlx5DM dm, uint64_t dm_offset, void *host, size_t held, uint64_t count,
+                       object asked) except -1:
+    # count of the held bytes, or all of them if nothing was asked for.
+    if asked is None:
+        count = held
+    elif count > held:
+        raise Mlx5DMError(f'Failed to copy to dm: length {count} is more than the {held} bytes '
+                          'given', EFAULT)
+    _check_range(dm, 'copy to dm', dm_offset, count)
+    return _copy(dm, dm_offset, host, count, True)
+
+
 @cython.no_gc_clear
 cdef class Mlx5DMOpAddr(PyverbsCM):
     """
@@ -719,7 +758,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     accesses of the width asked for. After fork() it belongs to the parent.
     """
     def __cinit__(self):
-        self.life = Lifetime('Mlx5DMOpAddr')
+        self.life = new_life('Mlx5DMOpAddr')
 
     def __init__(self, Mlx5DM dm not None, op=0):
         """
@@ -805,7 +844,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         :raises PyverbsUserError: It is closed
         """
         cdef uint64_t value = 0, width
-        self.life.check_open(self)
+        check_life(self.life, self)
         width = _byte_count(length, 'read from the operation address', 'length')
         self._access(&value, width, offset, False)
         return PyBytes_FromStringAndSize(<char *> &value, width)
@@ -824,7 +863,7 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         cdef Py_buffer view
         cdef uint64_t value = 0
         cdef size_t width
-        self.life.check_open(self)
+        check_life(self.life, self)
         _get_buffer(data, &view, False, 'write to the operation address')
         try:
             width = view.len
@@ -863,27 +902,27 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
     @property
     def addr(self):
         """The address in this process. Accesses through it carry out the operation."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return <uintptr_t> self.address
 
     @property
     def op(self):
         """Number of the operation."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.operation
 
     @property
     def widths(self):
         """Widths in bytes that the device offers for the operation; 1, 2, 4 and 8 where it does not
         tell."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return tuple([width for width in (1, 2, 4, 8) if not self.width_bits
                       or self.width_bits & width])
 
     @property
     def length(self):
         """How many bytes can be reached through it."""
-        self.life.check_open(self)
+        check_life(self.life, self)
         return self.reachable
 
     @property

@@ -29,6 +29,13 @@ cdef extern from '<sys/mman.h>':
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
 cdef size_t HUGE_PAGE_SIZE = 1 << 21
+# The stride of every view.
+cdef Py_ssize_t ONE_BYTE = 1
+
+
+cdef size_t _mapped_length(size_t size):
+    # Whole pages, at least one.
+    return max((size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1), PAGE_SIZE)
 
 
 cdef str _contiguous_bytes(mlx5_dlpack_tensor *tensor, size_t *size):
@@ -61,13 +68,9 @@ cdef str _contiguous_bytes(mlx5_dlpack_tensor *tensor, size_t *size):
     return None
 
 
-# The collector must not clear the borrowed view without releasing it.
-@cython.no_gc_clear
-@cython.final
 cdef class UmemMemory:
     """
-    Memory behind a umem: mapped here, or borrowed from an exporter of the buffer protocol or of
-    DLPack. It lives until the umem and every view of it have let go.
+    Memory behind a umem, mapped for it. It lives until the umem and every view of it have let go.
     """
     def __init__(self):
         """
@@ -75,7 +78,7 @@ cdef class UmemMemory:
         """
         raise TypeError('UmemMemory comes with a Mlx5DevxUmem')
 
-    cdef _map(self, size_t size, size_t alignment):
+    cdef int _map(self, size_t size, size_t alignment) except -1:
         # Pages of its own rather than of the heap: nothing else of the process lives in pages that
         # the device writes to, or that fork() may have to leave out.
         cdef size_t length, extra = 0, head
@@ -87,7 +90,7 @@ cdef class UmemMemory:
                 (size + PAGE_SIZE - 1) // PAGE_SIZE > (SIZE_MAX - extra) // PAGE_SIZE - 1:
             raise PyverbsRDMAError(f'Failed to allocate {size} bytes aligned to {alignment}',
                                    ENOMEM)
-        length = max((size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1), PAGE_SIZE)
+        length = _mapped_length(size)
         with nogil:
             base = <char *> mmap(NULL, length + extra, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
@@ -106,10 +109,40 @@ cdef class UmemMemory:
             madvise(base, length, MADV_HUGEPAGE)
         self.start = base
         self.size = size
-        self.mapping = base
-        self.mapping_length = length
+        return 0
 
-    cdef _borrow(self, exporter, bint writable):
+    cdef int _lend(self, object keeper, Py_buffer *view, int flags) except -1:
+        if flags & PyBUF_WRITABLE and self.readonly:
+            raise BufferError('The memory behind this umem is read-only')
+        view.buf = self.start
+        view.obj = keeper
+        view.len = self.size
+        view.readonly = self.readonly
+        view.itemsize = 1
+        view.format = NULL
+        if flags & PyBUF_FORMAT:
+            view.format = b'B'
+        view.ndim = 1
+        view.shape = <Py_ssize_t *> &self.size if flags & PyBUF_ND else NULL
+        view.strides = &ONE_BYTE if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
+        return 0
+
+    def __dealloc__(self):
+        if self.start != NULL:
+            munmap(self.start, _mapped_length(self.size))
+
+    def __reduce__(self):
+        raise TypeError('cannot pickle UmemMemory')
+
+
+# The collector must not clear the borrowed view without releasing it.
+@cython.no_gc_clear
+@cython.final
+cdef class BorrowedMemory(UmemMemory):
+    """The same, borrowed from an exporter of the buffer protocol or of DLPack."""
+    cdef int _borrow(self, object exporter, bint writable) except -1:
         if not PyObject_CheckBuffer(exporter):
             if not hasattr(exporter, '__dlpack__'):
                 if hasattr(exporter, '__cuda_array_interface__'):
@@ -118,8 +151,7 @@ cdef class UmemMemory:
                                            'dmabuf_fd')
                 raise TypeError(f'buffer: an object with the buffer protocol or DLPack is '
                                 f'required, not {type(exporter).__name__}')
-            self._borrow_tensor(exporter, writable)
-            return
+            return self._borrow_tensor(exporter, writable)
         try:
             PyObject_GetBuffer(exporter, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         except (BufferError, ValueError) as ex:
@@ -128,12 +160,13 @@ cdef class UmemMemory:
             raise PyverbsUserError(f'The buffer is not {kind} memory ({ex}){hint}') from ex
         # For the collector: a view alone would hide a cycle through the exporter from it.
         self.exporter = exporter
-        self.borrowed = True
+        self.viewed = True
         self.start = self.view.buf
         self.size = self.view.len
         self.readonly = self.view.readonly
+        return 0
 
-    cdef _borrow_tensor(self, exporter, bint writable):
+    cdef int _borrow_tensor(self, object exporter, bint writable) except -1:
         cdef mlx5_dlpack_versioned *versioned = NULL
         cdef mlx5_dlpack_managed *managed = NULL
         cdef mlx5_dlpack_tensor *tensor
@@ -195,35 +228,13 @@ cdef class UmemMemory:
         self.start = <char *> tensor.data + tensor.byte_offset
         self.size = size
         self.readonly = readonly
-
-    cdef _lend(self, keeper, Py_buffer *view, int flags):
-        if flags & PyBUF_WRITABLE and self.readonly:
-            raise BufferError('The memory behind this umem is read-only')
-        self.shape = self.size
-        self.stride = 1
-        view.buf = self.start
-        view.obj = keeper
-        view.len = self.size
-        view.readonly = self.readonly
-        view.itemsize = 1
-        view.format = NULL
-        if flags & PyBUF_FORMAT:
-            view.format = b'B'
-        view.ndim = 1
-        view.shape = &self.shape if flags & PyBUF_ND else NULL
-        view.strides = &self.stride if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
-        view.suboffsets = NULL
-        view.internal = NULL
+        return 0
 
     def __dealloc__(self):
-        if self.borrowed:
+        if self.viewed:
             PyBuffer_Release(&self.view)
         if self.versioned != NULL and self.versioned.deleter != NULL:
             self.versioned.deleter(self.versioned)
         if self.managed != NULL and self.managed.deleter != NULL:
             self.managed.deleter(self.managed)
-        if self.mapping != NULL:
-            munmap(self.mapping, self.mapping_length)
-
-    def __reduce__(self):
-        raise TypeError('cannot pickle UmemMemory')
+        self.start = NULL

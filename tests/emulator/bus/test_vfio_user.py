@@ -16,8 +16,10 @@ import time
 import pytest
 from mlx5emu.bus import bar0
 from mlx5emu.bus import vfio_user as vu
+from mlx5emu.bus.pci import Function
 from mlx5emu.bus.server import Server
 from mlx5emu.card import Card
+from mlx5emu.dma import DmaError
 from mlx5emu.firmware import caps
 from patience import PATIENCE, until
 
@@ -459,3 +461,43 @@ def test_a_stopped_server_leaves_no_socket_and_no_descriptor(tmp_path) -> None:
     c.close()
     card.memic.close()
     assert descriptors() == before
+
+
+def test_descriptors_go_with_the_message_that_they_came_with(memory: int) -> None:
+    """Messages that arrive together are told apart, and a descriptor is that of the last of them,
+    as the kernel hands out no byte behind it."""
+    ours, theirs = socket.socketpair()
+    card = Card('connectx6dx', 'ib')
+
+    def never(*_: object) -> None:
+        raise AssertionError('all of it has arrived')
+    connection = vu.Connection(theirs, Function(card), card.dma, never)
+    connection.negotiated = True
+
+    def mapping(addr: int) -> bytes:
+        return vu.HEADER.pack(addr >> 16, vu.DMA_MAP, 48, 0, 0) + struct.pack(
+            '<IIQQQ', 32, 3, 0, addr, 4096)
+    with ours:
+        ours.sendall(mapping(0x10000))
+        # The second begins in one piece and ends in another, which the descriptor comes with.
+        ours.sendall(mapping(0x20000)[:20])
+        socket.send_fds(ours, [mapping(0x20000)[20:]], [memory])
+        socket.send_fds(ours, [mapping(0x30000)], [memory])
+        for _ in range(3):
+            connection.serve_one()
+        for number in (1, 2, 3):
+            assert vu.HEADER.unpack(ours.recv(16)) == (number, vu.DMA_MAP, 16, vu.TYPE_REPLY, 0)
+        with pytest.raises(DmaError):
+            card.dma.read(0x10000, 4)
+        for addr, word in ((0x20000, b'this'), (0x30000, b'that')):
+            card.dma.write(addr, word)
+            assert os.pread(memory, 4, 0) == word
+        # One that nobody has taken is closed with the connection.
+        before = len(os.listdir('/proc/self/fd'))
+        socket.send_fds(ours, [mapping(0x40000)[:20]], [memory])
+        with pytest.raises(AssertionError, match='has arrived'):
+            connection.serve_one()
+        assert len(os.listdir('/proc/self/fd')) == before + 1
+        connection.close()
+        assert len(os.listdir('/proc/self/fd')) == before - 1
+    card.dma.unmap_all()

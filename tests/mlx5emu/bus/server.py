@@ -75,6 +75,9 @@ class Server:
         # A pipe: PyPy has no eventfd().
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         card.wake = self._wake_up
+        #: What was waited for last, and what waits for it.
+        self._polled: tuple[socket.socket, int] | None = None
+        self._poller = select.poll()
 
     @staticmethod
     def _listen(path: str) -> socket.socket:
@@ -219,9 +222,11 @@ class Server:
 
     def _wait(self, sock: socket.socket, events: int, timeout_ms: int) -> None:
         """Sleep until the socket is ready, serving timers and calls meanwhile."""
-        poller = select.poll()
-        poller.register(sock, events)
-        poller.register(self._woken, select.POLLIN)
+        if self._polled != (sock, events):
+            self._poller = select.poll()
+            self._poller.register(sock, events)
+            self._poller.register(self._woken, select.POLLIN)
+            self._polled = sock, events
         deadline = None if timeout_ms < 0 else self.card.now() + timeout_ms * 1000000
         while True:
             self._run_calls()
@@ -234,7 +239,7 @@ class Server:
                 limit = left if timer is None else min(left, timer)
             self.turn.give()
             try:
-                ready = poller.poll(None if limit is None else -(-limit // 1000000))
+                ready = self._poller.poll(None if limit is None else -(-limit // 1000000))
             finally:
                 self.turn.take()
             for fd, _ in ready:

@@ -27,6 +27,8 @@ TYPE_COMMAND, TYPE_REPLY, TYPE_MASK, NO_REPLY, ERROR = 0, 1, 0xf, 0x10, 0x20
 MAX_TRANSFER = 1 << 20
 MAX_MESSAGE = MAX_TRANSFER + 4096
 MAX_FDS = 8
+#: What is asked of the socket at once: a message of QEMU's is seldom longer.
+READ_AHEAD = 4096
 NUM_REGIONS, NUM_IRQS = 9, 5
 # Plain integers: operations on the flag types of the socket module cost as much as the message
 # itself. PyPy lacks the first, which is Linux's own.
@@ -97,11 +99,16 @@ class Connection:
         self.negotiated = False
         self.messages = 0
         sock.setblocking(False)
+        #: Received and not yet part of a message.
+        self._ahead = b''
+        self._received: list[int] = []
+        #: Those of the message at hand.
         self._fds: list[int] = []
         self._ancillary = socket.CMSG_SPACE(MAX_FDS * 4)
 
     def close(self) -> None:
         """Close the socket and every descriptor that the client left."""
+        self._fds += self._received
         self._close_fds()
         self.interrupts.clear()
         self.sock.close()
@@ -113,29 +120,30 @@ class Connection:
     # ---- framing
 
     def _receive(self, n: int) -> bytes:
-        parts: list[bytes] = []
-        while n:
-            try:
-                data, ancillary, flags, _ = self.sock.recvmsg(n, self._ancillary, _CLOEXEC)
-            except BlockingIOError:
-                self.wait(self.sock, select.POLLIN, -1)
-                continue
-            except OSError as e:
-                raise Disconnected(str(e)) from e
-            for level, kind, payload in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    fds = array.array('i')
-                    fds.frombytes(payload[:len(payload) // 4 * 4])
-                    self._fds.extend(fds)
-            if not data:
-                raise Disconnected('end of stream')
-            if flags & _TRUNCATED or len(self._fds) > MAX_FDS:
-                raise Disconnected('too many descriptors')
-            if len(data) == n and not parts:
-                return data
-            parts.append(data)
-            n -= len(data)
-        return b''.join(parts)
+        while len(self._ahead) < n:
+            self._read(n - len(self._ahead))
+        data, self._ahead = self._ahead[:n], self._ahead[n:]
+        return data
+
+    def _read(self, missing: int) -> None:
+        try:
+            data, ancillary, flags, _ = self.sock.recvmsg(max(missing, READ_AHEAD), self._ancillary,
+                                                          _CLOEXEC)
+        except BlockingIOError:
+            self.wait(self.sock, select.POLLIN, -1)
+            return
+        except OSError as e:
+            raise Disconnected(str(e)) from e
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array('i')
+                fds.frombytes(payload[:len(payload) // 4 * 4])
+                self._received.extend(fds)
+        if not data:
+            raise Disconnected('end of stream')
+        if flags & _TRUNCATED or len(self._received) > MAX_FDS:
+            raise Disconnected('too many descriptors')
+        self._ahead += data
 
     def _send(self, message: bytes, fds: list[int]) -> None:
         view = memoryview(message)
@@ -163,6 +171,10 @@ class Connection:
         if size < 16 or size > MAX_MESSAGE or flags & TYPE_MASK != TYPE_COMMAND:
             raise Disconnected(f'message {code} of {size} bytes, flags {flags:#x}')
         body = self._receive(size - 16) if size > 16 else b''
+        if self._received and not self._ahead:
+            # The kernel hands out no byte behind one that descriptors came with: they are those of
+            # the last message that was read.
+            self._fds, self._received = self._received, []
         self.messages += 1
         out, error = b'', 0
         out_fds: list[int] = []
