@@ -215,6 +215,16 @@ enter_environment() {
   export PYTHONUNBUFFERED=1
 }
 
+# benchmarks [COMMAND...]: the benchmarks, by a command that runs another one where the device is;
+# then what they measured as a table and a picture.
+benchmarks() {
+  "$@" "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" -s \
+    -p no:cacheprovider --benchmark-json "$BUILD/bench.json" \
+    --benchmark-columns min,median,iqr,rounds --benchmark-sort name "$TOP/tests/benchmarks" \
+    "${ARGUMENTS[@]}" || exit
+  exec "$VENV/bin/python" "$TOP/tests/benchmarks/chart.py" "$BUILD/bench.json" "$BUILD/bench.svg"
+}
+
 on_device() {
   enter_environment
   export MLX5_DEVICE=$DEVICE
@@ -228,7 +238,7 @@ on_device() {
       ;;
     shell) exec "${SHELL:-/bin/bash}" -i ;;
     suite) exec "$RDMA_CORE_BUILD/bin/run_tests.py" --dev "$DEVICE" -v "${ARGUMENTS[@]}" ;;
-    bench) cd "$TOP" && exec "$VENV/bin/python" -m pytest -s tests/benchmarks "${ARGUMENTS[@]}" ;;
+    bench) benchmarks ;;
   esac
 }
 
@@ -260,9 +270,8 @@ on_card() {
     shell) exec "${emu[@]}" shell "${profile[@]}" "${ARGUMENTS[@]}" ;;
     suite) exec "${emu[@]}" suite "${profile[@]}" "${ARGUMENTS[@]}" ;;
     bench)
-      exec "${emu[@]}" run "${profile[@]}" -- "$VENV/bin/python" -m pytest \
-        -c "$TOP/pyproject.toml" --rootdir "$TOP" -s -p no:cacheprovider "$TOP/tests/benchmarks" \
-        "${ARGUMENTS[@]}" ;;
+      benchmarks "${emu[@]}" run "${profile[@]}" --
+      ;;
   esac
 }
 
