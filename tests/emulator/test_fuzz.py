@@ -172,6 +172,7 @@ def test_messages(tmp_path) -> None:
     until(lambda: not server.connected, 'the server notices that the client is gone')
     assert server.call(lambda: server.card.dma.maps()) == []
     assert server.escaped == [] and server.card.internal_errors == 0
+    gc.collect()
     assert len(os.listdir('/proc/self/fd')) == before_fds
     assert resident() - before < GROWTH
     server.stop()

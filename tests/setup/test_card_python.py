@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from mlx5emu.vm.initramfs import Modules
 from mlx5emu.vm.machine import Machine, MachineError
 
 TOP = Path(__file__).resolve().parents[2]
@@ -34,3 +35,16 @@ def test_models_on_pypy() -> None:
                               'PYTHONPATH': os.pathsep.join(path),
                               'MLX5_INCLUDE': str(machine.mlx5_include)}, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_kernel_modules_on_pypy() -> None:
+    """What runs the card finds the kernel's modules, as this Python does: on a new machine it makes
+    the guest's first file system of them."""
+    machine = Machine.load()
+    program = ('import sys; from pathlib import Path; from mlx5emu.vm.initramfs import Modules\n'
+               'print(*sorted(Modules(Path(sys.argv[1])).files))')
+    said = subprocess.run([machine.card_python, '-c', program, machine.modules],
+                          env=os.environ | {'PYTHONPATH': str(TOP / 'tests')}, capture_output=True,
+                          text=True, check=True).stdout
+    assert said.split() == sorted(Modules(machine.modules).files)
+    assert 'mlx5_ib' in said.split()

@@ -163,8 +163,9 @@ def test_accelerator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
     """KVM where it works, unless something else is asked for."""
     monkeypatch.setattr(vm, 'kvm_usable', lambda: usable)
     machine = Machine(qemu=[], virtiofsd=None, busybox=tmp_path, kernel=tmp_path, modules=tmp_path,
-                      release='', mlx5_include=tmp_path, python='', rdma_core_source=tmp_path,
-                      rdma_core_build=tmp_path, rdma_core_version='', path=tmp_path)
+                      release='', mlx5_include=tmp_path, python='', card_python='',
+                      rdma_core_source=tmp_path, rdma_core_build=tmp_path,
+                      rdma_core_version='', path=tmp_path)
     assert vm.Vm(machine, [], Command([], '/'), tmp_path, accel=asked).accelerator() == words
 
 

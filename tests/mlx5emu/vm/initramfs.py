@@ -84,7 +84,8 @@ class Modules:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.files = {self.name(p): p for p in directory.rglob('*.ko*')}
+        # Not by '*.ko*': PyPy 7.3 matches no pattern with two stars.
+        self.files = {self.name(p): p for p in directory.rglob('*') if '.ko' in p.name}
         builtin = directory / 'modules.builtin'
         lines = builtin.read_text().splitlines() if builtin.exists() else []
         self.builtin = {self.name(Path(line)) for line in lines}
