@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from .vm import run, suite
@@ -58,6 +59,9 @@ def arguments() -> argparse.ArgumentParser:
                            help="rdma-core's own tests in the guest, with a scoreboard")
     tests.add_argument('-k', dest='pattern', action='append', default=[],
                        help='only tests that match')
+    tests.add_argument('--junit', metavar='FILE', type=Path,
+                       help="write what became of each test as JUnit's XML, too")
+    tests.add_argument('--json', metavar='FILE', type=Path, help='the same as JSON')
     return p
 
 
@@ -87,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
                               fs=a.fs, trace=a.trace, kernel_args=a.kernel_args,
                               functions=a.functions, devices=a.beside)
         if a.do == 'suite':
-            return suite.main(machine, options, a.pattern)
+            return suite.main(machine, options, a.pattern, a.junit, a.json)
         if a.do == 'shell':
             command = ['/bin/sh', '-c', 'exec ${SHELL:-/bin/bash} -i']
         else:

@@ -12,10 +12,11 @@ import subprocess
 import threading
 from pathlib import Path
 from typing import ClassVar
+from xml.etree import ElementTree
 
 import pytest
 from mlx5emu.firmware.status import Status
-from mlx5emu.vm import control, initramfs, kernel_log, suite, vm
+from mlx5emu.vm import control, initramfs, kernel_log, suite, suite_report, vm
 from mlx5emu.vm import run as vm_run
 from mlx5emu.vm.machine import Machine, MachineError
 from mlx5emu.vm.run import FaultError, parse_fault
@@ -260,6 +261,33 @@ def test_control_outside_a_guest() -> None:
         assert not control.available()
         with pytest.raises(FileNotFoundError):
             control.call('objects')
+
+
+def test_suite_reports(tmp_path: Path) -> None:
+    """Each test is a case of JUnit's, with its reason; a control character is none of XML's."""
+    outcomes = {
+        'tests.test_a.A.x': suite.Outcome('ok', '', 1.25),
+        'tests.test_a.A.y': suite.Outcome('failed', 'at <here>\x00', 0.5),
+        'tests.test_b.B.z': suite.Outcome('skipped', 'no card', 0)}
+    about = {'rdma-core': '59.0', 'seconds': 2.5}
+    suite_report.write_junit(tmp_path / 'r.xml', list(outcomes), outcomes, about)
+    root = ElementTree.parse(tmp_path / 'r.xml').getroot()
+    assert root.tag == 'testsuite'
+    assert {k: root.get(k) for k in ('tests', 'failures', 'skipped', 'time')} == {
+        'tests': '3', 'failures': '1', 'skipped': '1', 'time': '2.500'}
+    assert [p.attrib for p in root.iter('property')] == [
+        {'name': 'rdma-core', 'value': '59.0'}, {'name': 'seconds', 'value': '2.5'}]
+    cases = [(c.get('classname'), c.get('name'), c.get('time'),
+              [(e.tag, e.get('message')) for e in c]) for c in root.iter('testcase')]
+    assert cases == [
+        ('tests.test_a.A', 'x', '1.250', []),
+        ('tests.test_a.A', 'y', '0.500', [('failure', 'at <here>?')]),
+        ('tests.test_b.B', 'z', '0.000', [('skipped', 'no card')])]
+    suite_report.write_json(tmp_path / 'r.json', list(outcomes), outcomes, about)
+    found = json.loads((tmp_path / 'r.json').read_text())
+    assert found['rdma-core'] == '59.0'
+    assert found['tests']['tests.test_a.A.y'] == {
+        'how': 'failed', 'reason': 'at <here>\x00', 'seconds': 0.5}
 
 
 def test_suite_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

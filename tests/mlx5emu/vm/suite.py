@@ -15,6 +15,7 @@ from ..firmware.status import Status
 from ..memory import commissioning
 from . import run as vm_run
 from .machine import Machine
+from .suite_report import write_json, write_junit
 from .vm import VmError
 
 #: Seconds for one test, and seconds without any news after which the guest counts as hung.
@@ -213,9 +214,12 @@ def table(ids: list[str], outcomes: dict[str, Outcome]) -> str:
     return '\n'.join(lines)
 
 
-def main(machine: Machine, options: vm_run.Options, patterns: list[str]) -> int:
+def main(machine: Machine, options: vm_run.Options, patterns: list[str], junit: Path | None = None,
+         as_json: Path | None = None) -> int:
     """Run and print.
 
+    :param junit: file for JUnit's XML
+    :param as_json: file for JSON
     :return: 0 when every test passed or was skipped, 1 when one failed, 2 when there is none that
         matches
     """
@@ -229,12 +233,20 @@ def main(machine: Machine, options: vm_run.Options, patterns: list[str]) -> int:
     others = run_elsewhere(machine, options, outcomes)
     print('\n'.join([table(ids, outcomes), *([''] + others if others else [])]))
     count = Counter(outcomes[i].how for i in ids)
+    about: dict[str, str | float] = {
+        'rdma-core': machine.rdma_core_version, 'linux': machine.release,
+        'profile': options.profile, 'link layer': vm_run.link_layer(options),
+        'seconds': round(time.monotonic() - start, 3)}
     print(
-        f'\nrdma-core {machine.rdma_core_version}, Linux {machine.release}, {options.profile}, '
-        f'{vm_run.link_layer(options)}, '
-        f'{time.monotonic() - start:.0f} s, {os.cpu_count()} CPUs')
+        f'\nrdma-core {about["rdma-core"]}, Linux {about["linux"]}, {about["profile"]}, '
+        f'{about["link layer"]}, {about["seconds"]:.0f} s, {os.cpu_count()} CPUs')
     print(
         f"suite: {count['ok']} passed, {count['failed']} failed, {count['skipped']} skipped "
         f'of {len(ids)}'
     )
+    # Last: what cannot be written must not take the table along.
+    if junit:
+        write_junit(junit, ids, outcomes, about)
+    if as_json:
+        write_json(as_json, ids, outcomes, about)
     return 1 if count['failed'] else 0
