@@ -449,6 +449,19 @@ def test_socket_in_use_and_stale(tmp_path) -> None:
         Server(str(tmp_path / 'no' / 'directory'), Card())
 
 
+def test_stopped_before_its_thread_began(tmp_path, monkeypatch) -> None:
+    """Ctrl-C may come between the making of the thread and its start: stopping leaves nothing."""
+    server = Server(str(tmp_path / 'card'), Card('connectx6dx', 'ib'))
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+    monkeypatch.setattr(threading.Thread, 'start', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        server.start()
+    server.stop()
+    assert not os.path.exists(server.path)
+
+
 def test_a_stopped_server_leaves_no_socket_and_no_descriptor(tmp_path) -> None:
     before = descriptors()
     path = str(tmp_path / 'card')

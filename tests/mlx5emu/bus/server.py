@@ -117,7 +117,9 @@ class Server:
         self._stop = True
         self._signal()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            # Without a number it was interrupted before it began.
+            if self._thread.ident is not None:
+                self._thread.join()
             self._thread = None
         self._close()
 
