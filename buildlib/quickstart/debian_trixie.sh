@@ -75,6 +75,30 @@ EOF
   exit 1
 }
 
+# unpack_closure STAGE RELEASE DIRECTORY PACKAGE... -- [tar arguments]: packages and all that they
+# need. Without a release ('') the newest of trixie and its security archive wins.
+unpack_closure() {
+  local stage=$1 release=$2 directory=$3 packages=() deb
+  shift 3
+  while [[ $1 != -- ]]; do
+    packages+=("$1")
+    shift
+  done
+  shift
+  rm -f "$TRIXIE"/archives/*.deb
+  trixie_apt apt-get install -y --download-only ${release:+-t "$release"} "${packages[@]}" ||
+    archive_lacks "$stage" "${packages[@]}"
+  for deb in "$TRIXIE"/archives/*.deb; do
+    echo "unpacking $(basename "$deb")"
+    unpack_deb "$deb" "$directory" --exclude=./etc --exclude=./var "$@"
+  done
+  rm -f "$TRIXIE"/archives/*.deb
+}
+
+# What a program runs by that has the C library that it was built for.
+NO_DATA=(--exclude=./usr/share --exclude='./usr/lib/x86_64-linux-gnu/gconv'
+  --exclude='./usr/lib/x86_64-linux-gnu/perl-base')
+
 # unpack DEB DIRECTORY [tar arguments]
 unpack_deb() {
   local deb=$1 directory=$2

@@ -5,16 +5,9 @@
 # libibverbs of LD_LIBRARY_PATH, with the C library that it was built for.
 
 make_perftest() {
-  local dir=$SCRATCH/perftest deb program
+  local dir=$SCRATCH/perftest program
   mkdir -p "$dir/bin"
-  rm -f "$TRIXIE"/archives/*.deb
-  trixie_apt apt-get install -y --download-only perftest || archive_lacks perftest perftest
-  for deb in "$TRIXIE"/archives/*.deb; do
-    echo "unpacking $(basename "$deb")"
-    unpack_deb "$deb" "$dir" --exclude=./usr/share --exclude=./etc --exclude=./var \
-      --exclude=./usr/lib/x86_64-linux-gnu/{gconv,perl-base}
-  done
-  rm -f "$TRIXIE"/archives/*.deb
+  unpack_closure perftest '' "$dir" perftest -- "${NO_DATA[@]}"
   for program in "$dir"/usr/bin/{ib_,raw_}*; do
     write_starter "$dir/bin/$(basename "$program")" "lib=\$root/usr/lib/x86_64-linux-gnu
 exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$LD_LIBRARY_PATH:\$lib\" \

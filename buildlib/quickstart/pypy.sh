@@ -5,16 +5,9 @@
 # CPython, with the C library that it was built for. The card needs nothing that is not in it.
 
 make_pypy() {
-  local dir=$SCRATCH/pypy deb
+  local dir=$SCRATCH/pypy
   mkdir -p "$dir/bin"
-  rm -f "$TRIXIE"/archives/*.deb
-  trixie_apt apt-get install -y --download-only pypy3 || archive_lacks pypy pypy3
-  for deb in "$TRIXIE"/archives/*.deb; do
-    echo "unpacking $(basename "$deb")"
-    unpack_deb "$deb" "$dir" --exclude=./usr/share --exclude=./etc --exclude=./var \
-      --exclude=./usr/lib/x86_64-linux-gnu/{gconv,perl-base}
-  done
-  rm -f "$TRIXIE"/archives/*.deb
+  unpack_closure pypy '' "$dir" pypy3 -- "${NO_DATA[@]}"
   write_starter "$dir/bin/pypy3" "lib=\$root/usr/lib/x86_64-linux-gnu
 exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/bin/pypy3\" \"\$@\""
   # The parts that the card takes of it; a layout of the kernel's, which the card reads at its

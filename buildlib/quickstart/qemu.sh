@@ -25,7 +25,7 @@ EOF
 }
 
 make_qemu() {
-  local dir=$SCRATCH/qemu deb system libs=\$root/usr/lib/x86_64-linux-gnu
+  local dir=$SCRATCH/qemu system libs=\$root/usr/lib/x86_64-linux-gnu
   local packages=(virtiofsd busybox-static)
   mkdir -p "$dir/bin"
   system=$(command -v qemu-system-x86_64 || true)
@@ -38,15 +38,8 @@ exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib:\$lib/pulseaudio\" \
   \"\$root/usr/bin/qemu-system-x86_64\" \\
   -L \"\$root/usr/share/qemu\" -L \"\$root/usr/share/seabios\" \"\$@\""
   fi
-  rm -f "$TRIXIE"/archives/*.deb
-  trixie_apt apt-get install -y --download-only -t trixie-backports "${packages[@]}" ||
-    archive_lacks qemu "${packages[@]}"
-  for deb in "$TRIXIE"/archives/*.deb; do
-    echo "unpacking $(basename "$deb")"
-    unpack_deb "$deb" "$dir" --exclude=./usr/share/{doc,man,locale,icons,lintian,perl5} \
-      --exclude=./etc --exclude=./var
-  done
-  rm -f "$TRIXIE"/archives/*.deb
+  unpack_closure qemu trixie-backports "$dir" "${packages[@]}" -- \
+    --exclude=./usr/share/{doc,man,locale,icons,lintian,perl5}
   write_starter "$dir/bin/virtiofsd" "lib=$libs
 exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/libexec/virtiofsd\" \
   \"\$@\""

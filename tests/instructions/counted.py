@@ -2,9 +2,10 @@
 """What is counted: each piece of work with our classes and with upstream's, under callgrind, with
 the stand-in library preloaded.
 
-    counted.py STAND_IN TIMES
+    counted.py STAND_IN TIMES FEW MANY
 
-does each piece TIMES times after some rounds to warm up. callgrind writes a dump for each, named
+does each piece TIMES times after some rounds to warm up, and what must not grow beside so many
+children. callgrind writes a dump for each, named
 after it.
 """
 
@@ -27,8 +28,6 @@ from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM
 #: Until the interpreter has specialized the code and every cache is filled.
 WARM = 50
 LENGTH = 4096
-#: How many children a DM is closed with. The second is a power of two, at which tables grow.
-FEW, MANY = 1000, 8192
 
 
 def repeat(work: Callable[[], object], rounds: int) -> None:
@@ -88,7 +87,7 @@ def beside_children(ctx: Mlx5Context, pd: PD, count: int, counted: Callable[...,
     del live
 
 
-def main(stand_in: str, times: str) -> int:
+def main(stand_in: str, times: str, *children: str) -> int:
     """Do it; the arguments are those of the command line."""
     library = ctypes.PyDLL(stand_in)
     gc.disable()
@@ -104,8 +103,8 @@ def main(stand_in: str, times: str) -> int:
     for name, work in works(ctx).items():
         counted(name, work)
     with PD(ctx) as pd:
-        for count in (FEW, MANY):
-            beside_children(ctx, pd, count, counted)
+        for count in children:
+            beside_children(ctx, pd, int(count), counted)
     return 0
 
 

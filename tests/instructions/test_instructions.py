@@ -22,6 +22,7 @@ from mlx5emu.vm.machine import PROJECT, Machine, MachineError
 HERE = Path(__file__).resolve().parent
 VALGRIND = PROJECT / 'build' / 'valgrind'
 TIMES = 100
+#: How many children a DM has. The second is a power of two, at which tables grow.
 FEW, MANY = 1000, 8192
 
 #: The bounds are those of this Python; with another one more is granted.
@@ -76,7 +77,7 @@ def counts(stand_in: Path) -> dict[str, int]:
     out = stand_in.parent / 'out'
     with_stand_in(stand_in, VALGRIND / 'bin/valgrind', '--tool=callgrind', '--quiet',
                   f'--callgrind-out-file={out}', Machine.load().python, HERE / 'counted.py',
-                  stand_in, str(TIMES))
+                  stand_in, str(TIMES), str(FEW), str(MANY))
     found = {}
     for path in out.parent.glob('out.*'):
         text = path.read_text()
