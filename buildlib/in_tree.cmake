@@ -42,6 +42,9 @@ include("${MLX5_MEM_BUILDLIB}/tracked_cython_module.cmake")
 set(MLX5_MEM_TARGETS "")
 include("${MLX5_MEM_SOURCE_DIR}/pyverbs/providers/mlx5/CMakeLists.txt")
 include("${MLX5_MEM_BUILDLIB}/run_tests.cmake")
+if (SKBUILD)
+  include("${MLX5_MEM_BUILDLIB}/wheel.cmake")
+endif()
 
 # rdma-core's `all` builds every vendor's provider, its daemons and tools. This target is what a
 # script or test on mlx5 can use: all of pyverbs, as the tests import all of it, the provider, and

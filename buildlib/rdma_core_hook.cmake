@@ -20,6 +20,7 @@
 #   tracked_cython_module.cmake  a module rule as rdma_cython_module, with dependencies and warnings
 #                                as errors
 #   run_tests.cmake              our tests beside rdma-core's for bin/run_tests.py
+#   wheel.cmake                  stubs and a command, in a wheel only
 
 get_filename_component(MLX5_MEM_SOURCE_DIR "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 if (CMAKE_VERSION VERSION_LESS "3.19")

@@ -174,6 +174,34 @@ def test_installed(tree: Tree) -> None:
     assert f'{tree.ours}/tests/classes/test_mlx5_dm.py' in script
 
 
+def test_installed_in_a_wheel(tree: Tree, tmp_path: Path) -> None:
+    """Under scikit-build-core there are stubs as PEP 561 wants them, and a command, besides."""
+    build, root, scripts = tmp_path / 'build', tmp_path / 'platlib', tmp_path / 'scripts'
+    argv = [
+        'cmake', '-G', 'Ninja', '-S', tree.rdma_core, '-B', build, '-DNO_MAN_PAGES=1',
+        f'-DPYTHON_EXECUTABLE={tree.machine.python}', '-DSKBUILD=2',
+        f'-DSKBUILD_SCRIPTS_DIR={scripts}', f'-DSKBUILD_PLATLIB_DIR={root}',
+        f'-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake']
+    p = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert p.returncode == 0, p.stderr
+    subprocess.run(['cmake', '--install', build, '--component', 'pyverbs_mlx5_wheel'],
+                   capture_output=True, check=True)
+    assert {str(p.relative_to(root)) for p in root.rglob('*') if p.is_file()} == {
+        'pyverbs-stubs/py.typed', *(f'pyverbs-stubs/providers/mlx5/{name}.pyi' for name in (
+            'mlx5dv_devx_umem', 'mlx5dv_dm', 'mlx5dv_dm_caps'))}
+    assert (root / 'pyverbs-stubs/py.typed').read_text() == 'partial\n'
+    command = scripts / 'mlx5dv-dm-caps'
+    assert os.access(command, os.X_OK)
+    # By exactly this line pip knows that the path is for it to fill in.
+    assert command.read_text().startswith('#!python\n')
+    p = subprocess.run([tree.machine.python, command, '--help'], capture_output=True, text=True,
+                       check=False, env=os.environ | tree.machine.environment())
+    assert (p.returncode, p.stderr) == (0, '')
+    assert '--dev NAME' in p.stdout
+    ordinary = (tree.build / 'cmake_install.cmake').read_text()
+    assert 'pyverbs-stubs' not in ordinary and 'mlx5dv-dm-caps' not in ordinary
+
+
 def test_rdma_core_is_not_written_to(tree: Tree) -> None:
     """The source tree has the files that it had."""
     assert not list(tree.rdma_core.rglob('*.c.dep'))
