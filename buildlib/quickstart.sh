@@ -15,6 +15,7 @@ QEMU=$BUILD/qemu
 PYPY=$BUILD/pypy
 PERFTEST=$BUILD/perftest
 VALGRIND=$BUILD/valgrind
+CYTHONS=$BUILD/cythons
 TRIXIE=$BUILD/trixie-apt
 NEEDED_GIB=3
 RDMA_CORE=59.0
@@ -45,6 +46,8 @@ QUIET=
 . "$PARTS/perftest.sh"
 # shellcheck source=quickstart/valgrind.sh
 . "$PARTS/valgrind.sh"
+# shellcheck source=quickstart/cythons.sh
+. "$PARTS/cythons.sh"
 
 usage() {
   cat << EOF
@@ -200,6 +203,7 @@ set_up() {
   [[ -e $BUILD/machine.json ]] || need_space
   system_packages
   virtual_environment
+  [[ $COMMAND != test ]] || cythons
   rdma_core_source
   rdma_core_build
   virtual_machine
