@@ -23,6 +23,7 @@ KERNEL_KIND=stable
 DEVICE=
 PROFILE=
 QUIET=
+VM_ONLY=
 
 # shellcheck source=quickstart/stage.sh
 . "$PARTS/stage.sh"
@@ -61,7 +62,8 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   shell                an interactive shell there
   suite [-k PATTERN]   rdma-core's own tests there, with a scoreboard
   bench                the benchmarks
-  setup                only set up
+  setup [--vm]         only set up; with --vm the virtual machine alone, without rdma-core: for an
+                       image in which a checkout is built later (suite --rdma-core DIR)
 
   --rdma-core VERSION|sid|DIR
                        which rdma-core: $(rdma_core_versions), or a source tree
@@ -110,6 +112,10 @@ parse() {
         [[ $COMMAND != test ]] || ARGUMENTS+=(-q)
         shift
         ;;
+      --vm)
+        VM_ONLY=1
+        shift
+        ;;
       -h | --help)
         usage
         exit 0
@@ -139,6 +145,10 @@ parse() {
     '') wrong_usage "name a command" ;;
     *) wrong_usage "no such command: $COMMAND" ;;
   esac
+  [[ $COMMAND != setup || ${#ARGUMENTS[@]} == 0 ]] || wrong_usage "setup: ${ARGUMENTS[*]}: it" \
+    "takes no arguments"
+  [[ -z $VM_ONLY || $COMMAND == setup && -z $DEVICE ]] || wrong_usage "--vm is of setup for the" \
+    "emulated card"
   case $KERNEL_KIND in
     stable | backports | oldstable) ;;
     *) wrong_usage "--kernel is stable, backports or oldstable" ;;
@@ -204,10 +214,12 @@ set_up() {
   system_packages
   virtual_environment
   [[ $COMMAND != test ]] || cythons
-  rdma_core_source
-  rdma_core_build
+  if [[ -z $VM_ONLY ]]; then
+    rdma_core_source
+    rdma_core_build
+  fi
   virtual_machine
-  describe_machine
+  [[ -n $VM_ONLY ]] || describe_machine
   release_lock
 }
 

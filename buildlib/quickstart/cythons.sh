@@ -10,7 +10,8 @@ make_cythons() {
   local dir=$SCRATCH/cythons version
   mkdir "$dir"
   sed -n 's/^cython==\([^ ]*\) .*/\1/p' "$PARTS/cythons.txt" | while read -r version; do
-    grep -F "cython==$version " "$PARTS/cythons.txt" > "$SCRATCH/cython.txt"
+    # From its name to the first line that is not continued.
+    sed -n "/^cython==$version /,/[^\\\\]\$/p" "$PARTS/cythons.txt" > "$SCRATCH/cython.txt"
     "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
       --only-binary :all: --require-hashes --target "$dir/$version" -r "$SCRATCH/cython.txt"
   done

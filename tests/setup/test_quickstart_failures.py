@@ -111,6 +111,9 @@ def project() -> Iterator[Project]:
     (('run', '--'), 'run: name a command'),
     (('demo', '--rdma-core'), '--rdma-core takes a value'),
     (('demo', '--kernel', 'newest'), '--kernel is stable, backports or oldstable'),
+    (('setup', 'everything'), 'setup: everything: it takes no arguments'),
+    (('suite', '--vm'), '--vm is of setup for the emulated card'),
+    (('setup', '--vm', '--device', 'mlx5_0'), '--vm is of setup for the emulated card'),
 ])
 def test_wrong_usage(project: Project, arguments: tuple[str, ...], says: str) -> None:
     """Is told in a line, sets nothing up."""
@@ -140,6 +143,21 @@ def test_no_such_rdma_core(project: Project, value: str) -> None:
         expected = f'--rdma-core {value} is neither a directory nor one of 57.0 59.0 sid'
     assert expected in err
     assert project.left() == set()
+
+
+def test_the_machine_alone(project: Project) -> None:
+    """setup --vm neither fetches nor builds an rdma-core, which setup does."""
+    project.complete_system()
+    project.fake_venv('exit 1')
+    machine = {'qemu', 'pypy', 'kernel-stable'}
+    for name in machine:
+        (project.build / name).mkdir()
+    assert project.run('setup', '--vm') == (0, '')
+    assert project.left() == machine
+    assert not list((project.build / 'log').iterdir())
+    status, err = project.run('setup')
+    assert status == 2
+    assert "'rdma-core 59.0' failed" in err
 
 
 # ---- the system's packages
