@@ -126,6 +126,11 @@ explain() {
   if grep -qE 'No space left on device|ENOSPC|Disk quota exceeded' "$log"; then
     reason="the disk is full: $(free_gib) GiB left in $BUILD,"
     reason+=" $NEEDED_GIB GiB are needed for everything"
+  elif grep -qiE 'certificate.?verif(y|ication).?failed' "$log"; then
+    # pip goes on from here to "No matching distribution", which would be believed.
+    reason="the certificate of a package archive was not accepted: a proxy that opens TLS signs by"
+    reason+=" an authority of its own, or this machine's date is wrong. Give pip that authority by"
+    reason+=" PIP_CERT=FILE, or add it to /etc/ssl/certs for all"
   elif [[ -z $reason ]] && grep -qiE \
     -e 'temporary failure (in name resolution|resolving)|could not resolve|network is unreachable' \
     -e 'connection (refused|timed out)|failed to establish a new connection|could not connect' \

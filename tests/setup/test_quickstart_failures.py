@@ -265,7 +265,12 @@ def test_no_network(project: Project) -> None:
      'the package index serves another pyverbs 59.0 than pyverbs_sdists.txt names'),
     ('ERROR: No matching distribution found for pyverbs==59.0',
      'the package index has no pyverbs 59.0'),
-    ('NewConnectionError: Failed to establish a new connection', 'no network'), ])
+    ('NewConnectionError: Failed to establish a new connection', 'no network'),
+    ('SSLCertVerificationError(1, [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed\n'
+     'ERROR: No matching distribution found for pyverbs==59.0',
+     'the certificate of a package archive was not accepted: a proxy that opens TLS'),
+    ('Certificate verification failed: The certificate is NOT trusted.',
+     'the certificate of a package archive was not accepted'), ])
 def test_index_fails(project: Project, says_pip: str, says: str) -> None:
     """Each failure of the index by its name."""
     project.complete_system()
