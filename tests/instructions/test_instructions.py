@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx5emu.vm.machine import PROJECT, Machine, MachineError
+from mlx5emu.vm.machine import PROJECT, Machine
+from vm.runs import machine_or_skip
 
 HERE = Path(__file__).resolve().parent
 VALGRIND = PROJECT / 'build' / 'valgrind'
@@ -50,10 +51,7 @@ BYTES = {'umem by addr': 300, 'umem': 400, 'dm': 400}
 @pytest.fixture(scope='module')
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in library, built against the rdma-core in use."""
-    try:
-        include = Machine.load().rdma_core_build / 'include'
-    except MachineError as e:
-        pytest.skip(str(e))
+    include = machine_or_skip().rdma_core_build / 'include'
     if not VALGRIND.is_dir():
         pytest.skip('no valgrind: `bash buildlib/quickstart.sh test` fetches it')
     library = tmp_path_factory.mktemp('stand_in') / 'stand_in.so'

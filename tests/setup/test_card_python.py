@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from mlx5emu.vm.initramfs import Modules
-from mlx5emu.vm.machine import Machine, MachineError
+from mlx5emu.vm.machine import Machine
+from vm.runs import machine_or_skip
 
 TOP = Path(__file__).resolve().parents[2]
 #: It starts its own interpreter again, which is one that only its starter can start.
@@ -19,10 +20,7 @@ NOT_FOR_PYPY = 'loads_nothing_of_the_data_path'
 
 def test_models_on_pypy() -> None:
     """The emulator's own tests pass on what runs the card."""
-    try:
-        machine = Machine.load()
-    except MachineError as e:
-        pytest.skip(str(e))
+    machine = machine_or_skip()
     said = subprocess.run([machine.card_python, '-c', 'import sys; print(sys.implementation.name)'],
                           capture_output=True, text=True, check=True).stdout
     assert said == 'pypy\n'

@@ -13,7 +13,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from mlx5emu.vm.machine import Machine, MachineError
+from vm.runs import machine_or_skip, quickstart
 
 TOP = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (TOP / 'pyverbs/providers/mlx5').glob('*.pyx'))
@@ -29,15 +29,12 @@ def tree(request: pytest.FixtureRequest,
          tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """An rdma-core with our modules beside its own, where Cython before 0.29.33 looks for the
     package, and the directories of headers for it."""
-    try:
-        Machine.load()
-    except MachineError as e:
-        pytest.skip(str(e))
+    machine_or_skip()
     name = request.param
     source, build = (TOP / f'build/rdma-core-{name}{end}' for end in ('', '-build'))
-    if not (build / 'mlx5_mem/include').is_dir():
-        subprocess.run(['bash', TOP / 'buildlib/quickstart.sh', 'setup', '-q', '--rdma-core', name],
-                       check=True)
+    # Each time: headers that an older state of this tree was configured with would prove nothing.
+    done = quickstart('setup', '-q', '--rdma-core', name)
+    assert done.returncode == 0, done.stderr
     root = tmp_path_factory.mktemp(f'tree-{name}')
     shutil.copytree(source / 'pyverbs', root / 'pyverbs')
     shutil.copytree(TOP / 'pyverbs/providers/mlx5', root / 'pyverbs/providers/mlx5',

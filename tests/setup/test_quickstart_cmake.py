@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mlx5emu.vm.machine import Machine, MachineError
+from vm.runs import machine_or_skip
 
 TOP = Path(__file__).resolve().parents[2]
 DM, UMEM, LIFETIME, MEMORY = ('mlx5dv_dm.pyx', 'mlx5dv_devx_umem.pyx', 'lifetime.pyx',
@@ -24,10 +24,7 @@ class Tree:
     """Copies of rdma-core and of this project, and a build directory of its own."""
 
     def __init__(self, root: Path) -> None:
-        try:
-            self.machine = Machine.load()
-        except MachineError as e:
-            pytest.skip(str(e))
+        self.machine = machine_or_skip()
         self.rdma_core, self.ours, self.build = root / 'rdma-core', root / 'ours', root / 'build'
         shutil.copytree(self.machine.rdma_core_source, self.rdma_core, symlinks=True)
         (self.ours / 'tests/classes').mkdir(parents=True)
@@ -37,14 +34,19 @@ class Tree:
         (self.ours / 'tests/classes/test_mlx5_dm.py').write_text(
             'import unittest\nclass One(unittest.TestCase):\n    def test_two(self): pass\n')
 
-    def configure(self) -> subprocess.CompletedProcess[str]:
-        """Run cmake with the hook."""
+    def configure(self, *options: str,
+                  build: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run cmake with the hook.
+
+        :param options: more of them; the last of two that set the same counts
+        :param build: another build directory
+        """
         return subprocess.run([
-            'cmake', '-G', 'Ninja', '-S', self.rdma_core, '-B', self.build, '-DIN_PLACE=1',
+            'cmake', '-G', 'Ninja', '-S', self.rdma_core, '-B', build or self.build, '-DIN_PLACE=1',
             '-DNO_MAN_PAGES=1', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_C_FLAGS_RELEASE=-O0',
             f'-DCMAKE_PROJECT_rdma-core_INCLUDE={self.ours}/buildlib/rdma_core_hook.cmake',
-            f'-DPYTHON_EXECUTABLE={self.machine.python}'], capture_output=True, text=True,
-                              check=False)
+            f'-DPYTHON_EXECUTABLE={self.machine.python}', *options], capture_output=True,
+                              text=True, check=False)
 
     def cythonized(self) -> set[str]:
         """Bring our generated C files up to date.
@@ -177,12 +179,8 @@ def test_installed(tree: Tree) -> None:
 def test_installed_in_a_wheel(tree: Tree, tmp_path: Path) -> None:
     """Under scikit-build-core there are stubs as PEP 561 wants them, and a command, besides."""
     build, root, scripts = tmp_path / 'build', tmp_path / 'platlib', tmp_path / 'scripts'
-    argv = [
-        'cmake', '-G', 'Ninja', '-S', tree.rdma_core, '-B', build, '-DNO_MAN_PAGES=1',
-        f'-DPYTHON_EXECUTABLE={tree.machine.python}', '-DSKBUILD=2',
-        f'-DSKBUILD_SCRIPTS_DIR={scripts}', f'-DSKBUILD_PLATLIB_DIR={root}',
-        f'-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake']
-    p = subprocess.run(argv, capture_output=True, text=True, check=False)
+    p = tree.configure('-DSKBUILD=2', f'-DSKBUILD_SCRIPTS_DIR={scripts}',
+                       f'-DSKBUILD_PLATLIB_DIR={root}', build=build)
     assert p.returncode == 0, p.stderr
     subprocess.run(['cmake', '--install', build, '--component', 'pyverbs_mlx5_wheel'],
                    capture_output=True, check=True)
@@ -233,17 +231,13 @@ def test_missing_module(tree: Tree) -> None:
 
 def test_without_pyverbs(tree: Tree) -> None:
     """Where rdma-core builds no pyverbs, ours steps aside in one line, unless it is asked for."""
-    argv = [
-        'cmake', '-G', 'Ninja', '-S', tree.rdma_core, '-B', tree.build / 'none', '-DNO_PYVERBS=1',
-        '-DNO_MAN_PAGES=1',
-        f'-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake']
+    none = tree.build / 'none'
     why = 'this rdma-core builds without pyverbs'
-    p = subprocess.run(argv, capture_output=True, text=True, check=False)
+    p = tree.configure('-DNO_PYVERBS=1', build=none)
     assert p.returncode == 0, p.stderr
     assert [line for line in p.stdout.splitlines() if 'pyverbs-mlx5-mem' in line and
             f'not built: {why}' in line]
-    p = subprocess.run([*argv, '-DMLX5_MEM_REQUIRED=1'], capture_output=True, text=True,
-                       check=False)
+    p = tree.configure('-DNO_PYVERBS=1', '-DMLX5_MEM_REQUIRED=1', build=none)
     assert p.returncode != 0
     assert f'pyverbs-mlx5-mem: {why}' in ' '.join(p.stderr.split())
 
@@ -261,10 +255,7 @@ def test_cython_that_cannot_do_it(tree: Tree, tmp_path: Path, version: str, said
     python.write_text(f'#!/bin/sh\ncase "$*" in *Cython.__version__*) echo {version} ;;\n'
                       f'*) exec {tree.machine.python} "$@" ;; esac\n')
     python.chmod(0o755)
-    p = subprocess.run([
-        'cmake', '-G', 'Ninja', '-S', tree.rdma_core, '-B', tmp_path / 'build', '-DNO_MAN_PAGES=1',
-        f'-DCMAKE_PROJECT_rdma-core_INCLUDE={tree.ours}/buildlib/rdma_core_hook.cmake',
-        f'-DPYTHON_EXECUTABLE={python}'], capture_output=True, text=True, check=False)
+    p = tree.configure(f'-DPYTHON_EXECUTABLE={python}', build=tmp_path / 'build')
     assert p.returncode != 0
     assert said in ' '.join(p.stderr.split())
 
