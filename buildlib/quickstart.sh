@@ -213,7 +213,7 @@ set_up() {
   [[ -e $BUILD/machine.json ]] || need_space
   system_packages
   virtual_environment
-  [[ $COMMAND != test ]] || cythons
+  [[ $COMMAND != test || -n $DEVICE ]] || cythons
   if [[ -z $VM_ONLY ]]; then
     rdma_core_source
     rdma_core_build
