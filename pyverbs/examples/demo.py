@@ -17,7 +17,6 @@ import devx_commands
 import pyverbs.device as d
 from choose_device import choose_device
 from pyverbs.libibverbs_enums import ibv_access_flags
-from pyverbs.mr import DMMR
 from pyverbs.pd import PD
 from pyverbs.providers.mlx5.mlx5_enums import (
     _MLX5DV_UAR_ALLOC_TYPE_NC,
@@ -79,8 +78,7 @@ def show_memic(table, ctx):
         table.row('  write and read back', size=len(data), result='same bytes',
                   good=dm.copy_from_dm(0, 4096) == data)
         pd = PD(ctx)
-        with DMMR(pd, 4096, ibv_access_flags.IBV_ACCESS_ZERO_BASED | LOCAL_WRITE, dm=dm,
-                  offset=0) as mr:
+        with dm.reg_mr(pd, LOCAL_WRITE) as mr:
             table.row('  register an MR on it', 'DMMR', mr.length, number=f'{mr.lkey:#x}')
         pd.close()
 

@@ -20,7 +20,7 @@ from pyverbs.libibverbs_enums import (
     ibv_wc_status,
     ibv_wr_opcode,
 )
-from pyverbs.mr import DMMR, MR
+from pyverbs.mr import MR
 from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, SendWR
@@ -77,8 +77,7 @@ def main():
         qp, _peer = connected_pair(ctx, pd, cq)
         with Mlx5DM(ctx, d.AllocDmAttr(length=LENGTH)) as dm, MR(pd, LENGTH, REMOTE) as host:
             # MRs on device memory are addressed from 0.
-            with DMMR(pd, LENGTH, ibv_access_flags.IBV_ACCESS_ZERO_BASED | REMOTE, dm=dm,
-                      offset=0) as memic:
+            with dm.reg_mr(pd, REMOTE) as memic:
                 host.write(data, LENGTH)
                 complete(qp, cq, ibv_wr_opcode.IBV_WR_RDMA_WRITE, host, memic.rkey, 0)
                 print(f'RDMA WRITE of {LENGTH} bytes into {dm!r}')

@@ -13,8 +13,8 @@ import pyverbs.device as d
 from choose_device import choose_device
 from memic_traffic import LENGTH, REMOTE, complete, connected_pair
 from pyverbs.cq import CQ
-from pyverbs.libibverbs_enums import ibv_access_flags, ibv_wr_opcode
-from pyverbs.mr import DMMR, MR
+from pyverbs.libibverbs_enums import ibv_wr_opcode
+from pyverbs.mr import MR
 from pyverbs.pd import PD
 
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_alloc_dm_type
@@ -36,8 +36,7 @@ def main():
         with Mlx5DM(ctx, d.AllocDmAttr(length=LENGTH), Mlx5AllocDmAttr(STEERING)) as icm, MR(
                 pd, LENGTH, REMOTE) as host:
             print(f'ICM address {icm.remote_va:#x}, {icm.length} bytes: {icm!r}')
-            with DMMR(pd, LENGTH, ibv_access_flags.IBV_ACCESS_ZERO_BASED | REMOTE, dm=icm,
-                      offset=0) as window:
+            with icm.reg_mr(pd, REMOTE) as window:
                 host.write(entry * (LENGTH // len(entry)), LENGTH)
                 complete(qp, cq, ibv_wr_opcode.IBV_WR_RDMA_WRITE, host, window.rkey, 0)
                 host.write(bytes(LENGTH), LENGTH)

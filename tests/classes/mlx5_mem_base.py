@@ -43,6 +43,18 @@ def pass_fd(link, data, fd):
     link.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))])
 
 
+class Number:
+    """An integer argument that does something when it is asked for its value."""
+
+    def __init__(self, value, then):
+        self.value, self.then = value, then
+
+    def __index__(self):
+        then, self.then = self.then, lambda: None
+        then()
+        return self.value
+
+
 class Mlx5MemTestCase(Mlx5PyverbsAPITestCase):
     """A test with a DEVX context that leaves nothing behind on the card and no error that nobody
     saw."""

@@ -10,24 +10,13 @@ import sys
 
 from pyverbs.providers.mlx5.umem_memory import UmemMemory
 from pyverbs.pyverbs_error import PyverbsRDMAError
+from tests.mlx5_mem_base import Number
 from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
 FUZZ = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'mlx5_mem_umem_fuzz.py')
 SEEDS, STEPS = (1, 2, 3, 4), 2500
-
-
-class Number:
-    """An integer argument that does something when it is asked for its value."""
-
-    def __init__(self, value, then):
-        self.value, self.then = value, then
-
-    def __index__(self):
-        then, self.then = self.then, lambda: None
-        then()
-        return self.value
 
 
 class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):

@@ -35,6 +35,7 @@ from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserErr
 from tests.mlx5_mem_base import (
     PATIENCE,
     Mlx5MemTestCase,
+    Number,
     control,
     mappings_of_device,
     pass_fd,
@@ -52,6 +53,7 @@ from pyverbs.providers.mlx5.mlx5dv_dm import (
 
 LENGTH = 4096
 PATTERN = bytes((7 * i + i // 256) & 0xff for i in range(LENGTH))
+WRITE = ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
 MR_ACCESS = ibv_access_flags.IBV_ACCESS_ZERO_BASED | ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
 SW_ICM = [
     kind for kind in mlx5dv_alloc_dm_type if kind != mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC]
@@ -838,6 +840,59 @@ class Mlx5DMCloseTest(Mlx5DMTestCase):
             for length, offset in ((65, 0), (1, 64), (64, 1)):
                 DMMR(pd, length, MR_ACCESS, dm, offset).close()
                 DMMR(pd, length, MR_ACCESS, offset=offset, dm=dm).close()
+        pd.close()
+
+    def test_reg_mr(self):
+        """An MR on itself, of all of it or a part, without ZERO_BASED; the wrong is refused before
+        the kernel, and nothing stays."""
+        pd, other = PD(self.ctx), self.open_context()
+        foreign = PD(other)
+        with self.memic(65) as dm:
+            with dm.reg_mr(pd, WRITE) as mr:
+                self.assertIs(type(mr), DMMR)
+                self.assertEqual(mr.length, 65)
+                mr.write(b'abcd', 4, 0)
+                self.assertEqual(dm.copy_from_dm(0, 4), b'abcd')
+            for offset, length, want in ((0, None, 65), (1, None, 64), (64, 1, 1), (1, 64, 64),
+                                         (0, 65, 65)):
+                with dm.reg_mr(pd, WRITE, offset, length) as mr:
+                    self.assertEqual(mr.length, want)
+            for offset, length in ((66, None), (65, 1), (0, 66), (64, 2), (1, 2**64 - 1),
+                                   (2**64 - 1, 1), (2**64 - 1, None)):
+                with self.subTest(offset=offset, length=length):
+                    self.refused(errno.EFAULT, dm.reg_mr, pd, WRITE, offset, length)
+            for arguments in ((WRITE, -1), (WRITE, 0, -1), (WRITE, 2**64)):
+                self.refused(errno.EINVAL, dm.reg_mr, pd, *arguments)
+            for flags in (-1, 2**32, 2**64):
+                self.assertIn('access', self.wrong(dm.reg_mr, pd, flags))
+            self.refused(errno.EINVAL, dm.reg_mr, pd, 1 << 30)
+            for arguments in ((None, WRITE), (pd, None), (pd, 'x'), (pd, WRITE, 0.5)):
+                self.assertRaises(TypeError, dm.reg_mr, *arguments)
+            self.assertIn('another context', self.wrong(dm.reg_mr, foreign, WRITE))
+            foreign.close()
+            self.assertIn('PD is closed', self.wrong(dm.reg_mr, foreign, WRITE))
+            for name in ('access', 'offset', 'length'):
+                closing = self.memic()
+                arguments = {'access': WRITE, 'offset': 0, 'length': 4}
+                arguments[name] = Number(arguments[name], closing.close)
+                self.assertIn('closed', self.wrong(closing.reg_mr, pd, **arguments))
+            self.assert_live('mkey', 0)
+            mr = dm.reg_mr(pd, WRITE)
+            self.assert_live('mkey', 1)
+        # The DM closed its child.
+        self.assert_live('mkey', 0)
+        self.wrong(dm.reg_mr, pd, WRITE)
+        mr.close()
+        pd.close()
+        other.close()
+
+    def test_reg_mr_on_sw_icm(self):
+        pd = PD(self.ctx)
+        with self.sw_icm() as icm:
+            icm.reg_mr(pd, WRITE, 4, 8).close()
+            self.refused(errno.EFAULT, icm.reg_mr, pd, WRITE, icm.length, 4)
+            icm.reg_mr(pd, WRITE)
+        self.assert_live('mkey', 0)
         pd.close()
 
     def test_mr_reads_and_writes(self):

@@ -26,11 +26,13 @@ cimport pyverbs.libibverbs as v
 cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM, PyverbsObject
 from pyverbs.device cimport AllocDmAttr, Context, DM
+from pyverbs.pd cimport PD
 from pyverbs.providers.mlx5.arguments cimport PyLong_AsUnsignedLongLong, checked_number
 from pyverbs.providers.mlx5.refusal cimport device_trouble, release_trouble
 from pyverbs.providers.mlx5.lifetime cimport Children, ContextUse, check_life, dms_of, \
     life_usable, log_closing, new_life
 
+from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.mr import DMMR
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
@@ -57,6 +59,7 @@ cdef size_t RELEASE_GIL_READING = 1024
 cdef size_t RELEASE_GIL_WRITING = 16384
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
+cdef uint32_t ZERO_BASED = ibv_access_flags.IBV_ACCESS_ZERO_BASED
 
 cdef object LOGGER = logging.getLogger('Mlx5DM')
 
@@ -571,6 +574,44 @@ cdef class Mlx5DM(DM):
             return view.len
         finally:
             PyBuffer_Release(&view)
+
+    def reg_mr(self, PD pd not None, access, offset=0, length=None):
+        """
+        Register an MR on it, MEMIC or SW ICM. The key's addresses begin at 0, as those of every MR
+        on device memory do: IBV_ACCESS_ZERO_BASED is added.
+        :param pd: The PD of the MR, of the DM's own context
+        :param access: Who may do what, of ibv_access_flags
+        :param offset: Where in the DM the MR begins, in bytes
+        :param length: How many bytes (default: up to the end of the DM)
+        :return: A DMMR. It keeps DM and PD alive, and either's close() closes it first
+        :raises Mlx5DMError: Outside of the DM (EFAULT), or a negative number (EINVAL)
+        :raises PyverbsUserError: The DM or pd is closed, pd is of another context, or access does
+                                  not fit 32 bits
+        :raises PyverbsRDMAError: The kernel refused: EINVAL (an access flag that device memory does
+                                  not take), or the device did
+
+        See ibv_reg_dm_mr(3).
+        """
+        cdef uint32_t flags
+        cdef uint64_t start, count = 0
+        _check_dm(self)
+        flags = checked_number(access, 'access', UINT32_MAX)
+        start = _byte_count(offset, 'register an MR', 'offset')
+        if length is not None:
+            count = _byte_count(length, 'register an MR', 'length')
+        # The arguments' Python may have closed either.
+        _check_dm(self)
+        if pd.pd == NULL:
+            raise PyverbsUserError('Failed to register an MR: the PD is closed')
+        if pd.pd.context != self.life.owner:
+            raise PyverbsUserError('Failed to register an MR: the PD is of another context than the'
+                                   ' DM')
+        if start > self.dm_length or count > self.dm_length - start:
+            raise Mlx5DMError(f'Failed to register an MR: {count} bytes at offset {start} do not '
+                              f'fit in {self.dm_length} bytes', EFAULT)
+        if length is None:
+            count = self.dm_length - start
+        return DMMR(pd, count, flags | ZERO_BASED, self, start)
 
     def map_op_addr(self, op):
         """
