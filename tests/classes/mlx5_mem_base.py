@@ -6,6 +6,7 @@ On the emulated card the control channel tells what the card holds; on a real on
 channel and only those assertions are left out.
 """
 import array
+import ctypes
 import gc
 import os
 import socket
@@ -202,6 +203,19 @@ def resident_bytes():
     """Resident memory of this process in bytes."""
     with open('/proc/self/statm') as statm:
         return int(statm.read().split()[1]) * os.sysconf('SC_PAGESIZE')
+
+
+def drop_capability(number):
+    """Give up one capability of this process, for good."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, data):
+        raise OSError(ctypes.get_errno(), 'capget')
+    for word in (0, 1):
+        data[word] &= ~(1 << number)
+    if libc.capset(header, data):
+        raise OSError(ctypes.get_errno(), 'capset')
 
 
 def devx_cq(ctx, umem, dbr_umem, uars):

@@ -285,12 +285,16 @@ class Mlx5DevxUmemRefusalTest(Mlx5DevxUmemTestCase):
         data.extend(b'not held')
 
     def test_locked_memory_limit(self):
-        """ENOMEM over RLIMIT_MEMLOCK as an unprivileged user, and the text says what to raise."""
+        """ENOMEM over RLIMIT_MEMLOCK as an unprivileged user, EPERM if it is 0, and the text says
+        what to raise."""
         def register():
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
             os.setresuid(65534, 65534, 65534)
             self.assertIn('ulimit -l', self.refused(errno.ENOMEM, self.umem, 8 << 20))
             self.umem(PAGE).close()
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+            self.assertRegex(self.refused(errno.EPERM, self.umem, PAGE),
+                             'may pin no memory at all: raise `ulimit -l`')
         self.in_child(register)
 
     def test_card_refuses(self):

@@ -37,6 +37,7 @@ from tests.mlx5_mem_base import (
     Mlx5MemTestCase,
     Number,
     control,
+    drop_capability,
     mappings_of_device,
     pass_fd,
     resident_bytes,
@@ -1142,16 +1143,3 @@ def addressed_bytes():
     """Size of this process's address space in bytes."""
     with open('/proc/self/statm') as statm:
         return int(statm.read().split()[0]) * os.sysconf('SC_PAGESIZE')
-
-
-def drop_capability(number):
-    """Give up one capability of this process, for good."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    data = (ctypes.c_uint32 * 6)()
-    if libc.capget(header, data):
-        raise OSError(ctypes.get_errno(), 'capget')
-    for word in (0, 1):
-        data[word] &= ~(1 << number)
-    if libc.capset(header, data):
-        raise OSError(ctypes.get_errno(), 'capset')

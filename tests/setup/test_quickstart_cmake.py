@@ -166,7 +166,8 @@ def test_installed(tree: Tree) -> None:
     """Modules, declarations and stubs are installed beside pyverbs' own, the tests beside
     rdma-core's."""
     script = (tree.build / 'cmake_install.cmake').read_text()
-    assert f'{tree.ours}/pyverbs/providers/mlx5/mlx5dv_dm_caps.py' in script
+    for name in ('mlx5dv_dm_caps', 'mlx5_trial'):
+        assert f'{tree.ours}/pyverbs/providers/mlx5/{name}.py' in script
     for name in ('mlx5dv_dm', 'mlx5dv_devx_umem'):
         assert re.search(rf'pyverbs/providers/mlx5/{name}\.cpython-\S+\.so"', script)
         for beside in (f'{name}.pxd', f'{name}.pyi'):
@@ -186,7 +187,7 @@ def test_installed_in_a_wheel(tree: Tree, tmp_path: Path) -> None:
                    capture_output=True, check=True)
     assert {str(p.relative_to(root)) for p in root.rglob('*') if p.is_file()} == {
         'pyverbs-stubs/py.typed', *(f'pyverbs-stubs/providers/mlx5/{name}.pyi' for name in (
-            'mlx5dv_devx_umem', 'mlx5dv_dm', 'mlx5dv_dm_caps'))}
+            'mlx5_trial', 'mlx5dv_devx_umem', 'mlx5dv_dm', 'mlx5dv_dm_caps'))}
     assert (root / 'pyverbs-stubs/py.typed').read_text() == 'partial\n'
     command = scripts / 'mlx5dv-dm-caps'
     assert os.access(command, os.X_OK)

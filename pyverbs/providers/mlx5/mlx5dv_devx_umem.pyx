@@ -13,7 +13,8 @@ import zlib
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT, errno
+from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, \
+    EPROTONOSUPPORT, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport SIZE_MAX, UINT32_MAX, UINT64_MAX, \
     uint32_t, uint64_t, uintptr_t
@@ -126,7 +127,8 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                                   DEVX, access, size 0, a range that wraps, no page size that fits,
                                   not a dma-buf), EFAULT (memory not mapped, not writable, or of
                                   another device), EIO (the firmware failed, or the device is gone),
-                                  ENOMEM (over RLIMIT_MEMLOCK, or no memory), EBADF (dmabuf_fd),
+                                  ENOMEM (over RLIMIT_MEMLOCK, or no memory), EPERM
+                                  (RLIMIT_MEMLOCK is 0), EBADF (dmabuf_fd),
                                   EOPNOTSUPP (comp_mask, or not an mlx5 device)
         :raises TypeError: buffer has neither the buffer protocol nor DLPack
 
@@ -233,6 +235,9 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         elif err == ENOMEM:
             text += ('. The memory to be pinned is over the limit (see `ulimit -l`, or grant '
                      'CAP_IPC_LOCK), or none is left, or the device has no umem left')
+        elif err == EPERM:
+            text += ('. This process may pin no memory at all: raise `ulimit -l`, which is 0, or '
+                     'grant CAP_IPC_LOCK')
         elif err == EFAULT and dmabuf:
             text += '. The range does not fit in the dma-buf'
         elif err == EFAULT:

@@ -4,9 +4,9 @@ What device memory an mlx5 device has, and what stands in the way of an allocati
 firmware by DEVX QUERY_HCA_CAP, current values.
 
 The module is loaded by Mlx5DM.query_caps() and needs no privilege. As a program it prints a table
-or JSON:
+or JSON, and what mlx5_trial found out by trying:
 
-    python3 -m pyverbs.providers.mlx5.mlx5dv_dm_caps [--dev NAME] [--json]
+    python3 -m pyverbs.providers.mlx5.mlx5dv_dm_caps [--dev NAME] [--json] [--need WHAT]
 """
 import argparse
 import errno
@@ -280,12 +280,23 @@ def _type_lacking(context, kind):
     return f'The reason: {missing}'
 
 
-def _capabilities_lacking():
-    # Which of the two that SW ICM needs this thread has not, in words.
+def process_capabilities():
+    """
+    Ask what this thread may do, whatever user namespace it may do it in.
+    :return: The effective capabilities, a bit for each, as the kernel numbers them; -1, all of
+             them, if they cannot be known
+    """
     try:
         with open('/proc/thread-self/status') as status:
-            effective = int(status.read().partition('CapEff:')[2].split()[0], 16)
+            return int(status.read().partition('CapEff:')[2].split()[0], 16)
     except (OSError, IndexError):
+        return -1
+
+
+def _capabilities_lacking():
+    # Which of the two that SW ICM needs this thread has not, in words.
+    effective = process_capabilities()
+    if effective < 0:
         return 'run privileged or grant both'
     needed = (('CAP_SYS_RAWIO', 17), ('CAP_NET_RAW', 13))
     lacking = [name for name, bit in needed if not effective >> bit & 1]
@@ -296,16 +307,24 @@ def _capabilities_lacking():
 
 def main(argv=None):
     """
-    Print the capabilities, and on the error stream what could not be asked.
+    Print the capabilities and what works here, and on the error stream what could not be asked.
     :param argv: The command line after the program's name (default: the process's)
-    :return: Exit status: 0, or 1 if a device could not be asked, or 2 if there is no such device
+    :return: Exit status: 0, or 1 if a device could not be opened, or 2 if there is no such device,
+             or 3 if something does not work that --need names
     """
+    # Late: it tries the classes, whose module imports this one.
+    from pyverbs.providers.mlx5 import mlx5_trial
     parser = argparse.ArgumentParser(
         prog='python3 -m pyverbs.providers.mlx5.mlx5dv_dm_caps',
-        description='Device memory that mlx5 devices have: MEMIC and SW ICM.')
+        description='Device memory that mlx5 devices have, MEMIC and SW ICM, and what of the two '
+        'classes works here, by trying it: nothing of it stays.')
     parser.add_argument('--dev', metavar='NAME', help='this device only (default: all of mlx5)')
     parser.add_argument('--json', action='store_true',
                         help='a list for programs: numbers in bytes or log2')
+    parser.add_argument('--need', metavar='WHAT', action='append', default=[],
+                        choices=mlx5_trial.names(),
+                        help='exit status 3 if it does not work; may be repeated: ' +
+                        ', '.join(mlx5_trial.names()))
     options = parser.parse_args(argv)
     try:
         names = [device.name.decode() for device in get_device_list()]
@@ -319,22 +338,31 @@ def main(argv=None):
         print(f'no RDMA device {options.dev or "of mlx5"}; there are: {", ".join(names) or "none"}',
               file=sys.stderr)
         return 2
-    status, found = 0, []
+    status, found, texts = 0, [], []
     for name in chosen:
         try:
             with Context(name=name) as context:
-                found.append(Mlx5DMCaps.query(context))
+                trials = mlx5_trial.try_all(context)
+                # Without DEVX there is nobody to ask; the trials say so.
+                caps = Mlx5DMCaps.query(context) if trials[0].works else None
         except PyverbsError as ex:
             print(f'{name}: {ex}', file=sys.stderr)
             status = 1
+            continue
+        if not status and any(trial.name in options.need and not trial.works for trial in trials):
+            status = 3
+        found.append(dict(caps.as_dict() if caps else {'device': name},
+                          works={trial.name: dict(trial._asdict()) for trial in trials}))
+        texts += ([str(caps)] if caps else []) + [mlx5_trial.table(name, trials)]
     if options.json:
-        print(json.dumps([caps.as_dict() for caps in found], indent=2))
-    elif found:
-        print('\n\n'.join(map(str, found)))
+        print(json.dumps(found, indent=2))
+    elif texts:
+        print('\n\n'.join(texts))
     return status
 
 
-__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps', 'main', 'refusal']
+__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps', 'main', 'process_capabilities',
+           'refusal']
 
 if __name__ == '__main__':
     sys.exit(main())

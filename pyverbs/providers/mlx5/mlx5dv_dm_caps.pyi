@@ -8,7 +8,8 @@ from pyverbs.pyverbs_error import PyverbsRDMAError
 
 from pyverbs.providers.mlx5.mlx5dv_dm import mlx5dv_alloc_dm_type
 
-__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps', 'main', 'refusal']
+__all__ = ['Mlx5DMCaps', 'Mlx5MemicCaps', 'Mlx5SwIcmCaps', 'main', 'process_capabilities',
+           'refusal']
 
 GENERAL: int
 FLOW_TABLE: int
@@ -39,6 +40,7 @@ class Mlx5DMCaps(NamedTuple):
     def missing(self, kind: mlx5dv_alloc_dm_type) -> str | None: ...
     def as_dict(self) -> dict[str, Any]: ...
 
+def process_capabilities() -> int: ...
 def refusal(context: Context, kind: int, length: int, log_align_req: int, largest: int,
             error: int, trouble: str = ...) -> PyverbsRDMAError: ...
 def main(argv: Sequence[str] | None = ...) -> int: ...
