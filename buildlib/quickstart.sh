@@ -286,7 +286,7 @@ on_card() {
     shell) exec "${emu[@]}" shell "${profile[@]}" "${ARGUMENTS[@]}" ;;
     suite) exec "${emu[@]}" suite "${profile[@]}" "${ARGUMENTS[@]}" ;;
     bench)
-      benchmarks "${emu[@]}" run "${profile[@]}" --
+      benchmarks "${emu[@]}" run "${profile[@]}" --write "$BUILD" --
       ;;
   esac
 }

@@ -38,6 +38,10 @@ def arguments() -> argparse.ArgumentParser:
     common.add_argument('--fs', choices=('virtiofs', '9p'),
                         help="how the guest sees the host's files; default virtiofs")
     common.add_argument(
+        '--write', action='append', default=[], metavar='DIR', type=Path, help=
+        "let the guest change the host's files below DIR; all others are read-only there, and what "
+        'it writes to /tmp is its own')
+    common.add_argument(
         '--trace', metavar='FILE', help=
         'show firmware commands and work requests by field: --trace on standard error, from the '
         'command on; --trace=FILE in a file, from power-on, as JSON lines if its name ends in '
@@ -89,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         options = run.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault,
                               caps=a.cap, memory=a.memory << 20, cpus=a.cpus, accel=a.accel,
                               fs=a.fs, trace=a.trace, kernel_args=a.kernel_args,
-                              functions=a.functions, devices=a.beside)
+                              functions=a.functions, devices=a.beside, writable=a.write)
         if a.do == 'suite':
             return suite.main(machine, options, a.pattern, a.junit, a.json)
         if a.do == 'shell':

@@ -36,7 +36,7 @@ def outcomes(tmp_path: Path, profile: str, tests: tuple[str, ...], *before: str,
         str(RUNNER),
         str(MACHINE.rdma_core_source),
         str(results), str(TEST_SECONDS), *words]
-    in_a_guest(tmp_path, card, *before, *runner)
+    in_a_guest(tmp_path, [*card, '--write', str(tmp_path)], *before, *runner)
     ended = [
         line for line in map(json.loads,
                              results.read_text().splitlines()) if line[0] not in ('all', 'start')]

@@ -83,6 +83,8 @@ class Server:
     def _listen(path: str) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # Before it has a name: who can connect has the card, and the memory of the guest.
+            os.fchmod(listener.fileno(), 0o600)
             try:
                 listener.bind(path)
             except OSError:

@@ -35,15 +35,25 @@ while read -r module; do insmod "$module"; done </load/virtio
 exec 3>"$(port events)"
 say init
 while read -r module; do insmod "$module" || die "insmod $module"; done <"/load/$fs"
-if [ "$fs" = 9p ]; then
-	mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,cache=loose" host /host || die \
-	  "mounting the host's files by 9p"
-else
-	mount -t virtiofs host /host || die "mounting the host's files by virtiofs"
-fi
-for d in dev proc sys run; do
+while read -r module; do insmod "$module" || die "insmod $module"; done </load/overlay
+share() {
+	if [ "$fs" = 9p ]; then
+		mount -t 9p -o "$3trans=virtio,version=9p2000.L,msize=512000,cache=loose" "$1" "$2"
+	else
+		mount -t virtiofs -o "$3" "$1" "$2"
+	fi || die "mounting the host's files at $2 by $fs"
+}
+share host /host ro,
+for d in dev proc sys run tmp; do
 	[ -d "/host/$d" ] || die "the host has no directory /$d to mount on"
 done
+# The host's /tmp can be read; what is written there is the guest's own and goes with it.
+mount -t tmpfs -o mode=755 own /own
+mkdir /own/tmp /own/work
+busybox chmod 1777 /own/tmp
+mount -t overlay -o lowerdir=/host/tmp,upperdir=/own/tmp,workdir=/own/work tmp /host/tmp || die \
+  "mounting the guest's own /tmp"
+while read -r tag path; do share "$tag" "/host$path" rw,; done </spec/mounts
 mount -t devtmpfs dev /host/dev
 mkdir -p /dev/shm /dev/pts
 mount -t tmpfs -o mode=1777 shm /host/dev/shm

@@ -23,6 +23,8 @@ LOADED = ('mlx5_core', 'ib_uverbs', 'mlx5_ib', 'ib_umad', 'rdma_ucm')
 LOADED_VIRTIO, LOADED_VIRTIOFS, LOADED_9P = ('virtio_pci',
                                              'virtio_console'), ('virtiofs', ), ('9pnet_virtio',
                                                                                  '9p')
+#: By which the guest's /tmp takes writes of its own.
+LOADED_OVERLAY = ('overlay', )
 #: What a test loads with modprobe, where the kernel has it.
 AT_HAND = ('bochs', 'vgem')
 #: Applets that `init` and the tests use; each becomes a link to the one binary.
@@ -141,7 +143,7 @@ class Modules:
 def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
     """Return the archive that all runs on one kernel share."""
     a = Archive()
-    for d in ('proc', 'sys', 'dev', 'run', 'host', 'bin', 'sbin'):
+    for d in ('proc', 'sys', 'dev', 'run', 'host', 'own', 'bin', 'sbin'):
         a.directory(d)
     a.file('bin/busybox', busybox.read_bytes(), 0o755)
     for applet in APPLETS:
@@ -153,13 +155,13 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
     deps: dict[str, list[str]] = {}
     order: dict[str, list[str]] = {}
     groups = (('virtio', LOADED_VIRTIO), ('virtiofs', LOADED_VIRTIOFS), ('9p', LOADED_9P),
-              ('mlx5', LOADED), ('at_hand', AT_HAND))
+              ('overlay', LOADED_OVERLAY), ('mlx5', LOADED), ('at_hand', AT_HAND))
     for group, names in groups:
         order[group] = []
         # Not every package lists what is built in; the virtio groups are built in where they are no
         # files.
         wanted = [n for n in names if n in modules.files] if group.startswith(
-            ('virtio', 'at_hand')) else names
+            ('virtio', 'overlay', 'at_hand')) else names
         for name, elf, needed in modules.closure(wanted):
             # The first group is loaded whatever follows.
             if group == 'virtio' or name not in order['virtio']:

@@ -149,7 +149,9 @@ class Guest:
         (self.directory / 'selected').write_text('\n'.join(nodeids) + '\n')
         argv = [
             Machine.load().card_python, '-m', 'mlx5emu', 'run', '--functions', '2',
-            *self.config.getoption('--card-args').split(), '--', sys.executable, '-m', 'pytest',
+            '--write',
+            str(self.directory), *self.config.getoption('--card-args').split(), '--',
+            sys.executable, '-m', 'pytest',
             '-q', '--rootdir',
             str(self.config.rootpath), '-p', 'no:cacheprovider', '--report-to',
             str(self.path), f"@{self.directory / 'selected'}"]

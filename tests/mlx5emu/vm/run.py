@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Functions of one PCI device.
 MAX_FUNCTIONS = 8
+#: Where the guest does not see the host's files.
+GUESTS_OWN = tuple(map(Path, ('/dev', '/proc', '/sys', '/run')))
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Options:
     kernel_args: str = ''
     functions: int = 1
     devices: list[str] = field(default_factory=list)
+    #: Directories below which the guest may change the host's files.
+    writable: list[Path] = field(default_factory=list)
 
 
 class CardError(ValueError):
@@ -140,10 +144,29 @@ def run(machine: Machine, argv: list[str], options: Options, *, tty: bool = Fals
             Vm(machine, [Path(server.path) for server in servers], command, logs,
                on_stage=lambda stage: _begin(trace, stage) if options.trace == '-' else None,
                memory=options.memory, cpus=options.cpus, accel=options.accel, fs=options.fs,
-               control=service.serve, kernel_args=options.kernel_args, devices=options.devices))
+               control=service.serve, kernel_args=options.kernel_args, devices=options.devices,
+               writable=writable(options)))
         status = vm.wait(watch)
         return Result(status, vm.stages, vm.console, vm.failure,
                       sum(card.internal_errors for card in cards))
+
+
+def writable(options: Options) -> list[Path]:
+    """Return the directories that the guest may write to, absolute.
+
+    :raises CardError: no such directory, or none that a guest can be given
+    """
+    found = []
+    for path in options.writable:
+        real = path.resolve()
+        if not real.is_dir():
+            raise CardError(f'--write {path}: no such directory')
+        if any(real == own or own in real.parents for own in GUESTS_OWN):
+            raise CardError(f'--write {path}: the guest has a {real} of its own')
+        if '\n' in str(real):
+            raise CardError(f'--write {path}: its name has more than one line')
+        found.append(real)
+    return found
 
 
 def open_trace(options: Options, stack: contextlib.ExitStack) -> Trace | None:

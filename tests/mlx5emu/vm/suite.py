@@ -148,6 +148,7 @@ def run(machine: Machine, options: vm_run.Options, patterns: list[str], name: st
         str(TEST_SECONDS), *words]
     if before:
         argv = ['sh', str(Path(__file__).with_name(before)), *argv]
+    options = replace(options, writable=[*options.writable, results.parent])
     details = crypto_details()
     env = {'MLX5_CRYPTO_TEST_INFO': str(details)} if details is not None else {}
     deaths = 0

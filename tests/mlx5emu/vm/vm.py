@@ -3,7 +3,7 @@
 off.
 
 QEMU gets the card through vfio-user-pci and shares the guest's memory, so that the card's DMA is
-plain memory access. The host's root is the guest's, at the same paths, through virtiofs (or 9p,
+plain memory access. The host's root is the guest's, read-only (files.py), through virtiofs (or 9p,
 which needs no daemon). Standard input, output and error travel over virtio-serial ports, byte for
 byte; the kernel's console goes to a file.
 """
@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from . import initramfs
+from . import files, initramfs
 from .machine import PROJECT, Machine
 
 #: Kernel arguments. A translated CPU pays for each mitigation and for each character on the serial
@@ -90,6 +90,7 @@ class Vm:
                  log_dir: Path, *, memory: int = 1 << 30, cpus: int = 1, accel: str | None = None,
                  fs: str | None = None, control: Callable[[socket.socket], None] | None = None,
                  kernel_args: str = '', devices: list[str] | None = None,
+                 writable: Sequence[Path] = (),
                  on_stage: Callable[[str], None] | None = None) -> None:
         """Describe a virtual machine; nothing is started.
 
@@ -105,6 +106,7 @@ class Vm:
             until it is closed
         :param kernel_args: more arguments for the kernel
         :param devices: what else the guest has, each as QEMU's -device names it
+        :param writable: directories, absolute, below which the guest may change the host's files
         :param on_stage: told of each stage that the guest reaches, in a thread of its own
         """
         self.machine, self.command, self.log_dir = machine, command, log_dir
@@ -112,6 +114,7 @@ class Vm:
         self.accel = accel or ('kvm' if kvm_usable() else 'tcg')
         self.fs = fs or ('virtiofs' if machine.virtiofsd else '9p')
         self.control, self.kernel_args, self.devices = control, kernel_args, devices or []
+        self.shares = files.shares(list(writable))
         self.on_stage = on_stage
         #: Seconds since power-on at which the guest reached a stage, by the host's clock.
         self.stages: dict[str, float] = {}
@@ -189,20 +192,9 @@ class Vm:
             argv += [
                 '-chardev', f'socket,id={name},fd={qemus.fileno()}', '-device',
                 f'{device},chardev={name},name={name}']
-        if self.fs == 'virtiofs':
-            fs_socket = tmp / 'fs'
-            self._spawn([
-                *(m.virtiofsd or []), '--socket-path',
-                str(fs_socket), '--shared-dir', '/', '--sandbox', 'none', '--cache', 'always',
-                '--announce-submounts', '--log-level', 'error'], 'virtiofsd.log')
-            self._wait_socket(fs_socket, 'virtiofsd')
-            argv += [
-                '-chardev', f'socket,id=fs,path={fs_socket}', '-device',
-                'vhost-user-fs-pci,chardev=fs,tag=host,queue-size=512']
-        else:
-            argv += [
-                '-fsdev', 'local,id=fs,path=/,security_model=none,multidevs=remap', '-device',
-                'virtio-9p-pci,fsdev=fs,mount_tag=host']
+        for share in self.shares:
+            argv += files.over_9p(share) if self.fs == '9p' else files.over_virtiofs(
+                share, tmp, self._virtiofsd)
         # Below a root port, as in a computer: without one the driver finds no link and says so.
         argv += ['-device', 'pcie-root-port,id=card,chassis=1,slot=1,hotplug=off']
         for k, path in enumerate(self.vfio_sockets):
@@ -230,6 +222,9 @@ class Vm:
                 self._thread(_pump_out, ours['stdout'], 1),
                 self._thread(_pump_out, ours['stderr'], 2)]
 
+    def _virtiofsd(self, words: list[str], log: str, fds: tuple[int, ...]) -> None:
+        self._spawn([*(self.machine.virtiofsd or []), *words], log, fds)
+
     def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
         t = threading.Thread(target=target, args=args, daemon=True)
         t.start()
@@ -249,19 +244,13 @@ class Vm:
             'fs': self.fs, 'tty': int(self.command.tty), 'functions': len(self.vfio_sockets),
             'rows': size.lines, 'cols': size.columns}
         a.file('spec/settings', ''.join(f'{k}={v}\n' for k, v in settings.items()).encode())
+        a.file('spec/mounts', files.mounts(self.shares).encode())
         a.file('spec/command', self.command.script().encode(), 0o755)
         path = tmp / 'initrd'
         with open(path, 'wb') as out, open(shared, 'rb') as src:
             shutil.copyfileobj(src, out, 1 << 20)
             out.write(a.close())
         return path
-
-    def _wait_socket(self, path: Path, who: str) -> None:
-        end = time.monotonic() + 60
-        while not path.exists():
-            if self._processes[-1].poll() is not None or time.monotonic() > end:
-                raise VmError(f"{who} did not start: see {self.log_dir / (who + '.log')}")
-            time.sleep(0.01)
 
     # ---- the guest's messages
 

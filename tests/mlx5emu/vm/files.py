@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""The host's files in the guest, at the same paths.
+
+All of them can be read, as far as the user who runs this can; none can be changed but below the
+directories that were asked for. The host holds to that, whatever the guest's kernel does: the root
+is shared read-only, and each of those directories by itself. The guest's /tmp shows the host's and
+takes writes into memory of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Share:
+    """One directory of the host's, which the guest mounts at the same path."""
+
+    #: By which the guest asks for it.
+    tag: str
+    path: Path
+    writable: bool
+
+
+def shares(writable: list[Path]) -> list[Share]:
+    """Return the host's root, and then what may be written to.
+
+    :param writable: directories, absolute
+    """
+    return [Share('host', Path('/'), False)
+            ] + [Share(f'write{k}', path, True) for k, path in enumerate(writable)]
+
+
+def mounts(shared: list[Share]) -> str:
+    """Return what the guest's init reads: a line with tag and path for all but the root."""
+    return ''.join(f'{share.tag} {share.path}\n' for share in shared[1:])
+
+
+def over_virtiofs(share: Share, directory: Path,
+                  start: Callable[[list[str], str, tuple[int, ...]], object]) -> list[str]:
+    """Start the daemon that serves a directory.
+
+    :param directory: where its socket goes
+    :param start: starts a process, given arguments, the log's name and descriptors
+    :return: QEMU's words for the device
+    """
+    # Root's daemon puts on the identity of who asks; an ordinary user's cannot, and must not try.
+    owner = [] if os.geteuid() == 0 else [
+        '--translate-uid', f'squash-guest:0:{os.geteuid()}:4294967295', '--translate-gid',
+        f'squash-guest:0:{os.getegid()}:4294967295']
+    mode = [] if share.writable else ['--readonly']
+    # Closed here once the daemon has it, so that QEMU sees a daemon that is gone.
+    with private_listener(directory / share.tag) as listener:
+        start([
+            '--fd', str(listener.fileno()), '--shared-dir', str(share.path), '--sandbox', 'none',
+            '--cache', 'always', '--announce-submounts', '--log-level', 'error', *owner, *mode],
+            f'virtiofsd-{share.tag}.log', (listener.fileno(),))
+    return [
+        '-chardev', f'socket,id={share.tag},path={directory / share.tag}', '-device',
+        f'vhost-user-fs-pci,chardev={share.tag},tag={share.tag},queue-size=512']
+
+
+def over_9p(share: Share) -> list[str]:
+    """Return QEMU's words for a directory that it serves itself."""
+    # A comma ends a value, and two stand for one.
+    path = str(share.path).replace(',', ',,')
+    return [
+        '-fsdev', f'local,id={share.tag},path={path},security_model=none,multidevs=remap,readonly='
+        f'{"off" if share.writable else "on"}', '-device',
+        f'virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag}']
+
+
+def private_listener(path: Path) -> socket.socket:
+    """Return a socket that listens and that nobody but this user can connect to.
+
+    :param path: its name
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Before it has a name: the name gets these permissions.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(str(path))
+        listener.listen(1)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
