@@ -15,7 +15,7 @@ from tests.mlx5_mem_base import Mlx5MemTestCase, control, drop_capability, mappi
 from pyverbs.providers.mlx5 import mlx5_trial, mlx5dv_dm_caps
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM, mlx5dv_alloc_dm_type
 
-CAP_NET_RAW, CAP_IPC_LOCK, CAP_SYS_RAWIO = 13, 14, 17
+CAP_NET_RAW, CAP_IPC_LOCK = 13, 14
 SW_ICM = [kind.name[len('MLX5DV_DM_TYPE_'):].lower() for kind in mlx5dv_alloc_dm_type
           if kind.name.endswith('SW_ICM')]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .pci import Function
+from .private_socket import private_socket
 from .vfio_user import Connection, Disconnected
 
 if TYPE_CHECKING:
@@ -81,10 +82,9 @@ class Server:
 
     @staticmethod
     def _listen(path: str) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Who can connect has the card, and the memory of the guest.
+        listener = private_socket()
         try:
-            # Before it has a name: who can connect has the card, and the memory of the guest.
-            os.fchmod(listener.fileno(), 0o600)
             try:
                 listener.bind(path)
             except OSError:

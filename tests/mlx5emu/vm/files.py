@@ -10,10 +10,11 @@ takes writes into memory of its own.
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..bus.private_socket import private_socket
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Share:
     writable: bool
 
 
-def shares(writable: list[Path]) -> list[Share]:
+def shares(writable: Sequence[Path]) -> list[Share]:
     """Return the host's root, and then what may be written to.
 
     :param writable: directories, absolute
@@ -54,7 +55,9 @@ def over_virtiofs(share: Share, directory: Path,
         f'squash-guest:0:{os.getegid()}:4294967295']
     mode = [] if share.writable else ['--readonly']
     # Closed here once the daemon has it, so that QEMU sees a daemon that is gone.
-    with private_listener(directory / share.tag) as listener:
+    with private_socket() as listener:
+        listener.bind(str(directory / share.tag))
+        listener.listen(1)
         start([
             '--fd', str(listener.fileno()), '--shared-dir', str(share.path), '--sandbox', 'none',
             '--cache', 'always', '--announce-submounts', '--log-level', 'error', *owner, *mode],
@@ -72,20 +75,3 @@ def over_9p(share: Share) -> list[str]:
         '-fsdev', f'local,id={share.tag},path={path},security_model=none,multidevs=remap,readonly='
         f'{"off" if share.writable else "on"}', '-device',
         f'virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag}']
-
-
-def private_listener(path: Path) -> socket.socket:
-    """Return a socket that listens and that nobody but this user can connect to.
-
-    :param path: its name
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # Before it has a name: the name gets these permissions.
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(str(path))
-        listener.listen(1)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

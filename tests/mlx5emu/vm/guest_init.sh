@@ -34,8 +34,9 @@ die() {
 while read -r module; do insmod "$module"; done </load/virtio
 exec 3>"$(port events)"
 say init
-while read -r module; do insmod "$module" || die "insmod $module"; done <"/load/$fs"
-while read -r module; do insmod "$module" || die "insmod $module"; done </load/overlay
+for group in "$fs" overlay; do
+	while read -r module; do insmod "$module" || die "insmod $module"; done <"/load/$group"
+done
 share() {
 	if [ "$fs" = 9p ]; then
 		mount -t 9p -o "$3trans=virtio,version=9p2000.L,msize=512000,cache=loose" "$1" "$2"

@@ -151,8 +151,7 @@ class Guest:
             Machine.load().card_python, '-m', 'mlx5emu', 'run', '--functions', '2',
             '--write',
             str(self.directory), *self.config.getoption('--card-args').split(), '--',
-            sys.executable, '-m', 'pytest',
-            '-q', '--rootdir',
+            sys.executable, '-m', 'pytest', '-q', '--rootdir',
             str(self.config.rootpath), '-p', 'no:cacheprovider', '--report-to',
             str(self.path), f"@{self.directory / 'selected'}"]
         env = os.environ | {

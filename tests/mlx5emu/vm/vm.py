@@ -114,7 +114,7 @@ class Vm:
         self.accel = accel or ('kvm' if kvm_usable() else 'tcg')
         self.fs = fs or ('virtiofs' if machine.virtiofsd else '9p')
         self.control, self.kernel_args, self.devices = control, kernel_args, devices or []
-        self.shares = files.shares(list(writable))
+        self.shares = files.shares(writable)
         self.on_stage = on_stage
         #: Seconds since power-on at which the guest reached a stage, by the host's clock.
         self.stages: dict[str, float] = {}
