@@ -9,6 +9,7 @@ anything else ends the program with status 1 and the seed, and a signal ends it 
 test_mlx5_dm_fuzz.py runs some seeds.
 """
 import copy
+import faulthandler
 import gc
 import os
 import pickle
@@ -41,6 +42,8 @@ ATTRIBUTES = ('type', 'length', 'log_align_req', 'handle', 'remote_va', 'addr', 
               'closed', 'op', 'widths', 'nothing')
 #: Enough for every state to be met, few enough for the card.
 MOST = 12
+#: Seconds after which it counts as hanging.
+PATIENCE = 300
 
 
 class Subclass(Mlx5DM):
@@ -287,6 +290,8 @@ FORKED = [
 
 def main():
     """Run it; the exit status."""
+    # What hangs tells where.
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     seed, actions, threads = (int(word)
                               for word in (sys.argv[1:] + ['400', '1'][len(sys.argv) - 2:])[:3])
     warnings.simplefilter('ignore', ResourceWarning)

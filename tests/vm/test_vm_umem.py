@@ -79,6 +79,7 @@ from pyverbs.pyverbs_error import PyverbsRDMAError
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_context_attr_flags as flags
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DVContextAttr
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
+from pyverbs.providers.mlx5.mlx5dv_dm import query_hca_cap
 
 def attempt(call):
     try:
@@ -93,6 +94,7 @@ with Context(name='mlx5_0') as ctx:
             {'size': 0})]
     data = bytearray(4096)
     out.append(attempt(lambda: Mlx5DevxUmem(ctx, buffer=data, access=1)))
+    out.append(attempt(lambda: query_hca_cap(ctx, 0)))
     data.append(1)
 devx = Mlx5DVContextAttr(flags.MLX5DV_CONTEXT_FLAGS_DEVX)
 out.append(attempt(lambda: Mlx5Context(devx, 'mlx5_0')))
@@ -118,7 +120,7 @@ def test_card_without_devx(tmp_path: Path) -> None:
     *refused, context = json.loads(
         in_a_guest(tmp_path, ['--cap', 'general.log_max_uctx=0'], sys.executable, '-c',
                    NO_DEVX).stdout)
-    assert len(refused) == 5
+    assert len(refused) == 6
     for code, said in refused:
         assert code == errno.EPROTONOSUPPORT
         assert 'has no DEVX' in said

@@ -26,7 +26,7 @@ cimport pyverbs.providers.mlx5.libmlx5_mem as mem
 from pyverbs.base cimport PyverbsCM
 from pyverbs.device cimport Context
 from pyverbs.providers.mlx5.arguments cimport checked_descriptor, checked_number
-from pyverbs.providers.mlx5.refusal cimport device_trouble, release_trouble
+from pyverbs.providers.mlx5.refusal cimport devx_lacking, device_trouble, release_trouble
 from pyverbs.providers.mlx5.lifetime cimport check_life, log_closing, new_life, umems_of
 from pyverbs.providers.mlx5.umem_memory cimport BorrowedMemory, UmemMemory
 
@@ -223,8 +223,7 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         text = f'Failed to register a UMEM of {umem_in.size} bytes, {what}, ' \
                f'access {umem_in.access:#x}'
         if err == EPROTONOSUPPORT:
-            text += ('. The device has no DEVX: its firmware offers no user contexts (log_max_uctx '
-                     'is 0), or the driver is too old')
+            text += devx_lacking()
         elif no_devx:
             text += ('. The context was not opened with DEVX: use Mlx5Context with '
                      'MLX5DV_CONTEXT_FLAGS_DEVX')
@@ -318,11 +317,16 @@ cdef class Mlx5DevxUmem(PyverbsCM):
                  access are 0. Closing it leaves the registration to its owner
         :raises PyverbsUserError: A closed context, or data that export() did not make
         :raises PyverbsRDMAError: The library cannot import (EOPNOTSUPP)
+        :raises TypeError: data has no buffer protocol
 
         See mlx5dv_devx_umem_import(3).
         """
         size = Mlx5DevxUmem.get_export_size()
-        blob = bytes(memoryview(data))
+        try:
+            blob = bytes(memoryview(data))
+        except (BufferError, ValueError) as ex:
+            raise PyverbsUserError(f'Failed to import a UMEM: the buffer cannot be read ({ex})'
+                                   ) from ex
         if len(blob) != size:
             raise PyverbsUserError(f'Failed to import a UMEM: export() makes {size} bytes, these '
                                    f'are {len(blob)}')

@@ -28,7 +28,7 @@ from pyverbs.base cimport PyverbsCM, PyverbsObject
 from pyverbs.device cimport AllocDmAttr, Context, DM
 from pyverbs.pd cimport PD
 from pyverbs.providers.mlx5.arguments cimport PyLong_AsUnsignedLongLong, checked_number
-from pyverbs.providers.mlx5.refusal cimport device_trouble, release_trouble
+from pyverbs.providers.mlx5.refusal cimport devx_lacking, device_trouble, release_trouble
 from pyverbs.providers.mlx5.lifetime cimport Children, ContextUse, check_life, dms_of, \
     life_usable, log_closing, new_life
 
@@ -149,7 +149,8 @@ def query_hca_cap(Context context not None, page):
     :param page: Number of the capability type, 0 to 0x7fff, as in the device specification
     :return: The page, 4096 bytes, big-endian
     :raises PyverbsUserError: The context is closed or being closed, or page is no such number
-    :raises PyverbsRDMAError: No DEVX (EOPNOTSUPP, or EINVAL), or the firmware refused (EREMOTEIO)
+    :raises PyverbsRDMAError: No DEVX (EOPNOTSUPP, EPROTONOSUPPORT or EINVAL), or the firmware
+                              refused (EREMOTEIO)
 
     See mlx5dv_devx_general_cmd(3).
     """
@@ -163,9 +164,16 @@ def query_hca_cap(Context context not None, page):
         rc = mlx5_dm_query_hca_cap(owner, number, out)
     use.end()
     if rc or out[0]:
-        raise PyverbsRDMAError(f'Failed to query capability page {number:#x} (status {out[0]:#x}, '
-                               f'syndrome '
-                               f'{int.from_bytes(answer[4:8], "big"):#x})', rc or EREMOTEIO)
+        text = f'Failed to query capability page {number:#x}'
+        if out[0]:
+            text += f' (status {out[0]:#x}, syndrome {int.from_bytes(answer[4:8], "big"):#x})'
+        elif rc in (EOPNOTSUPP, EPROTONOSUPPORT):
+            text += devx_lacking()
+        elif rc == EINVAL:
+            text += '. The kernel takes the question from a context that was opened with DEVX only'
+        else:
+            text += device_trouble(rc)
+        raise PyverbsRDMAError(text, rc or EREMOTEIO)
     return bytes(answer[16:])
 
 

@@ -22,6 +22,14 @@ cdef inline str device_trouble(int err):
     return ''
 
 
+cdef inline str devx_lacking():
+    """
+    :return: A sentence to append where neither device nor driver knows DEVX
+    """
+    return '. The device has no DEVX: its firmware offers no user contexts (log_max_uctx is 0), ' \
+           'or the driver is too old'
+
+
 cdef inline str release_trouble(int err, str user):
     """
     The same for giving something back.
