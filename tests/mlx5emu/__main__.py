@@ -5,6 +5,7 @@ ConnectX."""
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import signal
 import sys
 from pathlib import Path
@@ -88,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     # server.
     for s in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(s, _terminated)
+    # Where each thread is, for whoever finds it hanging.
+    faulthandler.register(signal.SIGUSR1)
     try:
         machine = Machine.load()
         options = run.Options(profile=a.profile, link_layer=a.link_layer, faults=a.fault,

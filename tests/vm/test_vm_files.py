@@ -9,13 +9,13 @@ import dataclasses
 import os
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from mlx5emu.bus.server import Server
 from mlx5emu.card import Card
 from mlx5emu.vm import files
-from mlx5emu.vm.machine import PROJECT
 from mlx5emu.vm.vm import Command, Vm, VmError
 from vm.runs import PATIENCE, argv, environment, in_a_guest, machine_or_skip
 
@@ -41,26 +41,20 @@ cat /tmp/left-behind "$given/new"
 def test_only_what_was_asked_for_is_written(tmp_path: Path, fs: str) -> None:
     """A guest changes files below --write, whatever their names, and no others, not even after it
     has mounted them writable."""
-    given, kept = tmp_path / 'given, too', tmp_path / 'kept'
-    for directory in (given, kept):
-        directory.mkdir()
-        (directory / 'old').write_text('host')
-    # Not in the guest's own /tmp, as those of pytest are.
-    inside = PROJECT / 'build' / f'test-files-{os.getpid()}'
-    kept.rename(inside)
-    try:
+    # Not in the guest's own /tmp, where pytest's directories are, and this clone may be.
+    with tempfile.TemporaryDirectory(dir='/var/tmp') as parent:
+        given, kept = tmp_path / 'given, too', Path(parent) / 'kept'
+        for directory in (given, kept):
+            directory.mkdir()
+            (directory / 'old').write_text('host')
         done = in_a_guest(tmp_path, ['--fs', fs, '--write', str(given)], 'sh', '-c', SCRIPT, 'sh',
-                          str(given), str(inside))
+                          str(given), str(kept))
         assert done.stdout == 'guest\nguest\n'
-        assert [p.name for p in inside.iterdir()] == ['old']
-        assert (inside / 'old').read_text() == 'host'
-        assert stat.S_IMODE(inside.stat().st_mode) != 0o777
+        assert [p.name for p in kept.iterdir()] == ['old']
+        assert (kept / 'old').read_text() == 'host'
+        assert stat.S_IMODE(kept.stat().st_mode) != 0o777
         assert [p.name for p in given.iterdir()] == ['new']
         assert (given / 'new').read_text() == 'guest\n'
-    finally:
-        for path in inside.iterdir():
-            path.unlink()
-        inside.rmdir()
 
 
 def test_tmp_is_the_guests_own(tmp_path: Path) -> None:

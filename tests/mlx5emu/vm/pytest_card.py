@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -186,14 +187,32 @@ class Guest:
             if any(r.when == 'teardown' for r in got):
                 return got
             if ended or time.monotonic() - since > SILENCE:
-                why = (f'the guest ended (status {self.process.returncode})' if ended else
-                       f'no report for {SILENCE:.0f} s')
-                tail = self.log.read_text(errors='replace')[-3000:]
+                why = f'the guest ended (status {self.process.returncode})'
+                if not ended:
+                    why = f'no report for {SILENCE:.0f} s, so the guest was ended'
+                    self.end_what_hangs()
                 return [
                     *got,
                     pytest.TestReport(item.nodeid, item.location, {}, 'failed',
-                                      f'{why}; logs in {self.directory}:\n{tail}', 'call')]
+                                      f'{why}; logs in {self.directory}:\n{self.tails()}', 'call')]
             time.sleep(0.05)
+
+    def end_what_hangs(self) -> None:
+        """End a guest that reports no more: those that would come after need not wait for it. Its
+        log then tells where each thread of the card was."""
+        assert self.process is not None
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL):
+            self.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5 if number == signal.SIGUSR1 else 60)
+                break
+
+    def tails(self) -> str:
+        """Return the ends of what the guest and its kernel, which tells of tasks that hang, have
+        said."""
+        return '\n'.join(
+            f'{path.name}: ... {path.read_text(errors="replace")[-4000:]}'
+            for path in (self.log, *self.directory.glob('kernel.log')))
 
     def pytest_sessionfinish(self) -> None:
         """End the guest, however the session ends."""
