@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
@@ -253,6 +254,32 @@ def test_control_over_a_socket() -> None:
     thread.join(60)
     assert not thread.is_alive()
     theirs.close()
+
+
+def test_control_outlives_a_card_that_does_not_answer() -> None:
+    """A card that is too busy, or a defect of it, is an answer too: the guest waits for one, and
+    asks again."""
+    ours, theirs = socket.socketpair()
+    ends: list[BaseException] = [RuntimeError('changed size'), TimeoutError('no answer')]
+
+    def submit(question: Callable[[], object]) -> object:
+        if ends:
+            raise ends.pop()
+        return question()
+    service = control.Service(Tables(), submit)
+    thread = threading.Thread(target=service.serve, args=(theirs,), daemon=True)
+    thread.start()
+    ours.settimeout(60)
+    with ours, ours.makefile('r') as lines:
+        for says in ('TimeoutError: no answer', 'RuntimeError: changed size', 'BAD_RES'):
+            ours.sendall(b'["umem", {"umem_id": 9}]\n')
+            ok, reason = json.loads(lines.readline())
+            assert not ok
+            assert says in reason
+        ours.shutdown(socket.SHUT_RDWR)
+    thread.join(60)
+    # Nobody waits on a channel that is no longer served.
+    assert theirs.fileno() == -1
 
 
 def test_control_outside_a_guest() -> None:

@@ -148,7 +148,7 @@ class Server:
         os.close(self._woken)
         self._wake = -1
 
-    def call(self, function: Callable[[], Any], timeout: float | None = 30) -> Any:
+    def call(self, function: Callable[[], Any], timeout: float | None = 300) -> Any:
         """Run ``function`` in the server's thread, between two messages, and return what it
         returns.
 
