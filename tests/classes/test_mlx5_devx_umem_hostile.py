@@ -1,12 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-""" Callers that do what nobody should: arguments that run Python of their own, classes that lie,
-and calls at random. The interpreter does not crash, and what is registered is what the object says
-it is.
-"""
+"""Callers that do what nobody should: arguments that run Python of their own, and classes that lie.
+The interpreter does not crash, and what is registered is what the object says it is."""
 import gc
-import os
-import subprocess
-import sys
 
 from pyverbs.providers.mlx5.umem_memory import UmemMemory
 from pyverbs.pyverbs_error import PyverbsRDMAError
@@ -14,9 +9,6 @@ from tests.mlx5_mem_base import Number
 from tests.mlx5_mem_umem import LENGTH, PATTERN, WRITE, Mlx5DevxUmemTestCase
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
-
-FUZZ = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'mlx5_mem_umem_fuzz.py')
-SEEDS, STEPS = (1, 2, 3, 4), 2500
 
 
 class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
@@ -89,19 +81,3 @@ class Mlx5DevxUmemHostileTest(Mlx5DevxUmemTestCase):
         gc.collect()
         self.assertRaises(TypeError, memory.__init__)
         del memory
-
-    def test_at_random(self):
-        """Seeded sequences of calls with random arguments: no process dies, nothing is said, and
-        nothing stays on the card."""
-        for seed in SEEDS:
-            with self.subTest(seed=seed):
-                done = subprocess.run([
-                    sys.executable, '-X', 'faulthandler', FUZZ, self.dev_name,
-                    str(seed),
-                    str(STEPS)], env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                      universal_newlines=True, timeout=600, check=False)
-                self.assertEqual((done.returncode, done.stderr[-2000:]), (0, ''))
-                # Most calls got somewhere, so it was not one refusal after another.
-                self.assertGreater(int(done.stdout), STEPS // 3)
-                self.assert_live('umem', 0)
