@@ -34,7 +34,7 @@ case $1 in
     cp -R "$top/pyverbs" "$top/COPYING.md" "$tree/mlx5_mem/"
     mkdir "$tree/mlx5_mem/buildlib" "$tree/mlx5_mem/tests/classes"
     cp "$top"/buildlib/*.cmake "$top"/buildlib/*.in "$tree/mlx5_mem/buildlib/"
-    cp "$top"/tests/classes/*.py "$tree/mlx5_mem/tests/classes/"
+    cp "$top"/tests/classes/*.py "$top"/tests/classes/*.c "$tree/mlx5_mem/tests/classes/"
     printf '%s\n' "$line" >> "$lists"
     ;;
   remove)

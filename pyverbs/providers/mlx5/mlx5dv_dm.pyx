@@ -166,7 +166,8 @@ def query_hca_cap(Context context not None, page):
     if rc or out[0]:
         text = f'Failed to query capability page {number:#x}'
         if out[0]:
-            text += f' (status {out[0]:#x}, syndrome {int.from_bytes(answer[4:8], "big"):#x})'
+            syndrome = int.from_bytes((<char *> out)[4:8], 'big')
+            text += f' (status {out[0]:#x}, syndrome {syndrome:#x})'
         elif rc in (EOPNOTSUPP, EPROTONOSUPPORT):
             text += devx_lacking()
         elif rc == EINVAL:
@@ -174,7 +175,7 @@ def query_hca_cap(Context context not None, page):
         else:
             text += device_trouble(rc)
         raise PyverbsRDMAError(text, rc or EREMOTEIO)
-    return bytes(answer[16:])
+    return (<char *> out)[16:MLX5_HCA_CAP_LENGTH]
 
 
 def _max_memic_length(Context context not None):
