@@ -24,6 +24,7 @@ DEVICE=
 PROFILE=
 QUIET=
 VM_ONLY=
+UNDER=()
 
 # shellcheck source=quickstart/stage.sh
 . "$PARTS/stage.sh"
@@ -47,6 +48,8 @@ VM_ONLY=
 . "$PARTS/perftest.sh"
 # shellcheck source=quickstart/valgrind.sh
 . "$PARTS/valgrind.sh"
+# shellcheck source=quickstart/sanitize.sh
+. "$PARTS/sanitize.sh"
 # shellcheck source=quickstart/cythons.sh
 . "$PARTS/cythons.sh"
 
@@ -62,6 +65,8 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   shell                an interactive shell there
   suite [-k PATTERN]   rdma-core's own tests there, with a scoreboard
   bench                the benchmarks
+  sanitize [pytest args]
+                       set up, then the tests of both classes under ASan and UBSan
   setup [--vm]         only set up; with --vm the virtual machine alone, without rdma-core: for an
                        image in which a checkout is built later (suite --rdma-core DIR)
 
@@ -139,7 +144,7 @@ parse() {
     esac
   done
   case $COMMAND in
-    demo | shell | bench | setup | suite | test) ;;
+    demo | shell | bench | setup | sanitize | suite | test) ;;
     run) [[ " ${ARGUMENTS[*]-} " == *" -- "[!\ ]* ]] || wrong_usage "run: name a command, as in:" \
       "run -- python3 myscript.py" ;;
     '') wrong_usage "name a command" ;;
@@ -217,6 +222,7 @@ set_up() {
   if [[ -z $VM_ONLY ]]; then
     rdma_core_source
     rdma_core_build
+    [[ $COMMAND != sanitize ]] || strict_compilers
   fi
   virtual_machine
   [[ -n $VM_ONLY ]] || describe_machine
@@ -259,7 +265,7 @@ on_device() {
 }
 
 on_card() {
-  local emu=("$PYPY/bin/pypy3" -m mlx5emu) profile=() card_args=() paths=0 argument
+  local emu=("$PYPY/bin/pypy3" -m mlx5emu) profile=() card_args=() paths=0 tests=tests argument
   export MLX5EMU_MACHINE=$MACHINE PYTHONPATH=$TOP/tests${PYTHONPATH:+:$PYTHONPATH} \
     PYTHONUNBUFFERED=1
   if [[ -n $PROFILE ]]; then
@@ -271,16 +277,18 @@ on_card() {
       exec "${emu[@]}" run "${profile[@]}" --times -- "$VENV/bin/python" \
         "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}"
       ;;
-    test)
+    test | sanitize)
       # The tests that run in the guest are collected here.
       enter_environment
       # Paths given are from where the user stands; without one it is all of them.
       for argument in "${ARGUMENTS[@]}"; do
         [[ $argument == -* || ! -e ${argument%%::*} ]] || paths=1
       done
-      ((paths)) || ARGUMENTS+=("$TOP/tests")
-      exec "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" --on-card \
-        "${card_args[@]}" "${ARGUMENTS[@]}"
+      [[ $COMMAND == test ]] || tests=tests/classes
+      ((paths)) || ARGUMENTS+=("$TOP/$tests")
+      [[ $COMMAND == test ]] || sanitizers
+      exec "${UNDER[@]}" "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" \
+        --on-card "${card_args[@]}" "${ARGUMENTS[@]}"
       ;;
     run) exec "${emu[@]}" run "${profile[@]}" "${ARGUMENTS[@]}" ;;
     shell) exec "${emu[@]}" shell "${profile[@]}" "${ARGUMENTS[@]}" ;;

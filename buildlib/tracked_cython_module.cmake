@@ -56,6 +56,13 @@ function(tracked_cython_module PY_MODULE LIBRARIES)
     string(REGEX REPLACE "\\.so$" "" TARGET "${TARGET}")
     target_include_directories("${TARGET}" PRIVATE ${PYTHON_INCLUDE_DIRS} "${MLX5_MEM_INCLUDE}"
       "${CMAKE_CURRENT_LIST_DIR}")
+    if (MLX5_MEM_SANITIZE)
+      # A finding ends the process, so that no test can overlook it.
+      target_compile_options("${TARGET}" PRIVATE "-fsanitize=${MLX5_MEM_SANITIZE}"
+        -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+      set_property(TARGET "${TARGET}" APPEND_STRING PROPERTY
+        LINK_FLAGS " -fsanitize=${MLX5_MEM_SANITIZE}")
+    endif()
     list(APPEND MLX5_MEM_TARGETS "${TARGET}")
   endforeach()
   set(MLX5_MEM_TARGETS ${MLX5_MEM_TARGETS} PARENT_SCOPE)

@@ -9,6 +9,7 @@ CLIENTS=(ibv_{rc,uc,ud,srq,xsrq}_pingpong rping ucmatose udaddy efa hns)
 
 build_key() { printf '%s %s' "$RDMA_CORE_SOURCE" "$(venv_key)"; }
 
+# configure_and_build [ARGUMENTS of cmake]
 configure_and_build() {
   # After a configuration that was cut off CMake would believe the checks that it had not finished.
   if [[ ! -e $RDMA_CORE_BUILD/.configured || $(< "$RDMA_CORE_BUILD/.configured") != \
@@ -19,7 +20,7 @@ configure_and_build() {
     cmake -G Ninja -S "$RDMA_CORE_SOURCE" -B "$RDMA_CORE_BUILD" \
       "-DCMAKE_PROJECT_rdma-core_INCLUDE=$TOP/buildlib/rdma_core_hook.cmake" \
       -DMLX5_MEM_REQUIRED=1 -DIN_PLACE=1 -DNO_MAN_PAGES=1 "-DPYTHON_EXECUTABLE=$VENV/bin/python" \
-      -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O1 -g0" || cmake_failed
+      -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O1 -g0" "$@" || cmake_failed
     build_key > "$RDMA_CORE_BUILD/.configured"
   fi
   local targets=(pyverbs-mlx5)
@@ -36,8 +37,14 @@ cmake_failed() {
 }
 
 rdma_core_build() {
+  local arguments=()
+  if [[ $COMMAND == sanitize ]]; then
+    # Beside the usual one: neither is built anew for the other.
+    RDMA_CORE_BUILD=${RDMA_CORE_BUILD%-build}-sanitized-build
+    arguments=("-DMLX5_MEM_SANITIZE=address,undefined")
+  fi
   # Every time: Ninja knows what is out of date, and takes a tenth of a second to see that nothing
   # is.
   run_stage rdma-core-build "building rdma-core $RDMA_CORE_VERSION with our modules" \
-    configure_and_build
+    configure_and_build "${arguments[@]}"
 }

@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                     help='run the tests that need a device on the emulated card, in a guest')
     group.addoption('--card-args', default='',
                     help="options for `mlx5emu run`, as in --card-args='--profile connectx7'")
+    group.addoption('--under', default='', metavar='WORDS',
+                    help='put these words before the command in the guest, as in '
+                    "--under='env NAME=VALUE' or --under=valgrind")
     group.addoption('--report-to', metavar='FILE', help=argparse.SUPPRESS)
 
 
@@ -152,10 +156,14 @@ class Guest:
             Machine.load().card_python, '-m', 'mlx5emu', 'run', '--functions', '2',
             '--write',
             str(self.directory), *self.config.getoption('--card-args').split(), '--',
-            sys.executable, '-m', 'pytest', '-q', '--rootdir',
+            *(under := shlex.split(self.config.getoption('--under'))), sys.executable, '-m',
+            'pytest', '-q',
+            # What a sanitizer says before it ends the process goes past pytest to the log.
+            *(['--capture=sys'] if under else []), '--rootdir',
             str(self.config.rootpath), '-p', 'no:cacheprovider', '--report-to',
             str(self.path), f"@{self.directory / 'selected'}"]
-        env = os.environ | {
+        # What is put under our modules here is not for the card and QEMU.
+        env = {name: value for name, value in os.environ.items() if name != 'LD_PRELOAD'} | {
             'PYTHONPATH': os.pathsep.join([
                 str(PROJECT / 'tests'), os.environ.get('PYTHONPATH', '')]), 'MLX5EMU_LOG': str(
                     self.directory)}
