@@ -8,6 +8,7 @@ import gc
 import itertools
 import queue
 import random
+import signal
 import sys
 import threading
 import warnings
@@ -322,6 +323,44 @@ class Mlx5LifetimeTest(Mlx5MemTestCase):
         ctx.close()
         self.assertTrue(umem.closed)
         self.assert_live('umem', 0)
+
+    def test_handlers_that_raise(self):
+        """A signal's handler that raises finds no object half made or half closed, and leaves
+        none."""
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(number, frame):
+            raise Interrupted
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, interrupt))
+        rng, data, interrupted = random.Random(1), bytearray(LENGTH), 0
+        for _ in range(400):
+            dm = umem = None
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 0.02))
+                    dm = Mlx5DM(self.ctx, AllocDmAttr(length=64))
+                    umem = Mlx5DevxUmem(self.ctx, buffer=data)
+                    dm.copy_to_dm(0, b'1234')
+                    with dm.map_op_addr(0) as op:
+                        op.read(4)
+                    umem.close()
+                    dm.close()
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                interrupted += 1
+            for obj in (umem, dm):
+                if obj is not None:
+                    obj.close()
+                    self.assertTrue(obj.closed)
+        self.assertGreater(interrupted, 20)
+        del dm, umem, obj
+        gc.collect()
+        for kind in ('memic', 'umem'):
+            self.assert_live(kind, 0)
+        # Nobody holds the buffer.
+        data.append(1)
 
     def test_a_forked_child_closes_nothing(self):
         """After fork() all belongs to the parent, which finds it as it was."""
