@@ -222,8 +222,9 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def make_key(self, data):
         umem, pd = self.pick(data, self.opened('umem')), self.pick(data, self.opened('pd'))
-        if umem.parents == pd.parents:
-            context = umem.parents[0]
+        context = umem.parents[0]
+        # pyverbs' Mlx5DevxObj does not survive None, and this test may hold the context no more.
+        if umem.parents == pd.parents and context.obj is not None:
             self.add('key', devx_mkey(context.obj, umem.obj, pd.obj), context, umem, pd)
 
     @precondition(lambda self: self.of('context'))

@@ -13,7 +13,7 @@ import zlib
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, \
+from libc.errno cimport EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, \
     EPROTONOSUPPORT, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport SIZE_MAX, UINT32_MAX, UINT64_MAX, \
@@ -386,7 +386,11 @@ cdef class Mlx5DevxUmem(PyverbsCM):
         cdef int rc
         if not self.life.begin_close():
             return
-        log_closing(self.logger, 'Closing Mlx5DevxUmem')
+        try:
+            log_closing(self.logger, 'Closing Mlx5DevxUmem')
+        except BaseException:
+            self.life.end_close(self, EBUSY)
+            raise
         self.life.begin_release()
         rc = self._release()
         self.life.end_close(self, rc)

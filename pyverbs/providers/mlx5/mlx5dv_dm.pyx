@@ -62,6 +62,7 @@ cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
 cdef uint32_t ZERO_BASED = ibv_access_flags.IBV_ACCESS_ZERO_BASED
 
 cdef object LOGGER = logging.getLogger('Mlx5DM')
+cdef object OPERATION_LOGGER = logging.getLogger('Mlx5DMOpAddr')
 
 
 # Only what the library at hand knows: a name that is here can be allocated as far as libmlx5 is
@@ -463,13 +464,13 @@ cdef class Mlx5DM(DM):
         cdef int rc
         if self._is_dead() or not self.life.begin_close():
             return
-        log_closing(self.logger, 'Closing Mlx5DM')
-        if not self.life.gone():
-            try:
+        try:
+            log_closing(self.logger, 'Closing Mlx5DM')
+            if not self.life.gone():
                 self._release_children()
-            except BaseException:
-                self.life.end_close(self, EBUSY)
-                raise
+        except BaseException:
+            self.life.end_close(self, EBUSY)
+            raise
         self.life.begin_release()
         rc = self._release()
         self.life.end_close(self, rc)
@@ -828,7 +829,12 @@ cdef class Mlx5DMOpAddr(PyverbsCM):
         cdef uint8_t widths = 0
         cdef size_t in_page
         cdef int err
-        PyverbsCM.__init__(self)
+        if type(self) is Mlx5DMOpAddr:
+            # As Mlx5DM: a lookup takes a lock of logging's, which stays taken if a signal's handler
+            # raises there.
+            self.logger = OPERATION_LOGGER
+        else:
+            PyverbsCM.__init__(self)
         dm._check_mapped('map an operation address')
         dm.life.enter_to_create(dm)
         try:
