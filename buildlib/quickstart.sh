@@ -66,7 +66,8 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   suite [-k PATTERN]   rdma-core's own tests there, with a scoreboard
   bench                the benchmarks
   sanitize [pytest args]
-                       set up, then the tests of both classes under ASan and UBSan
+                       set up, then the demo under memcheck, and the tests of both
+                       classes under ASan and UBSan
   setup [--vm]         only set up; with --vm the virtual machine alone, without rdma-core: for an
                        image in which a checkout is built later (suite --rdma-core DIR)
 
@@ -152,6 +153,7 @@ parse() {
   esac
   [[ $COMMAND != setup || ${#ARGUMENTS[@]} == 0 ]] || wrong_usage "setup: ${ARGUMENTS[*]}: it" \
     "takes no arguments"
+  [[ $COMMAND != sanitize || -z $DEVICE ]] || wrong_usage "sanitize is for the emulated card"
   [[ -z $VM_ONLY || $COMMAND == setup && -z $DEVICE ]] || wrong_usage "--vm is of setup for the" \
     "emulated card"
   case $KERNEL_KIND in
@@ -177,6 +179,8 @@ virtual_machine() {
   if [[ $COMMAND == test ]]; then
     KERNELS=(backports "$KERNEL_KIND")
     wanted+=("$PERFTEST" "$VALGRIND")
+  elif [[ $COMMAND == sanitize ]]; then
+    wanted+=("$VALGRIND")
   fi
   for kind in "${KERNELS[@]}"; do wanted+=("$BUILD/kernel-$kind"); done
   for directory in "${wanted[@]}"; do [[ -d $directory ]] || complete=; done
@@ -190,7 +194,7 @@ virtual_machine() {
   for kind in "${KERNELS[@]}"; do
     [[ -d $BUILD/kernel-$kind ]] || run_stage kernel "Debian's kernel ($kind)" make_kernel "$kind"
   done
-  [[ $COMMAND != test || -d $VALGRIND ]] || run_stage valgrind "valgrind" make_valgrind
+  [[ $COMMAND != @(test|sanitize) || -d $VALGRIND ]] || run_stage valgrind "valgrind" make_valgrind
   [[ $COMMAND != test || -d $PERFTEST ]] || run_stage perftest "Debian's perftest" make_perftest
   rm -rf "$TRIXIE"
 }
@@ -222,10 +226,10 @@ set_up() {
   if [[ -z $VM_ONLY ]]; then
     rdma_core_source
     rdma_core_build
-    [[ $COMMAND != sanitize ]] || strict_compilers
   fi
   virtual_machine
   [[ -n $VM_ONLY ]] || describe_machine
+  [[ $COMMAND != sanitize ]] || sanitized_build
   release_lock
 }
 
@@ -278,15 +282,18 @@ on_card() {
         "$TOP/pyverbs/examples/demo.py" "${ARGUMENTS[@]}"
       ;;
     test | sanitize)
-      # The tests that run in the guest are collected here.
-      enter_environment
       # Paths given are from where the user stands; without one it is all of them.
       for argument in "${ARGUMENTS[@]}"; do
         [[ $argument == -* || ! -e ${argument%%::*} ]] || paths=1
       done
-      [[ $COMMAND == test ]] || tests=tests/classes
+      if [[ $COMMAND == sanitize ]]; then
+        tests=tests/classes
+        ((paths)) || memcheck "${emu[@]}" run "${profile[@]}" --memory 2048 --
+        sanitizers
+      fi
       ((paths)) || ARGUMENTS+=("$TOP/$tests")
-      [[ $COMMAND == test ]] || sanitizers
+      # The tests that run in the guest are collected here.
+      enter_environment
       exec "${UNDER[@]}" "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" \
         --on-card "${card_args[@]}" "${ARGUMENTS[@]}"
       ;;

@@ -37,14 +37,8 @@ cmake_failed() {
 }
 
 rdma_core_build() {
-  local arguments=()
-  if [[ $COMMAND == sanitize ]]; then
-    # Beside the usual one: neither is built anew for the other.
-    RDMA_CORE_BUILD=${RDMA_CORE_BUILD%-build}-sanitized-build
-    arguments=("-DMLX5_MEM_SANITIZE=address,undefined")
-  fi
   # Every time: Ninja knows what is out of date, and takes a tenth of a second to see that nothing
   # is.
   run_stage rdma-core-build "building rdma-core $RDMA_CORE_VERSION with our modules" \
-    configure_and_build "${arguments[@]}"
+    configure_and_build
 }

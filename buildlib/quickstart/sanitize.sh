@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # shellcheck shell=bash
 #
-# The modules' C without a warning by two compilers, and the tests of the classes with both modules
-# under ASan and UBSan. A finding ends the process, and with it the test.
+# The modules' C without a warning by two compilers, the demo under memcheck, and the tests of the
+# classes with both modules under ASan and UBSan. A finding ends the process, and with it the test.
 
 CLANG=$BUILD/clang
 
@@ -35,9 +35,27 @@ compile_strictly() {
   rm -rf "$SCRATCH/zig"
 }
 
-strict_compilers() {
+# Beside the usual build: neither is made anew for the other. PLAIN_MACHINE tells of that.
+sanitized_build() {
+  PLAIN_MACHINE=$MACHINE
+  RDMA_CORE_BUILD=${RDMA_CORE_BUILD%-build}-sanitized-build
+  run_stage rdma-core-build "building it again for ASan and UBSan" configure_and_build \
+    "-DMLX5_MEM_SANITIZE=address,undefined"
+  describe_machine
   [[ -d $CLANG ]] || run_stage clang "clang" make_clang
-  run_stage strict-compilers "the modules by gcc and clang, every warning an error" compile_strictly
+  run_stage strict-compilers "the modules by gcc and clang, every warning an error" \
+    compile_strictly
+}
+
+# memcheck COMMAND...: the demo under memcheck, by a command that runs another one where the device
+# is. No test: on a translated CPU an interpreter alone takes half a minute to start under it.
+memcheck() {
+  local log=$BUILD/log/memcheck.log
+  say "the demo under memcheck ..."
+  env "MLX5EMU_MACHINE=$PLAIN_MACHINE" PYTHONMALLOC=malloc "$@" \
+    "$VALGRIND/bin/valgrind" --quiet --error-exitcode=9 "--suppressions=$PARTS/memcheck.supp" \
+    "$VENV/bin/python" "$TOP/pyverbs/examples/demo.py" \
+    > "$log" 2>&1 || give_up "the demo under memcheck failed: see $log"
 }
 
 # Sets what goes before the command and behind its arguments.

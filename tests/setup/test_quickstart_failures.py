@@ -112,6 +112,7 @@ def project() -> Iterator[Project]:
     (('demo', '--rdma-core'), '--rdma-core takes a value'),
     (('demo', '--kernel', 'newest'), '--kernel is stable, backports or oldstable'),
     (('setup', 'everything'), 'setup: everything: it takes no arguments'),
+    (('sanitize', '--device', 'mlx5_0'), 'sanitize is for the emulated card'),
     (('suite', '--vm'), '--vm is of setup for the emulated card'),
     (('setup', '--vm', '--device', 'mlx5_0'), '--vm is of setup for the emulated card'),
 ])
