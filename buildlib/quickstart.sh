@@ -274,7 +274,7 @@ on_card() {
     PYTHONUNBUFFERED=1
   if [[ -n $PROFILE ]]; then
     profile=(--profile "$PROFILE")
-    card_args=("--card-args=--profile $PROFILE")
+    card_args=("${profile[@]}")
   fi
   case $COMMAND in
     demo)
@@ -289,13 +289,15 @@ on_card() {
       if [[ $COMMAND == sanitize ]]; then
         tests=tests/classes
         ((paths)) || memcheck "${emu[@]}" run "${profile[@]}" --memory 2048 --
+        # What ASan keeps for itself does not fit in the usual guest.
+        card_args+=(--memory 3072)
         sanitizers
       fi
       ((paths)) || ARGUMENTS+=("$TOP/$tests")
       # The tests that run in the guest are collected here.
       enter_environment
       exec "${UNDER[@]}" "$VENV/bin/python" -m pytest -c "$TOP/pyproject.toml" --rootdir "$TOP" \
-        --on-card "${card_args[@]}" "${ARGUMENTS[@]}"
+        --on-card "--card-args=${card_args[*]}" "${ARGUMENTS[@]}"
       ;;
     run) exec "${emu[@]}" run "${profile[@]}" "${ARGUMENTS[@]}" ;;
     shell) exec "${emu[@]}" shell "${profile[@]}" "${ARGUMENTS[@]}" ;;

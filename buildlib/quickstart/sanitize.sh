@@ -69,6 +69,5 @@ sanitizers() {
     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 MLX5_MACHINE_EXAMPLES=20)
   # Here the tests are only collected, which loads the modules too.
   UNDER=(env "${environment[@]}")
-  ARGUMENTS+=("--under=env ${environment[*]}" "--card-args=--memory 3072 ${PROFILE:+--profile
-    $PROFILE}")
+  ARGUMENTS+=("--under=env ${environment[*]}")
 }

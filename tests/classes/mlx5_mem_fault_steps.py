@@ -161,13 +161,12 @@ class Steps:
             Operation('refused MEMIC', lambda: Mlx5DM.__new__(Mlx5DM), self.refused_memic,
                       lambda obj: obj.close()),
             Operation('copies', lambda: [], self.copies, close_all)]
-        try:
-            blob = umem().export()
-        except PyverbsRDMAError:
-            return found
         kept = umem()
-        blob = kept.export()
-        self.kept = kept
+        try:
+            blob = kept.export()
+        except PyverbsRDMAError:
+            kept.close()
+            return found
         return [
             *found,
             Operation('export a umem', lambda: [], lambda made: kept.export(), close_all),
