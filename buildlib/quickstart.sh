@@ -16,7 +16,6 @@ PYPY=$BUILD/pypy
 PERFTEST=$BUILD/perftest
 VALGRIND=$BUILD/valgrind
 CYTHONS=$BUILD/cythons
-TRIXIE=$BUILD/trixie-apt
 NEEDED_GIB=3
 RDMA_CORE=59.0
 KERNEL_KIND=stable
@@ -36,8 +35,8 @@ UNDER=()
 . "$PARTS/rdma_core_source.sh"
 # shellcheck source=quickstart/rdma_core_build.sh
 . "$PARTS/rdma_core_build.sh"
-# shellcheck source=quickstart/debian_trixie.sh
-. "$PARTS/debian_trixie.sh"
+# shellcheck source=quickstart/debian_packages.sh
+. "$PARTS/debian_packages.sh"
 # shellcheck source=quickstart/qemu.sh
 . "$PARTS/qemu.sh"
 # shellcheck source=quickstart/pypy.sh
@@ -71,7 +70,7 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   setup [--vm]         only set up; with --vm the virtual machine alone, without rdma-core: for an
                        image in which a checkout is built later (suite --rdma-core DIR)
 
-  --rdma-core VERSION|sid|DIR
+  --rdma-core VERSION|SUITE|DIR
                        which rdma-core: $(rdma_core_versions), or a source tree
                        (default $RDMA_CORE)
   --kernel stable|backports|oldstable
@@ -171,9 +170,9 @@ check_device() {
       "Leave --device out for the emulated card"
 }
 
-virtual_machine() {
+has_virtual_machine() {
   [[ -z $DEVICE ]] || return 0
-  local directory kind complete=1 wanted=("$QEMU" "$PYPY")
+  local directory kind wanted=("$QEMU" "$PYPY")
   KERNELS=("$KERNEL_KIND")
   # What only tests need is fetched for them alone.
   if [[ $COMMAND == test ]]; then
@@ -183,12 +182,13 @@ virtual_machine() {
     wanted+=("$VALGRIND")
   fi
   for kind in "${KERNELS[@]}"; do wanted+=("$BUILD/kernel-$kind"); done
-  for directory in "${wanted[@]}"; do [[ -d $directory ]] || complete=; done
-  [[ -z $complete ]] || return 0
-  [[ -n $(command -v apt-get) && -n $(command -v dpkg-deb) ]] ||
-    give_up "the virtual machine is made of Debian's packages: apt-get and dpkg-deb are needed." \
-      "On this system only --device works"
-  run_stage trixie-lists "package lists of Debian 13" open_trixie trixie-lists
+  for directory in "${wanted[@]}"; do [[ -d $directory ]] || return 1; done
+}
+
+virtual_machine() {
+  local kind
+  ! has_virtual_machine || return 0
+  run_stage lists "package lists of Debian 13" each_archive open_lists
   [[ -d $QEMU ]] || run_stage qemu "QEMU with vfio-user" make_qemu
   [[ -d $PYPY ]] || run_stage pypy "PyPy for the card" make_pypy
   for kind in "${KERNELS[@]}"; do
@@ -196,7 +196,7 @@ virtual_machine() {
   done
   [[ $COMMAND != @(test|sanitize) || -d $VALGRIND ]] || run_stage valgrind "valgrind" make_valgrind
   [[ $COMMAND != test || -d $PERFTEST ]] || run_stage perftest "Debian's perftest" make_perftest
-  rm -rf "$TRIXIE"
+  rm -rf "$LISTS"
 }
 
 # describe_kernel KIND: MACHINE is the file that tells the bench where everything is.
@@ -217,13 +217,27 @@ describe_machine() {
   for kind in "${KERNELS[@]}"; do describe_kernel "$kind"; done
 }
 
+# Whether another process that is setting up need not be waited for.
+is_set_up() {
+  [[ $COMMAND != sanitize ]] || return 1
+  missing_packages
+  ((${#MISSING[@]} == 0)) && has_venv && has_cythons && has_virtual_machine || return 1
+  [[ -n $VM_ONLY ]] || { choose_rdma_core && [[ -d $RDMA_CORE_SOURCE ]] && is_built; }
+}
+
 set_up() {
+  if is_set_up; then
+    [[ -n $VM_ONLY ]] || rdma_core_source
+    [[ -n $VM_ONLY ]] || describe_machine
+    return
+  fi
   take_lock
   [[ -e $BUILD/machine.json ]] || need_space
   system_packages
   virtual_environment
-  [[ $COMMAND != test || -n $DEVICE ]] || cythons
+  cythons
   if [[ -z $VM_ONLY ]]; then
+    choose_rdma_core
     rdma_core_source
     rdma_core_build
   fi

@@ -20,7 +20,11 @@ make_cythons() {
   mv -T "$dir" "$CYTHONS"
 }
 
+has_cythons() {
+  [[ $COMMAND != test || -n $DEVICE ]] ||
+    [[ -e $CYTHONS/.stamp && $(< "$CYTHONS/.stamp") == "$(cythons_key)" ]]
+}
+
 cythons() {
-  [[ -e $CYTHONS/.stamp && $(< "$CYTHONS/.stamp") == "$(cythons_key)" ]] ||
-    run_stage cythons "other Cythons" make_cythons
+  has_cythons || run_stage cythons "other Cythons" make_cythons
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
-"""Print the Debian archives that this machine's apt uses: lines of main archive and security
+"""Print the Debian archives that this machine may use: lines of main archive and security
 archive, best first.
 
 A security archive that is not configured is printed as `-`. Third parties are left out: an entry
@@ -9,11 +9,14 @@ Debian's.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+PUBLIC = ('http://deb.debian.org/debian', 'http://deb.debian.org/debian-security')
 
 
 class Source(NamedTuple):
@@ -94,6 +97,9 @@ def codename(root: Path) -> str:
 def mirrors(root: Path) -> list[tuple[str, str]]:
     """Return pairs of main archive and security archive (or `-`).
 
+    DEBIAN_ARCHIVE, an address or two, goes before all that the machine is configured for. What is
+    the same everywhere comes last.
+
     :param root: as above
     """
     name = codename(root)
@@ -105,7 +111,11 @@ def mirrors(root: Path) -> list[tuple[str, str]]:
     main = dict.fromkeys(s.uri for s in ours if s.suite in (name, 'stable', 'oldstable'))
     security = list(
         dict.fromkeys(s.uri for s in ours if s.suite in (f'{name}-security', f'{name}/updates')))
-    return [(uri, security[0] if security else '-') for uri in main]
+    pairs = [(uri, security[0] if security else '-') for uri in main]
+    named = os.environ.get('DEBIAN_ARCHIVE', '').split()
+    if named:
+        return [(named[0], named[1] if named[1:] else '-')]
+    return [*pairs, *[PUBLIC][PUBLIC in pairs:]]
 
 
 if __name__ == '__main__':

@@ -6,33 +6,33 @@
 
 # make_kernel stable|backports|oldstable
 make_kernel() {
-  local kind=$1 dir=$SCRATCH/kernel target=() packages=() release image package deb headers
+  local kind=$1 dir=$SCRATCH/kernel target=() packages=() release image deb headers served
   # Without a target the newest of trixie and its security archive wins.
   case $kind in
-    backports) target=(-t trixie-backports) ;;
-    oldstable) target=(-t bookworm) ;;
+    backports) target=(--target trixie-backports) ;;
+    oldstable) target=(--target bookworm) ;;
   esac
   mkdir -p "$dir"
-  image=$(trixie_apt apt-cache "${target[@]}" --no-all-versions show linux-image-amd64 |
-    sed -n 's/^Depends:.*\(linux-image-[0-9][^ ,]*-amd64\).*/\1/p' | head -n 1)
-  [[ -n $image ]] || stage_fails "the Debian archive names no $kind kernel: try again in some" \
-    "minutes, or name another archive in /etc/apt/sources.list.d"
+  image=$(archive depends "${target[@]}" "$LISTS" linux-image-amd64 |
+    grep '^linux-image-[0-9].*-amd64$') || stage_fails "the Debian archive names no $kind kernel:" \
+    "try again in some minutes, or name another by DEBIAN_ARCHIVE"
   release=${image#linux-image-}
   echo "kernel $release"
   # Later kernels come in parts.
-  for package in "linux-image-$release" "linux-binary-$release" "linux-modules-$release"; do
-    trixie_apt apt-cache show "$package" > /dev/null 2>&1 && packages+=("$package")
-  done
+  served=$(archive serves "${target[@]}" "$LISTS" "linux-image-$release" \
+    "linux-binary-$release" "linux-modules-$release")
+  read -ra packages <<< "$served"
   headers=linux-headers-${release%-amd64}-common
   if [[ $kind == oldstable ]]; then
     # The card is newer than this kernel and has what it does not know: its layouts are those of the
     # current one.
-    headers=$(trixie_apt apt-cache --no-all-versions show linux-headers-amd64 |
-      sed -n 's/^Depends:.*\(linux-headers-[0-9][^ ,]*\)-amd64.*/\1-common/p' | head -n 1)
+    headers=$(archive depends "$LISTS" linux-headers-amd64 |
+      sed -n 's/^\(linux-headers-[0-9].*\)-amd64$/\1-common/p')
+    archive download "$LISTS" "$SCRATCH" "$headers"
+  else
+    packages+=("$headers")
   fi
-  packages+=("$headers")
-  (cd "$SCRATCH" && trixie_apt apt-get download "${packages[@]}") || archive_lacks kernel \
-    "${packages[@]}"
+  archive download "${target[@]}" "$LISTS" "$SCRATCH" "${packages[@]}"
   for deb in "$SCRATCH"/linux-*.deb; do
     echo "unpacking $(basename "$deb")"
     case $(basename "$deb") in

@@ -7,7 +7,7 @@
 make_perftest() {
   local dir=$SCRATCH/perftest program
   mkdir -p "$dir/bin"
-  unpack_closure perftest '' "$dir" perftest -- "${NO_DATA[@]}"
+  unpack_closure '' "$dir" perftest -- "${NO_DATA[@]}"
   for program in "$dir"/usr/bin/{ib_,raw_}*; do
     write_starter "$dir/bin/$(basename "$program")" "lib=\$root/usr/lib/x86_64-linux-gnu
 exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$LD_LIBRARY_PATH:\$lib\" \

@@ -7,7 +7,7 @@
 make_pypy() {
   local dir=$SCRATCH/pypy
   mkdir -p "$dir/bin"
-  unpack_closure pypy '' "$dir" pypy3 -- "${NO_DATA[@]}"
+  unpack_closure '' "$dir" pypy3 -- "${NO_DATA[@]}"
   write_starter "$dir/bin/pypy3" "lib=\$root/usr/lib/x86_64-linux-gnu
 exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/bin/pypy3\" \"\$@\""
   # The parts that the card takes of it; a layout of the kernel's, which the card reads at its

@@ -38,7 +38,7 @@ exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib:\$lib/pulseaudio\" \
   \"\$root/usr/bin/qemu-system-x86_64\" \\
   -L \"\$root/usr/share/qemu\" -L \"\$root/usr/share/seabios\" \"\$@\""
   fi
-  unpack_closure qemu trixie-backports "$dir" "${packages[@]}" -- \
+  unpack_closure trixie-backports "$dir" "${packages[@]}" -- \
     --exclude=./usr/share/{doc,man,locale,icons,lintian,perl5}
   write_starter "$dir/bin/virtiofsd" "lib=$libs
 exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/libexec/virtiofsd\" \
@@ -49,16 +49,4 @@ exec \"\$lib/ld-linux-x86-64.so.2\" --library-path \"\$lib\" \"\$root/usr/libexe
   "$dir/bin/virtiofsd" --version
   "$dir/bin/busybox" true
   mv -T "$dir" "$QEMU"
-}
-
-archive_lacks() {
-  local log=$BUILD/log/setup-$1.log
-  shift
-  grep -qE -e 'Unable to locate package|has no installation candidate' \
-    -e '404 +Not Found|Hash Sum mismatch' "$log" &&
-    stage_fails "the Debian archive in" \
-      "$(sed -n 's/^deb \[.*\] \([^ ]*\) trixie main$/\1/p' "$TRIXIE/sources.list") does not" \
-      "serve $*: it may be in the middle of an update, try again in some minutes, or name another" \
-      "in /etc/apt/sources.list.d"
-  exit 1
 }

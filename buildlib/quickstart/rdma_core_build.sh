@@ -9,11 +9,24 @@ CLIENTS=(ibv_{rc,uc,ud,srq,xsrq}_pingpong rping ucmatose udaddy efa hns)
 
 build_key() { printf '%s %s' "$RDMA_CORE_SOURCE" "$(venv_key)"; }
 
+# After a configuration that was cut off CMake would believe the checks that it had not finished.
+is_configured() {
+  [[ -e $RDMA_CORE_BUILD/.configured && $(< "$RDMA_CORE_BUILD/.configured") == "$(build_key)" ]]
+}
+
+build_targets() {
+  TARGETS=(pyverbs-mlx5)
+  [[ $COMMAND != test || -n $DEVICE ]] || TARGETS+=("${CLIENTS[@]}")
+}
+
+is_built() {
+  build_targets
+  is_configured && [[ $(ninja -n -C "$RDMA_CORE_BUILD" "${TARGETS[@]}" 2>&1) == *'no work to do.' ]]
+}
+
 # configure_and_build [ARGUMENTS of cmake]
 configure_and_build() {
-  # After a configuration that was cut off CMake would believe the checks that it had not finished.
-  if [[ ! -e $RDMA_CORE_BUILD/.configured || $(< "$RDMA_CORE_BUILD/.configured") != \
-    "$(build_key)" ]]; then
+  if ! is_configured; then
     rm -rf "$RDMA_CORE_BUILD"
     # -O1 and no debug information: under a third less to wait for, and what Python calls is not
     # where the time goes.
@@ -23,9 +36,8 @@ configure_and_build() {
       -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O1 -g0" "$@" || cmake_failed
     build_key > "$RDMA_CORE_BUILD/.configured"
   fi
-  local targets=(pyverbs-mlx5)
-  [[ $COMMAND != test || -n $DEVICE ]] || targets+=("${CLIENTS[@]}")
-  ninja -C "$RDMA_CORE_BUILD" "${targets[@]}"
+  build_targets
+  ninja -C "$RDMA_CORE_BUILD" "${TARGETS[@]}"
 }
 
 cmake_failed() {

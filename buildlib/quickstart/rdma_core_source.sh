@@ -3,9 +3,13 @@
 #
 # Sets RDMA_CORE_SOURCE, RDMA_CORE_BUILD and RDMA_CORE_VERSION for --rdma-core VERSION|DIR.
 
+# Debian's suites whose rdma-core can be had: 56.1, and the newest.
+SUITES=(trixie sid)
+
 # All that --rdma-core takes but directories, on one line.
 rdma_core_versions() {
-  { sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt"; echo sid; } | paste -sd ' '
+  { sed -n 's/^pyverbs==\([^ ]*\).*/\1/p' "$PARTS/pyverbs_sdists.txt"; printf '%s\n' \
+    "${SUITES[@]}"; } | paste -sd ' '
 }
 
 fetch_sdist() {
@@ -33,27 +37,28 @@ sdist_failed() {
   exit 1
 }
 
-# The released tree of what Debian unstable has now, by suite and package: its archive keeps no
-# former versions. apt checks the hash, and Debian's signature above it.
-fetch_sid() {
-  local tree=$SCRATCH/rdma-core archive
-  open_trixie rdma-core-source
-  (cd "$SCRATCH" && trixie_apt apt-get source --tar-only --only-source rdma-core) || \
-    archive_lacks rdma-core-source rdma-core
-  # Beside it may be the signature of whoever released it.
-  archive=("$SCRATCH"/rdma-core_*.orig.tar.*[^c])
+# The released tree of what a suite of Debian has now: its archive keeps no former versions.
+fetch_suite() {
+  local tree=$SCRATCH/rdma-core released
+  each_archive open_sources
+  archive source "$LISTS" "$SCRATCH" "$1" rdma-core
+  released=("$SCRATCH"/rdma-core_*.orig.tar.*)
   mkdir "$tree"
-  tar -xf "${archive[0]}" -C "$tree" --strip-components=1
-  rm -rf "$TRIXIE"
+  tar -xf "${released[0]}" -C "$tree" --strip-components=1
+  rm -rf "$LISTS"
   mv -T "$tree" "$RDMA_CORE_SOURCE"
 }
+
+open_sources() { archive open --sources "$LISTS" "$1" "$RDMA_CORE"; }
 
 # The version that a source tree says it is.
 version_of() {
   sed -n 's/^set(PACKAGE_VERSION "\(.*\)")$/\1/p' "$1/CMakeLists.txt"
 }
 
-rdma_core_source() {
+FETCH=fetch_sdist
+
+choose_rdma_core() {
   if [[ -d $RDMA_CORE ]]; then
     RDMA_CORE_SOURCE=$(cd "$RDMA_CORE" && pwd -P)
     [[ -e $RDMA_CORE_SOURCE/buildlib/pyverbs_functions.cmake ]] ||
@@ -68,9 +73,11 @@ rdma_core_source() {
   RDMA_CORE_SOURCE=$BUILD/rdma-core-$RDMA_CORE
   RDMA_CORE_BUILD=$BUILD/rdma-core-$RDMA_CORE-build
   RDMA_CORE_VERSION=$RDMA_CORE
-  local fetch=fetch_sdist
-  [[ $RDMA_CORE != sid ]] || fetch=fetch_sid
-  [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" "$fetch" \
+  [[ " ${SUITES[*]} " != *" $RDMA_CORE "* ]] || FETCH=fetch_suite
+}
+
+rdma_core_source() {
+  [[ -d $RDMA_CORE_SOURCE ]] || run_stage rdma-core-source "rdma-core $RDMA_CORE" "$FETCH" \
     "$RDMA_CORE"
-  [[ $RDMA_CORE != sid ]] || RDMA_CORE_VERSION=$(version_of "$RDMA_CORE_SOURCE")
+  [[ $FETCH == fetch_sdist ]] || RDMA_CORE_VERSION=$(version_of "$RDMA_CORE_SOURCE")
 }

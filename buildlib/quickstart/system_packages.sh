@@ -17,7 +17,7 @@ EOF
 # The user's Python when it can build extensions, else the distribution's.
 choose_python() {
   local python
-  for python in python3 /usr/bin/python3; do
+  for python in python3 /usr/bin/python3 python3.1{4,3,2,1}; do
     if command -v "$python" > /dev/null && usable_python "$python"; then
       PYTHON=$(command -v "$python")
       return 0
@@ -38,16 +38,37 @@ missing_packages() {
     pkg-config --exists libnl-3.0 || MISSING+=(libnl-3-dev)
     pkg-config --exists libnl-route-3.0 || MISSING+=(libnl-route-3-dev)
   fi
-  # Signs what is fetched for the virtual machine; without a VM nothing is.
-  [[ -n $DEVICE || -e $DEBIAN_KEYRING ]] || MISSING+=(debian-archive-keyring)
   # pip needs the certificates of whoever it talks to.
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || MISSING+=(ca-certificates)
   choose_python || MISSING+=(python3-dev python3-venv)
 }
 
+# Debian, and what is made of it: the same programs, the same names of packages.
 is_debian() {
-  [[ -r /etc/os-release ]] && grep -qE '^ID="?debian"?$' /etc/os-release && command -v apt-get > \
-    /dev/null
+  [[ -r /etc/os-release ]] && grep -qE '^ID(_LIKE)?=.*\<debian\>' /etc/os-release &&
+    command -v apt-get > /dev/null
+}
+
+# What other distributions call it.
+declare -A DNF=([libc6-dev]=glibc-devel [xz-utils]=xz [pkg-config]=pkgconf-pkg-config
+  [libnl-3-dev]=libnl3-devel [libnl-route-3-dev]=libnl3-devel [python3-dev]=python3-devel
+  [python3-venv]=python3-pip)
+declare -A ZYPPER=([libc6-dev]=glibc-devel [ninja-build]=ninja [xz-utils]=xz
+  [libnl-3-dev]=libnl3-devel [libnl-route-3-dev]=libnl3-devel [python3-dev]=python3-devel
+  [python3-venv]=python3-pip)
+
+# The line that installs what is missing, by the system's own program.
+install_line() {
+  local package names=()
+  if is_debian; then
+    echo "apt-get update && apt-get install --no-install-recommends ${MISSING[*]}"
+  elif command -v dnf > /dev/null; then
+    for package in "${MISSING[@]}"; do names+=("${DNF[$package]-$package}"); done
+    echo "dnf install ${names[*]}"
+  elif command -v zypper > /dev/null; then
+    for package in "${MISSING[@]}"; do names+=("${ZYPPER[$package]-$package}"); done
+    echo "zypper install ${names[*]}"
+  fi
 }
 
 download_packages() {
@@ -73,10 +94,13 @@ system_packages() {
     "$(uname -m)"
   missing_packages
   ((${#MISSING[@]})) || return 0
-  line="apt-get update && apt-get install --no-install-recommends ${MISSING[*]}"
-  is_debian || give_up "missing, by the names of Debian's packages: ${MISSING[*]}. Install what" \
-    "your distribution calls them and run this again (on Debian: $line)"
-  ((EUID == 0)) || give_up "missing: ${MISSING[*]}. As root: $line"
+  line=$(install_line)
+  [[ -n $line ]] || give_up "missing, by the names of Debian's packages: ${MISSING[*]}. Install" \
+    "what your distribution calls them (Python: $MIN_PYTHON or later) and run this again"
+  # Only where the names were tried.
+  if ! is_debian || ((EUID != 0)); then
+    give_up "missing: ${MISSING[*]} (Python: $MIN_PYTHON or later). As root: $line"
+  fi
   run_stage packages-download "downloading packages: ${MISSING[*]}" download_packages
   run_stage --finish packages-install "installing packages" install_packages
   hash -r

@@ -7,7 +7,7 @@
 make_valgrind() {
   local dir=$SCRATCH/valgrind
   mkdir -p "$dir/bin"
-  (cd "$SCRATCH" && trixie_apt apt-get download valgrind) || archive_lacks valgrind valgrind
+  archive download "$LISTS" "$SCRATCH" valgrind
   unpack_deb "$SCRATCH"/valgrind_*.deb "$dir" --exclude=./usr/share
   rm -f "$SCRATCH"/valgrind_*.deb
   write_starter "$dir/bin/valgrind" "export VALGRIND_LIB=\$root/usr/libexec/valgrind

@@ -29,8 +29,12 @@ pip_failed() {
   exit 1
 }
 
+has_venv() {
+  [[ -x $VENV/bin/python && -e $VENV/.stamp && $(< "$VENV/.stamp") == "$(venv_key)" ]]
+}
+
 virtual_environment() {
-  [[ -x $VENV/bin/python && -e $VENV/.stamp && $(< "$VENV/.stamp") == "$(venv_key)" ]] && return 0
+  has_venv && return 0
   choose_python || give_up "no Python $MIN_PYTHON or later with venv and headers"
   run_stage venv "virtual environment" make_venv
 }

@@ -141,7 +141,7 @@ def test_no_such_rdma_core(project: Project, value: str) -> None:
     assert status == 2
     expected = '/tmp is no rdma-core source tree'
     if value != '/tmp':
-        expected = f'--rdma-core {value} is neither a directory nor one of 57.0 59.0 sid'
+        expected = f'--rdma-core {value} is neither a directory nor one of 57.0 59.0 trixie sid'
     assert expected in err
     assert project.left() == set()
 
@@ -155,7 +155,7 @@ def test_the_machine_alone(project: Project) -> None:
         (project.build / name).mkdir()
     assert project.run('setup', '--vm') == (0, '')
     assert project.left() == machine
-    assert not list((project.build / 'log').iterdir())
+    assert not (project.build / 'log').exists()
     status, err = project.run('setup')
     assert status == 2
     assert "'rdma-core 59.0' failed" in err
@@ -178,12 +178,20 @@ def test_not_root(project: Project) -> None:
     assert 'was called' not in err
 
 
-def test_another_distribution(project: Project) -> None:
-    """No apt-get: the packages are named."""
+@pytest.mark.parametrize(('manager', 'says'), [
+    ('', "missing, by the names of Debian's packages: cmake ninja-build"),
+    ('dnf', 'As root: dnf install cmake ninja-build'),
+    ('zypper', 'As root: zypper install cmake ninja\n'), ])
+def test_another_distribution(project: Project, manager: str, says: str) -> None:
+    """No apt-get: the packages are named, as the system calls them, and nothing is installed."""
     project.only_tools('ninja')
+    if manager:
+        project.fake(manager, 'echo was called >&2')
+        project.env['PATH'] = str(project.bin)
     status, err = project.run('setup')
     assert status == 2
-    assert "missing, by the names of Debian's packages: cmake ninja-build" in err
+    assert says in err
+    assert 'was called' not in err
 
 
 @as_root
@@ -319,6 +327,32 @@ def test_waits_for_another_run(project: Project) -> None:
     p.stderr.close()
     assert p.wait(PATIENCE) == 2
     assert '--rdma-core 1.0 is neither' in err
+
+
+def test_who_needs_no_set_up_waits_for_nobody(project: Project) -> None:
+    """With everything there the lock is not asked for."""
+    project.complete_system()
+    project.fake_venv('[[ $* != *machine_json.py* ]] || echo {} > $2')
+    project.fake('ninja', '[[ $1 != -n ]] || echo "ninja: no work to do."')
+    for name in ('qemu', 'pypy', 'kernel-stable', 'rdma-core-59.0', 'rdma-core-59.0-build'):
+        (project.build / name).mkdir()
+    stamp = (project.build / 'venv/.stamp').read_text()
+    (project.build / 'rdma-core-59.0-build/.configured').write_text(
+        f'{project.build}/rdma-core-59.0 {stamp}')
+    with open(project.build / '.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert project.run('setup') == (0, '')
+        assert (project.build / 'machine.json').read_text() == '{}\n'
+        assert project.run('setup', '--vm') == (0, '')
+        # What is missing is waited for.
+        project.fake('ninja', '[[ $1 != -n ]] || echo "[0/1] Compiling"')
+        p = subprocess.Popen(project.argv('setup'), env=project.env, stderr=subprocess.PIPE,
+                             text=True)
+        assert p.stderr
+        assert 'is setting up' in p.stderr.readline()
+    p.stderr.read()
+    p.stderr.close()
+    assert p.wait(PATIENCE) == 0
 
 
 def running(token: str) -> bool:

@@ -4,6 +4,7 @@ machine, shellcheck."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,14 +35,18 @@ Components: main
 """
 
 
-def mirrors(root: Path, files: dict[str, str], release: str = BOOKWORM) -> list[str]:
+PUBLIC = 'http://deb.debian.org/debian http://deb.debian.org/debian-security'
+
+
+def mirrors(root: Path, files: dict[str, str], release: str = BOOKWORM,
+            archive: str = '') -> list[str]:
     """Run debian_mirrors.py on a machine made of these files below /etc."""
     for name, text in ({'os-release': release} | files).items():
         path = root / 'etc' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     p = subprocess.run([sys.executable, PARTS / 'debian_mirrors.py', root], capture_output=True,
-                       text=True, check=True)
+                       text=True, check=True, env=os.environ | {'DEBIAN_ARCHIVE': archive})
     return p.stdout.splitlines()
 
 
@@ -82,8 +87,8 @@ def mirrors(root: Path, files: dict[str, str], release: str = BOOKWORM) -> list[
                 'http://one.example/debian http://one.example/debian-security/',
                 'http://perhaps.example/d http://one.example/debian-security/']), ])
 def test_mirrors(tmp_path: Path, files: dict[str, str], expected: list[str]) -> None:
-    """Debian's own archives are found in both formats, nobody else's."""
-    assert mirrors(tmp_path, files) == expected
+    """Debian's own archives are found in both formats, nobody else's; last what is everywhere."""
+    assert mirrors(tmp_path, files) == [*expected, PUBLIC]
 
 
 def test_mirrors_of_trixie(tmp_path: Path) -> None:
@@ -91,8 +96,22 @@ def test_mirrors_of_trixie(tmp_path: Path) -> None:
     text = DEB822.replace('bookworm', 'trixie')
     files = {'apt/sources.list.d/debian.sources': text}
     assert mirrors(tmp_path, files, 'VERSION_CODENAME=trixie\n') == [
-        'http://one.example/debian http://one.example/debian-security/']
-    assert mirrors(tmp_path, files) == []
+        'http://one.example/debian http://one.example/debian-security/', PUBLIC]
+    assert mirrors(tmp_path, files) == [PUBLIC]
+
+
+def test_an_archive_that_is_named(tmp_path: Path) -> None:
+    """DEBIAN_ARCHIVE is the only one, with its security archive or without."""
+    files = {'apt/sources.list.d/debian.sources': DEB822}
+    assert mirrors(tmp_path, files, archive='http://a/d http://a/s') == ['http://a/d http://a/s']
+    assert mirrors(tmp_path, files, archive='http://a/d') == ['http://a/d -']
+
+
+def test_the_public_archive_once(tmp_path: Path) -> None:
+    """A machine that has it in its sources has it once."""
+    text = DEB822.replace('http://one.example', 'http://deb.debian.org').replace('security/\n',
+                                                                                'security\n')
+    assert mirrors(tmp_path, {'apt/sources.list.d/debian.sources': text}) == [PUBLIC]
 
 
 # ---- QEMU
