@@ -63,3 +63,13 @@ foreach(TARGET ${NEEDED})
   endif()
 endforeach()
 add_custom_target(pyverbs-mlx5 DEPENDS ${NEEDED})
+
+# For who puts ours beside a pyverbs that is there already: the modules alone, and what goes with
+# them.
+add_custom_target(pyverbs-mlx5-mem DEPENDS ${MLX5_MEM_TARGETS})
+set(BESIDE "")
+foreach(TARGET ${MLX5_MEM_TARGETS})
+  list(APPEND BESIDE "${TARGET}.so")
+endforeach()
+string(REPLACE ";" "\n" BESIDE "${BESIDE};${MLX5_MEM_BESIDE_MODULES};")
+file(WRITE "${MLX5_MEM_BINARY_DIR}/files.txt" "${BESIDE}")

@@ -108,6 +108,12 @@ foreach(MEMBER ${MEMBERS})
     "        (<Mlx5Context> context).${MEMBER} = sets['${MEMBER}']\n")
 endforeach()
 
+# Put beside a pyverbs that was built before, the modules ask whether it is still that one.
+set(MLX5_MEM_CHECK "")
+if (MLX5_MEM_BESIDE)
+  set(MLX5_MEM_CHECK "import pyverbs.providers.mlx5.mlx5_mem_beside\n")
+endif()
+
 # configure_file leaves a file whose content stays the same alone, so nothing is rebuilt without
 # need.
 configure_file("${MLX5_MEM_BUILDLIB}/mlx5_mem_features.h.in"

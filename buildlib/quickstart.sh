@@ -51,6 +51,10 @@ UNDER=()
 . "$PARTS/sanitize.sh"
 # shellcheck source=quickstart/cythons.sh
 . "$PARTS/cythons.sh"
+# shellcheck source=quickstart/beside.sh
+. "$PARTS/beside.sh"
+# shellcheck source=quickstart/package.sh
+. "$PARTS/package.sh"
 
 usage() {
   cat << EOF
@@ -69,6 +73,13 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
                        classes under ASan and UBSan
   setup [--vm]         only set up; with --vm the virtual machine alone, without rdma-core: for an
                        image in which a checkout is built later (suite --rdma-core DIR)
+
+  beside [deb|remove] [--python PYTHON] [--source DIR]
+                       both classes into the pyverbs that PYTHON (default python3) has
+                       installed, or into a .deb beside it; without the card
+  package [--source DIR|FILE.src.rpm]
+                       the distribution's rdma-core as its own .deb or .rpm, with both classes
+                       in that of pyverbs; without the card
 
   --rdma-core VERSION|SUITE|DIR
                        which rdma-core: $(rdma_core_versions), or a source tree
@@ -144,6 +155,8 @@ parse() {
     esac
   done
   case $COMMAND in
+    beside) parse_beside "${ARGUMENTS[@]}" ;;
+    package) parse_package "${ARGUMENTS[@]}" ;;
     demo | shell | bench | setup | sanitize | suite | test) ;;
     run) [[ " ${ARGUMENTS[*]-} " == *" -- "[!\ ]* ]] || wrong_usage "run: name a command, as in:" \
       "run -- python3 myscript.py" ;;
@@ -323,6 +336,12 @@ on_card() {
 }
 
 parse "$@"
+case $COMMAND in
+  beside | package)
+    "$COMMAND"
+    exit
+    ;;
+esac
 check_device
 set_up
 [[ $COMMAND != setup ]] || exit 0

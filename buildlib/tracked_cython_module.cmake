@@ -71,6 +71,7 @@ endfunction()
 # Files that go beside the modules as they are: in the build directory as links, so that an edit
 # shows at once.
 function(beside_python_modules PY_MODULE)
+  set(MLX5_MEM_BESIDE_MODULES ${ARGN} PARENT_SCOPE)
   foreach(FILE ${ARGN})
     set(SOURCE "${CMAKE_CURRENT_LIST_DIR}/${FILE}")
     if (NOT EXISTS "${SOURCE}")

@@ -25,7 +25,7 @@ each_archive() {
     rm -rf "$LISTS" "$SCRATCH/reason"
     "$@" "$main" "$security" && return 0
   done < <("$VENV/bin/python" "$PARTS/debian_mirrors.py")
-  exit 1
+  return 1
 }
 
 open_lists() {

@@ -33,16 +33,18 @@ configure_and_build() {
     cmake -G Ninja -S "$RDMA_CORE_SOURCE" -B "$RDMA_CORE_BUILD" \
       "-DCMAKE_PROJECT_rdma-core_INCLUDE=$TOP/buildlib/rdma_core_hook.cmake" \
       -DMLX5_MEM_REQUIRED=1 -DIN_PLACE=1 -DNO_MAN_PAGES=1 "-DPYTHON_EXECUTABLE=$VENV/bin/python" \
-      -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O1 -g0" "$@" || cmake_failed
+      -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O1 -g0" "$@" || cmake_failed \
+      rdma-core-build
     build_key > "$RDMA_CORE_BUILD/.configured"
   fi
   build_targets
   ninja -C "$RDMA_CORE_BUILD" "${TARGETS[@]}"
 }
 
+# cmake_failed STAGE
 cmake_failed() {
   local ours
-  ours=$(sed -n '/pyverbs-mlx5-mem:/,/^$/p' "$BUILD/log/setup-rdma-core-build.log" |
+  ours=$(sed -n '/pyverbs-mlx5-mem:/,/^$/p' "$BUILD/log/setup-$1.log" |
     tr -s ' \n' ' ')
   [[ -z $ours ]] || stage_fails "$ours"
   exit 1

@@ -13,16 +13,20 @@ rdma_core_versions() {
 }
 
 fetch_sdist() {
-  local version=$1 archive tree=$SCRATCH/rdma-core
+  local version=$1
   grep -F "pyverbs==$version " "$PARTS/pyverbs_sdists.txt" > "$SCRATCH/sdist.txt"
   # Only pyverbs itself as source: what its build names stays a wheel, compiled from source it takes
   # minutes.
   "$VENV/bin/python" -m pip download --disable-pip-version-check --no-input --no-deps \
     --no-binary pyverbs \
     --require-hashes -r "$SCRATCH/sdist.txt" -d "$SCRATCH" || sdist_failed "$version"
-  archive=("$SCRATCH"/pyverbs-*.tar.gz)
+  unpack_sdist "$version"
+}
+
+unpack_sdist() {
+  local sdist=("$SCRATCH"/pyverbs-*.tar.gz) tree=$SCRATCH/rdma-core
   mkdir "$tree"
-  tar -xzf "${archive[0]}" -C "$tree" --strip-components=2 "pyverbs-$version/rdma-core"
+  tar -xzf "${sdist[0]}" -C "$tree" --strip-components=2 "pyverbs-$1/rdma-core"
   mv -T "$tree" "$RDMA_CORE_SOURCE"
 }
 
@@ -47,6 +51,19 @@ fetch_suite() {
   tar -xf "${released[0]}" -C "$tree" --strip-components=1
   rm -rf "$LISTS"
   mv -T "$tree" "$RDMA_CORE_SOURCE"
+}
+
+# unpack_debian_source DIRECTORY: what `archive source` has put into $SCRATCH, with the patches.
+unpack_debian_source() {
+  local patch patches=$1/debian/patches
+  tar -xf "$SCRATCH"/rdma-core_*.orig.tar.* -C "$1" --strip-components=1
+  # Released trees have one of their own.
+  rm -rf "$1/debian"
+  tar -xf "$SCRATCH"/rdma-core_*.debian.tar.* -C "$1"
+  [[ -e $patches/series ]] || return 0
+  while read -r patch _; do
+    [[ -z $patch || $patch == \#* ]] || patch -d "$1" -p1 < "$patches/$patch"
+  done < "$patches/series"
 }
 
 open_sources() { archive open --sources "$LISTS" "$1" "$RDMA_CORE"; }

@@ -41,6 +41,13 @@ missing_packages() {
   # pip needs the certificates of whoever it talks to.
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || MISSING+=(ca-certificates)
   choose_python || MISSING+=(python3-dev python3-venv)
+  [[ $COMMAND != @(beside|package) ]] || command -v patch > /dev/null || MISSING+=(patch)
+  [[ $COMMAND != package ]] || command -v dpkg-buildpackage > /dev/null || MISSING+=(dpkg-dev)
+  if [[ $COMMAND == beside ]]; then
+    "$BESIDE_PYTHON" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
+      [[ " ${MISSING[*]-} " == *" python3-dev "* ]] || MISSING+=(python3-dev)
+  fi
 }
 
 # Debian, and what is made of it: the same programs, the same names of packages.

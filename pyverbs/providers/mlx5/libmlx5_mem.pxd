@@ -27,6 +27,12 @@ cdef extern from 'mlx5_mem_features.h' nogil:
     enum: MLX5DV_DM_TYPE_ENCAP_SW_ICM
     enum: MLX5DV_UMEM_MASK_DMABUF
     enum: IBV_FORK_ENABLED
+    # pyverbs has them as Python objects, before rdma-core 50 by another name.
+    enum: IBV_ACCESS_LOCAL_WRITE
+    enum: IBV_ACCESS_REMOTE_WRITE
+    enum: IBV_ACCESS_REMOTE_ATOMIC
+    enum: IBV_ACCESS_MW_BIND
+    enum: IBV_ACCESS_ZERO_BASED
 
     cdef struct mlx5dv_alloc_dm_attr:
         unsigned int    type

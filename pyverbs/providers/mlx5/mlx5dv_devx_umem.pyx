@@ -30,7 +30,6 @@ from pyverbs.providers.mlx5.refusal cimport devx_lacking, device_trouble, releas
 from pyverbs.providers.mlx5.lifetime cimport check_life, log_closing, new_life, umems_of
 from pyverbs.providers.mlx5.umem_memory cimport BorrowedMemory, UmemMemory
 
-from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
 cdef extern from 'devx_probe.h':
@@ -45,10 +44,8 @@ cdef object LOGGER = logging.getLogger('Mlx5DevxUmem')
 cdef uint64_t ALL_PAGE_SIZES = UINT64_MAX & ~<uint64_t> 4095
 
 # With one of these the kernel pins the pages for writing.
-cdef uint32_t WRITING = (ibv_access_flags.IBV_ACCESS_LOCAL_WRITE |
-                         ibv_access_flags.IBV_ACCESS_REMOTE_WRITE |
-                         ibv_access_flags.IBV_ACCESS_REMOTE_ATOMIC |
-                         ibv_access_flags.IBV_ACCESS_MW_BIND)
+cdef uint32_t WRITING = (mem.IBV_ACCESS_LOCAL_WRITE | mem.IBV_ACCESS_REMOTE_WRITE |
+                         mem.IBV_ACCESS_REMOTE_ATOMIC | mem.IBV_ACCESS_MW_BIND)
 
 # What export() adds behind the library's data: a checksum, since the library takes any bytes for a
 # handle.

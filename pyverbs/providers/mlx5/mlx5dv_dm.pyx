@@ -32,7 +32,6 @@ from pyverbs.providers.mlx5.refusal cimport devx_lacking, device_trouble, releas
 from pyverbs.providers.mlx5.lifetime cimport Children, ContextUse, check_life, dms_of, \
     life_usable, log_closing, new_life
 
-from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.mr import DMMR
 from pyverbs.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
@@ -59,7 +58,7 @@ cdef size_t RELEASE_GIL_READING = 1024
 cdef size_t RELEASE_GIL_WRITING = 16384
 
 cdef size_t PAGE_SIZE = sysconf(_SC_PAGESIZE)
-cdef uint32_t ZERO_BASED = ibv_access_flags.IBV_ACCESS_ZERO_BASED
+cdef uint32_t ZERO_BASED = mem.IBV_ACCESS_ZERO_BASED
 
 cdef object LOGGER = logging.getLogger('Mlx5DM')
 cdef object OPERATION_LOGGER = logging.getLogger('Mlx5DMOpAddr')
