@@ -114,6 +114,29 @@ def test_an_ordinary_user(tmp_path: Path) -> None:
     assert ((given / 'new').read_text(), (given / 'new').stat().st_uid) == ('guest\n', NOBODY)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason='drops capabilities, which only root has')
+@pytest.mark.parametrize('without', ['-mknod,-setfcap', '-mknod,-setfcap,-setuid,-setgid'])
+def test_root_of_a_container(tmp_path: Path, without: str) -> None:
+    """Root without all of root's capabilities boots a guest that writes where it may."""
+    tmp_path.chmod(0o777)
+    done = subprocess.run([
+        'setpriv', '--bounding-set', without, '--inh-caps', without,
+        *argv('--write', str(tmp_path), '--', 'touch', str(tmp_path / 'written'))],
+        env=environment(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'written').exists()
+
+
+def test_capabilities_that_are_lacking(tmp_path: Path) -> None:
+    """As the kernel tells them: podman's set, all, and none."""
+    status = tmp_path / 'status'
+    for value, lacking in (('00000000800405fb', ['mknod']), ('000001ffffffffff', []),
+                           ('0000000000000000', list(files.CAPABILITIES))):
+        status.write_text(f'Name:\tx\nCapPrm:\t0\nCapEff:\t{value}\n')
+        assert files.lacking(status) == lacking
+
+
 def test_sockets_are_private(tmp_path: Path) -> None:
     """Who can connect has the guest's memory: nobody but the user who started it."""
     mask = os.umask(0)

@@ -16,6 +16,10 @@ from pathlib import Path
 
 from ..bus.private_socket import private_socket
 
+#: What virtiofsd keeps when root starts it, with the numbers of capabilities(7).
+CAPABILITIES = {'chown': 0, 'dac_override': 1, 'fowner': 3, 'fsetid': 4, 'setgid': 6, 'setuid': 7,
+                'mknod': 27, 'setfcap': 31}
+
 
 @dataclass(frozen=True)
 class Share:
@@ -41,6 +45,17 @@ def mounts(shared: list[Share]) -> str:
     return ''.join(f'{share.tag} {share.path}\n' for share in shared[1:])
 
 
+def lacking(status: Path = Path('/proc/self/status')) -> list[str]:
+    """Return those of the daemon's capabilities that this process does not have, as root of a
+    container.
+
+    :param status: of the process
+    """
+    line = next(line for line in status.read_text().splitlines() if line.startswith('CapEff:'))
+    effective = int(line.split()[1], 16)
+    return [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
+
+
 def over_virtiofs(share: Share, directory: Path,
                   start: Callable[[list[str], str, tuple[int, ...]], object]) -> list[str]:
     """Start the daemon that serves a directory.
@@ -50,9 +65,13 @@ def over_virtiofs(share: Share, directory: Path,
     :return: QEMU's words for the device
     """
     # Root's daemon puts on the identity of who asks; an ordinary user's cannot, and must not try.
-    owner = [] if os.geteuid() == 0 else [
-        '--translate-uid', f'squash-guest:0:{os.geteuid()}:4294967295', '--translate-gid',
-        f'squash-guest:0:{os.getegid()}:4294967295']
+    # Nor may it ask for a capability that it has not: it would end.
+    without = lacking() if os.geteuid() == 0 else []
+    owner = ['--modcaps=' + ':'.join(f'-{name}' for name in without)] if without else []
+    if os.geteuid() != 0 or {'setuid', 'setgid'} & set(without):
+        owner += [
+            '--translate-uid', f'squash-guest:0:{os.geteuid()}:4294967295', '--translate-gid',
+            f'squash-guest:0:{os.getegid()}:4294967295']
     mode = [] if share.writable else ['--readonly']
     # Closed here once the daemon has it, so that QEMU sees a daemon that is gone.
     with private_socket() as listener:
