@@ -38,7 +38,7 @@ find_pyverbs() {
   while IFS='=' read -r name value; do printf -v "$name" %s "$value"; done <<< "$found"
   # What is missing in an older one is not known.
   [[ $(printf '%s\n44\n' "$VERSION" | sort -V | head -n 1) == 44 ]] ||
-    give_up "beside: pyverbs $VERSION: 44 or later is needed. In a virtual environment, PyPI's can" \
+    give_up "beside: pyverbs $VERSION: 44 or later is needed. In a virtual environment PyPI's can" \
       "be had with ours inside: see Documentation/where_it_builds.md"
   [[ $BESIDE_WHAT != deb || $OWNER == dpkg ]] ||
     give_up "beside deb: this pyverbs is not of a .deb"
@@ -167,7 +167,9 @@ EOF
   echo "$file" > "$BUILD/beside.deb"
 }
 
-our_version() { git -C "$TOP" log -1 --format=0~%cd.%h --date=format:%Y%m%d 2> /dev/null || echo 0; }
+our_version() {
+  git -C "$TOP" log -1 --format=0~%cd.%h --date=format:%Y%m%d 2> /dev/null || echo 0
+}
 
 beside() {
   local said
