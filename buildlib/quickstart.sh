@@ -15,7 +15,7 @@ QEMU=$BUILD/qemu
 PYPY=$BUILD/pypy
 PERFTEST=$BUILD/perftest
 VALGRIND=$BUILD/valgrind
-CYTHONS=$BUILD/cythons
+TEST_PACKAGES=$BUILD/test-packages
 NEEDED_GIB=3
 RDMA_CORE=59.0
 KERNEL_KIND=stable
@@ -49,8 +49,8 @@ UNDER=()
 . "$PARTS/valgrind.sh"
 # shellcheck source=quickstart/sanitize.sh
 . "$PARTS/sanitize.sh"
-# shellcheck source=quickstart/cythons.sh
-. "$PARTS/cythons.sh"
+# shellcheck source=quickstart/test_packages.sh
+. "$PARTS/test_packages.sh"
 # shellcheck source=quickstart/beside.sh
 . "$PARTS/beside.sh"
 # shellcheck source=quickstart/package.sh
@@ -234,7 +234,7 @@ describe_machine() {
 is_set_up() {
   [[ $COMMAND != sanitize ]] || return 1
   missing_packages
-  ((${#MISSING[@]} == 0)) && has_venv && has_cythons && has_virtual_machine || return 1
+  ((${#MISSING[@]} == 0)) && has_venv && has_test_packages && has_virtual_machine || return 1
   [[ -n $VM_ONLY ]] || { choose_rdma_core && [[ -d $RDMA_CORE_SOURCE ]] && is_built; }
 }
 
@@ -248,7 +248,7 @@ set_up() {
   [[ -e $BUILD/machine.json ]] || need_space
   system_packages
   virtual_environment
-  cythons
+  test_packages
   if [[ -z $VM_ONLY ]]; then
     choose_rdma_core
     rdma_core_source

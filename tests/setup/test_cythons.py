@@ -49,7 +49,7 @@ def test_generated_and_compiled(tree: tuple[Path, list[Path]], tmp_path: Path, v
                                 module: str) -> None:
     """One module by one Cython against one rdma-core."""
     root, include = tree
-    cython = TOP / 'build/cythons' / version
+    cython = TOP / f'build/test-packages/cython-{version}'
     assert (cython / 'Cython').is_dir(), f'{cython}: quickstart.sh test makes it'
     generated = tmp_path / f'{module}.c'
     program = ('import Cython, sys; from Cython.Compiler.Main import setuptools_main\n'

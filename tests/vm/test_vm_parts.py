@@ -350,3 +350,18 @@ def test_suite_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
                         outcomes())  # type: ignore[arg-type]
     assert [a[3] for a in asked] == [['tests.a.A.x'],
                                      ['tests.a.A.r']], 'it was on that card already'
+
+
+def test_suite_forgives_what_is_known() -> None:
+    """A test that is known to fail counts as skipped and keeps its reason; one that passes, and one
+    that is not known, stay as they are."""
+    outcomes = {
+        'tests.a.A.test_flow_meter': suite.Outcome('failed', 'too slow', 1),
+        'tests.a.A.test_flow': suite.Outcome('failed', 'wrong', 2),
+        'tests.b.B.test_flow_meter': suite.Outcome('ok', '', 3)}
+    suite.forgive(outcomes, ['test_flow_meter'])
+    assert list(outcomes.values()) == [
+        suite.Outcome('skipped', 'known to fail: too slow', 1), suite.Outcome('failed', 'wrong', 2),
+        suite.Outcome('ok', '', 3)]
+    suite.forgive(outcomes, [])
+    assert outcomes['tests.a.A.test_flow'].how == 'failed'
