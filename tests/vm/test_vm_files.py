@@ -128,6 +128,17 @@ def test_root_of_a_container(tmp_path: Path, without: str) -> None:
     assert (tmp_path / 'written').exists()
 
 
+def test_few_open_files(tmp_path: Path) -> None:
+    """Where a container may have 1,024 files open, the guest reads more of them all the same."""
+    done = subprocess.run([
+        'prlimit', '--nofile=1024:1024', *argv(
+            '--', 'sh', '-c', 'find /usr/lib -type f | head -n 3000 | tee /tmp/names | '
+            'xargs -d "\\n" head -qc 1 > /dev/null && wc -l < /tmp/names')],
+        env=environment(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, '3000'), done.stderr
+
+
 def test_capabilities_that_are_lacking(tmp_path: Path) -> None:
     """As the kernel tells them: podman's set, all, and none."""
     status = tmp_path / 'status'

@@ -10,12 +10,15 @@ takes writes into memory of its own.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..bus.private_socket import private_socket
 
+#: Some containers allow 1,024, which the import of rdma-core's tests is enough to use up.
+MANY_FILES = 16384
 #: What virtiofsd keeps when root starts it, with the numbers of capabilities(7).
 CAPABILITIES = {'chown': 0, 'dac_override': 1, 'fowner': 3, 'fsetid': 4, 'setgid': 6, 'setuid': 7,
                 'mknod': 27, 'setfcap': 31}
@@ -43,6 +46,12 @@ def shares(writable: Sequence[Path]) -> list[Share]:
 def mounts(shared: list[Share]) -> str:
     """Return what the guest's init reads: a line with tag and path for all but the root."""
     return ''.join(f'{share.tag} {share.path}\n' for share in shared[1:])
+
+
+def can_keep_open() -> bool:
+    """Tell whether a daemon may have as many files open as it wants to: one for each that the guest
+    has seen. QEMU's own 9p closes some when it has too many."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= MANY_FILES
 
 
 def lacking(status: Path = Path('/proc/self/status')) -> list[str]:

@@ -101,7 +101,8 @@ class Vm:
         :param memory: the guest's memory in bytes
         :param cpus: the guest's CPUs
         :param accel: "kvm" or "tcg"; by default KVM where it works
-        :param fs: "virtiofs" or "9p"; by default virtiofs where its daemon is there
+        :param fs: "virtiofs" or "9p"; by default virtiofs where its daemon is there and may open
+            enough files
         :param control: serves the control channel on the socket given, in a thread of its own,
             until it is closed
         :param kernel_args: more arguments for the kernel
@@ -112,7 +113,7 @@ class Vm:
         self.machine, self.command, self.log_dir = machine, command, log_dir
         self.vfio_sockets, self.memory, self.cpus = vfio_sockets, memory, cpus
         self.accel = accel or ('kvm' if kvm_usable() else 'tcg')
-        self.fs = fs or ('virtiofs' if machine.virtiofsd else '9p')
+        self.fs = fs or ('virtiofs' if machine.virtiofsd and files.can_keep_open() else '9p')
         self.control, self.kernel_args, self.devices = control, kernel_args, devices or []
         self.shares = files.shares(writable)
         self.on_stage = on_stage
