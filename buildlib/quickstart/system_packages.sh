@@ -38,6 +38,9 @@ missing_packages() {
     pkg-config --exists libnl-3.0 || MISSING+=(libnl-3-dev)
     pkg-config --exists libnl-route-3.0 || MISSING+=(libnl-route-3-dev)
   fi
+  # rdma-core's tests look by it at the devices; the guest has the host's.
+  [[ $COMMAND != @(suite|test|setup) || -n $(PATH=$PATH:/usr/sbin:/sbin command -v rdma) ]] ||
+    MISSING+=(iproute2)
   # pip needs the certificates of whoever it talks to.
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || MISSING+=(ca-certificates)
   choose_python || MISSING+=(python3-dev python3-venv)
@@ -59,7 +62,7 @@ is_debian() {
 # What other distributions call it.
 declare -A DNF=([libc6-dev]=glibc-devel [xz-utils]=xz [pkg-config]=pkgconf-pkg-config
   [libnl-3-dev]=libnl3-devel [libnl-route-3-dev]=libnl3-devel [python3-dev]=python3-devel
-  [python3-venv]=python3-pip)
+  [python3-venv]=python3-pip [iproute2]=iproute)
 declare -A ZYPPER=([libc6-dev]=glibc-devel [ninja-build]=ninja [xz-utils]=xz
   [libnl-3-dev]=libnl3-devel [libnl-route-3-dev]=libnl3-devel [python3-dev]=python3-devel
   [python3-venv]=python3-pip)

@@ -174,14 +174,14 @@ def test_not_root(project: Project) -> None:
     assert status == 2
     assert 'missing: gcc libc6-dev cmake ninja-build' in err
     assert ('As root: apt-get update && apt-get install --no-install-recommends '
-            'gcc libc6-dev cmake ninja-build') in err
+            'gcc libc6-dev cmake ninja-build iproute2') in err
     assert 'was called' not in err
 
 
 @pytest.mark.parametrize(('manager', 'says'), [
     ('', "missing, by the names of Debian's packages: cmake ninja-build"),
-    ('dnf', 'As root: dnf install cmake ninja-build'),
-    ('zypper', 'As root: zypper install cmake ninja\n'), ])
+    ('dnf', 'As root: dnf install cmake ninja-build iproute\n'),
+    ('zypper', 'As root: zypper install cmake ninja iproute2\n'), ])
 def test_another_distribution(project: Project, manager: str, says: str) -> None:
     """No apt-get: the packages are named, as the system calls them, and nothing is installed."""
     project.only_tools('ninja')
