@@ -5,7 +5,6 @@ from emulator.driver.commands import encode, run, status
 from emulator.driver.memory import GuestMemory
 from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.firmware import vport
 from mlx5emu.firmware.tables import Object
 from mlx5emu.prm.decode import decode
 from mlx5emu.steering import flow
@@ -64,39 +63,6 @@ def test_gids_and_pkeys(ib) -> None:
                      out_len=20).buf[16:]) == bytes(4)
     assert status(ib, 'QUERY_HCA_VPORT_PKEY', {'pkey_index': 128}, out_len=20) == 'BAD_INDEX'
     assert status(ib, 'QUERY_HCA_VPORT_PKEY', {'pkey_index': 0xffff}, out_len=20) == 'BAD_OUTP_LEN'
-
-
-def mad(ib, attribute: int, *, mgmt_class: int = 1, method: int = 1, modifier: int = 0) -> prm.View:
-    request = prm.new('mad')
-    request.set(base_version=1, mgmt_class=mgmt_class, class_version=1, method=method, tid=0x1234,
-                attr_id=attribute, attr_mod=modifier)
-    return prm.View(
-        'mad',
-        run(ib, 'MAD_IFC', {'port': 1, 'mad': bytes(request.buf)})['response_mad_packet'])
-
-
-def test_mad_ifc(ib) -> None:
-    answer = mad(ib, vport.NODE_INFO)
-    assert (answer['method'], answer['status'], answer['tid']) == (0x81, 0, 0x1234)
-    assert answer['data'][12:20] == ib.guid.to_bytes(8,
-                                                     'big') and answer['data'][30:32] == b'\x10\x1d'
-    assert mad(ib, vport.PKEY_TABLE)['data'][:8] == b'\xff\xff\x80\x01\x80\x02\0\0'
-    assert mad(ib, vport.PKEY_TABLE, modifier=0xffff)['data'] == bytes(64)
-    assert mad(ib, vport.NODE_DESC)['data'].startswith(b'mlx5emu')
-    for other in ({'attribute': 0x99}, {'attribute': vport.NODE_INFO, 'method': 2}, {
-            'attribute': vport.NODE_INFO, 'mgmt_class': 9}):
-        assert mad(ib, **other)['status'] == vport.UNSUPPORTED_ATTRIBUTE
-    assert status(ib, 'MAD_IFC', {'port': 2}) == 'BAD_PARAM'
-
-
-def test_port_info(ib) -> None:
-    """PortInfo says what the port's registers do: up and active, or disabled."""
-    data = mad(ib, vport.PORT_INFO, modifier=1)['data']
-    assert (data[32] & 0xf, data[33] >> 4, data[16:18]) == (vport.ACTIVE, vport.PHYSICAL_UP,
-                                                            b'\0\1')
-    register(ib, 'PAOS', write=True, admin_status=2, ase=1)
-    data = mad(ib, vport.PORT_INFO, modifier=1)['data']
-    assert (data[32] & 0xf, data[33] >> 4) == (vport.DOWN, vport.DISABLED)
 
 
 def test_a_write_of_the_port_state_answers_with_it(ib) -> None:

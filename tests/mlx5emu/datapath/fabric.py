@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from .port import Port
 
 
+#: Of a packet for whoever is at the other end of the link.
+PERMISSIVE_LID = 0xffff
+
+
 class Address(NamedTuple):
     """Where a packet is to go: LID on InfiniBand, GID on both, MAC on Ethernet."""
     lid: int

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..dma import DmaError
+from ..firmware import port_agent
 from ..firmware.subnet import admits, admits_management, pkey
 from ..memory.byte_stream import check_message, is_stream
 from ..memory.mkey import (
@@ -62,7 +63,7 @@ from ..queues.queue import (
 from ..queues.rate_limit import spend, wait
 from ..queues.scatter_cqe import CqeData, fits, place
 from .ethernet import EthernetSender, FrameError
-from .fabric import Address, address_of
+from .fabric import PERMISSIVE_LID, Address, address_of
 from .flow_table_access import flow_table_access
 from .headers import grh
 from .responder import Nak, NoAnswer, NotReady, Sender, takes_requests
@@ -100,6 +101,7 @@ class Requester:
 
     def __init__(self, port: 'Port') -> None:
         self.port, self.card, self.work = port, port.card, port.work
+        self.infiniband = port.card.link_layer == 'ib'
         self.retries = Retries(self)
         #: What the WQE at hand fetched for its CQE.
         self._fetched: bytes | bytearray = b''
@@ -356,12 +358,14 @@ class Requester:
             return Sender(qp.number, 0, 0)
         return Sender(qp.number, AV_BASE.unpack_from(wqe, 16)[3] & 0xf, self.card.vport.lid)
 
-    @staticmethod
-    def _sent(qp: 'Qp', peer: 'Target', n: int) -> None:
+    def _sent(self, qp: 'Qp', peer: 'Target', n: int) -> None:
         """Both sides' packet sequence numbers move on by the packets of ``n`` bytes."""
+        packets = (n + qp.mtu - 1) // qp.mtu or 1
+        if self.infiniband:
+            self.card.vport.count('transmitted_ib_unicast', n, packets)
+            peer.card.vport.count('received_ib_unicast', n, packets)
         if qp.st == DCI:
             return
-        packets = (n + qp.mtu - 1) // qp.mtu or 1
         qp.send_psn = (qp.send_psn + packets) & _PSN
         peer.recv_psn = qp.send_psn
 
@@ -512,7 +516,7 @@ class Requester:
         qpn = dest & 0xffffff
         header = grh(self.card, n, flow, tclass, hops, gid)
         message = [(InlineData(header.data), 0, 40), *runs]
-        infiniband = self.card.link_layer == 'ib'
+        infiniband = self.infiniband
         mine = Sender(qp.number if qp.st == UD else qp.st - QP0,
                         rate_sl & 0xf if infiniband else header.l3_type,
                         self.card.vport.lid if infiniband else 0, path & 0x7f, header.g,
@@ -522,17 +526,27 @@ class Requester:
                          for q in t.groups.get(gid, ()) if not (q is qp and qp.block_lb_mc)]
         else:
             address = Address(rlid, gid, bool(flow & AV_GRH), mac)
-            target = self.port.fabric.route(self.port, address)
+            # A directed route, of permissive LID, leads through the link: no switch is there.
+            directed = qp.st == QP0 and rlid == PERMISSIVE_LID
+            target = None if directed else self.port.fabric.route(self.port, address)
             found = target.datagram_qp(qpn) if target is not None else None
             if target is not None and not passes(self.port, target, address, flow >> 20 & 0xff,
                                                  qpn, sqn=qp.number):
                 found = None
             receivers = [(target, found)] if target is not None and found is not None else []
+        cast = 'multicast' if qpn == MULTICAST_QPN else 'unicast'
+        if infiniband:
+            self.card.vport.count(f'transmitted_ib_{cast}', n)
         if not receivers:
             read_all([(memory, addr, k) for memory, addr, k in runs])
         for target, peer in receivers:
             if peer.st not in DATAGRAM or not takes_requests(peer):
                 continue
+            if peer.st == QP1 and n == port_agent.MAD_BYTES and infiniband:
+                mad = b''.join(memory.read(addr, k) for memory, addr, k in runs)
+                if port_agent.is_for_port(mad):
+                    self._agent_answers(target, qp, mad)
+                    continue
             # Subnet management knows no partitions.
             if peer.st == QP1 and not admits_management(target.card, mine.pkey):
                 continue
@@ -545,10 +559,24 @@ class Requester:
             try:
                 target.responder.receive(peer, op, message, n + 40, imm,
                                          bool(flags & CTRL_SOLICITED), None, mine)
+                if infiniband:
+                    target.card.vport.count(f'received_ib_{cast}', n)
             except (Nak, NotReady):
                 pass    # nobody tells the sender of a datagram
         qp.send_psn = (qp.send_psn + 1) & _PSN
         return n
+
+
+    def _agent_answers(self, target: 'Port', qp: 'Qp', mad: bytes) -> None:
+        """A port answers a management datagram by itself, to the queue that sent it."""
+        message: list[Run] = [(InlineData(bytes(40) + port_agent.answer(target.card, mad)), 0,
+                               40 + port_agent.MAD_BYTES)]
+        try:
+            self.port.responder.receive(
+                qp, Op.SEND, message, 40 + port_agent.MAD_BYTES, 0, False, None,
+                Sender(1, 0, target.card.vport.lid, pkey=pkey(target.card, 0)))
+        except (Nak, NotReady):
+            pass    # as for any datagram
 
 
 def add_fields(old: int, add: int, boundary: int) -> int:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """The function's virtual port: HCA and NIC vport contexts, GIDs, P_Keys, RoCE addresses, port
-counters, MAD_IFC."""
+counters."""
 from typing import TYPE_CHECKING
 
 from .. import prm
@@ -65,10 +65,10 @@ class Vport:
         v = prm.view('roce_addr_layout', raw)
         return v['source_l3_address'], v['roce_version'], v['roce_l3_type']
 
-    def count(self, name: str, octets: int) -> None:
-        """One packet of ``octets`` bytes in the counter pair ``name`` of
+    def count(self, name: str, octets: int, packets: int = 1) -> None:
+        """Packets of ``octets`` bytes together in the counter pair ``name`` of
         query_vport_counter_out."""
-        self.counters[name, 'packets'] = self.counters.get((name, 'packets'), 0) + 1
+        self.counters[name, 'packets'] = self.counters.get((name, 'packets'), 0) + packets
         self.counters[name, 'octets'] = self.counters.get((name, 'octets'), 0) + octets
 
 
@@ -86,7 +86,7 @@ def query_hca_vport_context(card: 'Card', cmd: Command) -> None:
     c.set(vport_state=v.state, port_state=v.state, port_physical_state=PHYSICAL_UP if v.up else 3,
           system_image_guid=card.system_image_guid, port_guid=card.guid, node_guid=card.guid,
           cap_mask1=v.cap_mask1, cap_mask1_field_select=SETTABLE_CAP_MASK1, lid=v.lid,
-          sm_lid=v.sm_lid, subnet_timeout=18, pkey_violation_counter=v.pkey_violations,
+          sm_lid=v.sm_lid, subnet_timeout=18, has_smi=1, pkey_violation_counter=v.pkey_violations,
           qkey_violation_counter=v.qkey_violations)
 
 
@@ -240,64 +240,3 @@ def set_roce_address(card: 'Card', cmd: Command) -> None:
     else:
         card.vport.roce_addresses.pop(index, None)
 
-
-# ---- MAD_IFC: SMPs that the port's own agent answers
-
-prm.declare('mad', [('base_version', 8), ('mgmt_class', 8), ('class_version', 8), ('method', 8),
-                    ('status', 16), ('', 16), ('tid', 64), ('attr_id', 16), ('', 16),
-                    ('attr_mod', 32), ('@', 64 * 8), ('data', 8, 64)], size=2048)
-GET, GET_RESP, SUBN_LID, SUBN_DIRECTED, PERFORMANCE = 0x01, 0x81, 0x01, 0x81, 0x04
-NODE_DESC, NODE_INFO, GUID_INFO, PORT_INFO, PKEY_TABLE = 0x10, 0x11, 0x14, 0x15, 0x16
-UNSUPPORTED_ATTRIBUTE = 0x0c
-
-
-@command('MAD_IFC', min_in=0x110, min_out=0x110, op_mods=range(4), kernel=True)
-def mad_ifc(card: 'Card', cmd: Command) -> None:
-    """Answer a subnet management or performance query about this port."""
-    if cmd.inp['port'] > 1:
-        raise Status('BAD_PARAM', 'no such port')
-    request = prm.View('mad', bytearray(cmd.inp['mad']))
-    out = request
-    data = bytearray(64)
-    attribute, known = request['attr_id'], True
-    v = card.vport
-    if request['method'] != GET:
-        known = False
-    elif request['mgmt_class'] in (SUBN_LID, SUBN_DIRECTED):
-        if attribute == NODE_DESC:
-            data[:] = v.node_description
-        elif attribute == NODE_INFO:
-            data[0:4] = bytes([1, 1, 1, 1])
-            for at, guid in ((4, card.system_image_guid), (12, card.guid), (20, card.guid)):
-                data[at:at + 8] = guid.to_bytes(8, 'big')
-            data[28:30] = (PKEYS).to_bytes(2, 'big')
-            data[30:32] = card.profile.device_id.to_bytes(2, 'big')
-            data[36:40] = (1 << 24 | 0x2c9).to_bytes(4, 'big')
-        elif attribute == GUID_INFO:
-            data[0:8] = card.guid.to_bytes(8, 'big')
-        elif attribute == PORT_INFO:
-            data[8:16] = GID_PREFIX.to_bytes(8, 'big')
-            data[16:18], data[18:20] = v.lid.to_bytes(2, 'big'), v.sm_lid.to_bytes(2, 'big')
-            data[20:24] = v.cap_mask1.to_bytes(4, 'big')
-            # Port 1, 4x enabled, supported and active.
-            data[28:32] = bytes([1, 2, 2, 2])
-            data[32] = 1 << 4 | v.state
-            data[33] = (PHYSICAL_UP if v.up else DISABLED) << 4 | 2
-            # MTU of 4096 bytes at the neighbour, eight virtual lanes, GUIDs of one port.
-            data[36], data[37], data[50] = 5 << 4, 4 << 4, 1
-        elif attribute == PKEY_TABLE:
-            block = request['attr_mod'] & 0xffff
-            for k, pkey in enumerate(v.pkeys[block * 32:block * 32 + 32]):
-                data[2 * k:2 * k + 2] = pkey.to_bytes(2, 'big')
-        else:
-            known = False
-    elif request['mgmt_class'] == PERFORMANCE:
-        known = attribute == 1      # ClassPortInfo: no extended counters
-    else:
-        known = False
-    out['method'] = GET_RESP
-    if known:
-        out['data'] = bytes(data)
-    else:
-        out['status'] = UNSUPPORTED_ATTRIBUTE
-    cmd.out['response_mad_packet'] = bytes(out.buf)
