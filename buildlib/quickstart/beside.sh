@@ -95,7 +95,7 @@ fetch_installed() {
   for suite in "$@"; do
     rm -rf "$SCRATCH"/rdma-core_*
     RDMA_CORE=$suite each_archive open_sources || continue
-    if archive source --version "$VERSION" "$LISTS" "$SCRATCH" "$suite" rdma-core; then
+    if archive source --packaging --version "$VERSION" "$LISTS" "$SCRATCH" "$suite" rdma-core; then
       found=1
       break
     fi

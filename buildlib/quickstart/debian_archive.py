@@ -284,14 +284,15 @@ def download(packages: list[dict[str, Any]], directory: Path) -> None:
 
 
 def download_source(lists: Lists, suite: str, name: str, directory: Path,
-                    version: str | None = None) -> None:
-    """Put the released tree of a source package, and Debian's part of it, into a directory.
+                    version: str | None = None, packaging: bool = False) -> None:
+    """Put the released tree of a source package into a directory.
 
     :param lists: the lists
     :param suite: whose sources were opened
     :param name: of the source package
     :param directory: where to
     :param version: the newest without it
+    :param packaging: Debian's part, with the patches, too
     :raises Refused: when there is none, or not of this version
     """
     sources = [Sources(s) for s in lists.stanzas(suite, 'Package', name)]
@@ -299,8 +300,9 @@ def download_source(lists: Lists, suite: str, name: str, directory: Path,
     if not sources:
         raise Refused(f"{suite} has no source of {name} {version or ''}")
     source = max(sources, key=lambda s: Version(s['Version']))
+    parts = 'orig|debian' if packaging else 'orig'
     for entry in source['Checksums-Sha256']:
-        if re.search(r'\.(orig|debian)\.tar\.[a-z0-9]+$', entry['name']):
+        if re.search(rf'\.({parts})\.tar\.[a-z0-9]+$', entry['name']):
             url = f"{lists.archives[suite]}/{source['Directory']}/{entry['name']}"
             (directory / entry['name']).write_bytes(checked(url, entry['sha256']))
 
@@ -337,6 +339,7 @@ def parser() -> argparse.ArgumentParser:
             c.add_argument('directory', type=Path)
         if name == 'source':
             c.add_argument('--version')
+            c.add_argument('--packaging', action='store_true')
             c.add_argument('suite')
         if name in ('closure', 'download', 'serves', 'depends'):
             c.add_argument('--target')
@@ -370,7 +373,8 @@ def run(args: argparse.Namespace) -> None:
                 print(*[wanted['name'] for wanted in group])
         case 'source':
             for name in args.names:
-                download_source(lists, args.suite, name, args.directory, args.version)
+                download_source(lists, args.suite, name, args.directory, args.version,
+                                args.packaging)
 
 
 def main() -> int:

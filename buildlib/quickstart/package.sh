@@ -35,7 +35,7 @@ fetch_debian_source() {
   local suite
   suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
   RDMA_CORE=$suite each_archive open_sources || return 1
-  archive source "$LISTS" "$SCRATCH" "$suite" rdma-core
+  archive source --packaging "$LISTS" "$SCRATCH" "$suite" rdma-core
   mkdir "$SCRATCH/tree"
   unpack_debian_source "$SCRATCH/tree"
 }

@@ -53,7 +53,7 @@ fetch_suite() {
   mv -T "$tree" "$RDMA_CORE_SOURCE"
 }
 
-# unpack_debian_source DIRECTORY: what `archive source` has put into $SCRATCH, with the patches.
+# unpack_debian_source DIRECTORY: what `archive source --packaging` has put into $SCRATCH, patched.
 unpack_debian_source() {
   local patch patches=$1/debian/patches
   tar -xf "$SCRATCH"/rdma-core_*.orig.tar.* -C "$1" --strip-components=1

@@ -153,8 +153,8 @@ def test_what_pip_did_not_install_is_refused(pristine: Installed) -> None:
     ('59.0', ('deb',), 'beside deb: this pyverbs is not of a .deb'),
     ('59.0', ('rpm',), 'beside: rpm: it is deb or remove, with --python and --source'),
     ('59.0', ('--python', '/nowhere/python3'), 'beside: there is no /nowhere/python3'), ])
-def test_refused(pristine: Installed, version: str, words: tuple[str, ...], says: str) -> None:
-    """Before anything is built."""
+def test_what_cannot_be_is_refused_before_anything_is_built(
+        pristine: Installed, version: str, words: tuple[str, ...], says: str) -> None:
     pristine.describe(version)
     before = pristine.files()
     status, err = pristine.beside(*words)

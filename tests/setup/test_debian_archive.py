@@ -225,6 +225,36 @@ def test_not_served(archive: Archive) -> None:
         chosen(lists, 'a')
 
 
+# ---- sources
+
+@pytest.mark.parametrize(('version', 'packaging', 'names'), [
+    (None, False, ['r_2.orig.tar.xz']), ('1-1', False, ['r_1.orig.tar.xz']),
+    ('1-1', True, ['r_1-1.debian.tar.xz', 'r_1.orig.tar.xz'])])
+def test_source(archive: Archive, tmp_path: Path, version: str | None, packaging: bool,
+                names: list[str]) -> None:
+    """The released tree, of the newest or of a version, and Debian's part only where it is wanted:
+    an archive may have lost it."""
+    stanzas = []
+    for number in '12':
+        files = [f'r_{number}.orig.tar.xz', f'r_{number}-1.debian.tar.xz', f'r_{number}-1.dsc']
+        stanzas.append('\n'.join([
+            'Package: r', f'Version: {number}-1', 'Directory: pool', 'Checksums-Sha256:',
+            *(f' {hashlib.sha256(name.encode()).hexdigest()} 1 {name}' for name in files), '']))
+        (archive.root / 'pool').mkdir(exist_ok=True)
+        for name in files[:1 + packaging]:
+            (archive.root / 'pool' / name).write_text(name)
+    archive.suite('sid', 'unused 1')
+    lists = opened(archive, 'sid')
+    (archive.root / 'lists/sid').write_text('\n'.join(stanzas))
+    to = tmp_path / 'to'
+    to.mkdir()
+    da.download_source(lists, 'sid', 'r', to, version, packaging)
+    assert sorted(path.name for path in to.iterdir()) == names
+    assert all(path.read_text() == path.name for path in to.iterdir())
+    with pytest.raises(da.Refused, match='sid has no source of r 3-1'):
+        da.download_source(lists, 'sid', 'r', to, '3-1')
+
+
 # ---- as a program
 
 def test_files(tmp_path: Path) -> None:
