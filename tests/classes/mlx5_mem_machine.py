@@ -4,38 +4,30 @@ addresses, umems, views of them and DEVX objects on them: made, used, closed fro
 dropped, collected, forked, refused. After each step every object is what the ownership tree says,
 and the card holds what is open and nothing else.
 
-What Hypothesis finds, it makes small: its last report is a program. 10,000 steps; more by
-MLX5_MACHINE_EXAMPLES, which is also what draws new ones each time.
+What Hypothesis finds, it makes small: its last report is a program.
 """
 import contextlib
 import errno
 import gc
 import os
-import sys
 import threading
 import traceback
-import unittest
-import warnings
 
-try:
-    from hypothesis import HealthCheck, settings
-    from hypothesis import strategies as st
-    from hypothesis.stateful import (
-        RuleBasedStateMachine,
-        invariant,
-        precondition,
-        rule,
-        run_state_machine_as_test,
-    )
-except ImportError as ex:
-    raise unittest.SkipTest(f'Hypothesis is not here ({ex})') from ex
-
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from pyverbs.device import AllocDmAttr
 from pyverbs.pd import PD
 from pyverbs.providers.mlx5.mlx5_enums import mlx5dv_context_attr_flags
 from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DVContextAttr
 from pyverbs.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
-from tests.mlx5_mem_base import Mlx5MemTestCase, control
+from tests.mlx5_mem_base import control
 from tests.mlx5_mem_umem import PAGE, WRITE, devx_mkey
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
@@ -46,7 +38,6 @@ from pyverbs.providers.mlx5.mlx5dv_dm import (
     mlx5dv_alloc_dm_type,
 )
 
-EXAMPLES = int(os.environ.get('MLX5_MACHINE_EXAMPLES', '0'))
 STEPS = 50
 MEMIC = mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC
 SW_ICM = mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_STEERING_SW_ICM
@@ -470,18 +461,15 @@ class Machine(RuleBasedStateMachine):
         assert not found, found
 
 
-class Mlx5MachineTest(Mlx5MemTestCase):
-    def test_everything_in_any_order(self):
-        Machine.device, Machine.steps = self.dev_name, 0
-        if gc.isenabled():
-            self.addCleanup(gc.enable)
-        self.addCleanup(gc.unfreeze)
-        with warnings.catch_warnings():
-            # A umem dropped under a key says so.
-            warnings.simplefilter('ignore', ResourceWarning)
-            run_state_machine_as_test(Machine, settings=settings(
-                max_examples=EXAMPLES or 245, stateful_step_count=STEPS, deadline=None,
-                database=None, derandomize=not EXAMPLES, print_blob=False,
-                suppress_health_check=list(HealthCheck)))
-        print(f'{Machine.steps} steps', file=sys.stderr)
-        self.assertGreater(Machine.steps, EXAMPLES * 10 or 10000)
+def run(device, examples):
+    """
+    Run it.
+    :param device: Name of the device
+    :param examples: How many sequences, drawn anew; 0 for those that are tried each time
+    :return: Steps that were taken
+    """
+    Machine.device, Machine.steps = device, 0
+    run_state_machine_as_test(Machine, settings=settings(
+        max_examples=examples or 245, stateful_step_count=STEPS, deadline=None, database=None,
+        derandomize=not examples, print_blob=False, suppress_health_check=list(HealthCheck)))
+    return Machine.steps

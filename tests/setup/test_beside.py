@@ -180,3 +180,20 @@ def test_an_old_python_can_read_it() -> None:
     ast.parse(text, feature_version=(3, 8))
     with pytest.raises(SyntaxError):
         ast.parse('match x:\n    case _: pass', feature_version=(3, 8))
+
+
+def test_every_test_loads_without_what_an_image_may_lack() -> None:
+    """rdma-core's runner loads every file of the directory: one that cannot be imported, or that
+    skips at import, ends all tests."""
+    tests = MACHINE.rdma_core_build / 'run_tests'
+    p = subprocess.run([
+        MACHINE.python, '-c', 'import sys\n'
+        'for name in ("hypothesis", "numpy", "scapy", "pytest"): sys.modules[name] = None\n'
+        'sys.argv[1:] = []\n'
+        'import tests\n'
+        'print([m.__name__ for m in tests.__test_modules__ if "mlx5_machine" in m.__name__])'],
+        env=os.environ | {
+            'PYTHONPATH': f'{MACHINE.rdma_core_build}/python:{tests}:{tests}/tests',
+            'LD_LIBRARY_PATH': f'{MACHINE.rdma_core_build}/lib'},
+        capture_output=True, text=True, check=False)
+    assert (p.returncode, p.stdout) == (0, "['tests.test_mlx5_machine']\n"), p.stderr
