@@ -5,6 +5,8 @@ whatever is closed in which order.
 import contextlib
 import errno
 import itertools
+import sys
+import unittest
 
 from pyverbs.cq import CQ
 from pyverbs.pd import PD
@@ -15,6 +17,7 @@ from pyverbs.pyverbs_error import PyverbsRDMAError
 from tests.mlx5_mem_base import devx_cq
 from tests.mlx5_mem_umem import LENGTH, PAGE, PATTERN, WRITE, Mlx5DevxUmemTestCase, devx_mkey
 
+import pyverbs
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
 
@@ -39,6 +42,13 @@ def devx_qp(ctx, umem, dbr_umem, pd, cq, uars):
                        len(CreateQpOut()))
 
 
+#: rdma-core before 60 returns a CQ's pointer as if it were a Python object, which from Python 3.12
+#: on leaves the CQ broken every other time; pyverbs tells its version from 65 on.
+with_whole_cqs = unittest.skipIf(
+    sys.version_info >= (3, 12) and not hasattr(pyverbs, '__version__'),
+    "this rdma-core's Mlx5DvObj breaks CQs with this Python")
+
+
 class Mlx5DevxUmemInUseTest(Mlx5DevxUmemTestCase):
     def users(self, ctx):
         """
@@ -59,6 +69,7 @@ class Mlx5DevxUmemInUseTest(Mlx5DevxUmemTestCase):
                 ctx, *qp_umems, pd, cq, uars), qp_umems), 'key': (devx_mkey(ctx, key_umem, pd), [
                     key_umem])}, (*uars, cq, pd)
 
+    @with_whole_cqs
     def test_u4_u5_refused_under_each_object(self):
         """ U4, U5: queue and doorbell record of a CQ and of a QP, and the pages of a key: closing
         raises with the errno, the umem stays open with all it had, the card reads and writes it,
@@ -101,6 +112,7 @@ class Mlx5DevxUmemInUseTest(Mlx5DevxUmemTestCase):
             (self.commands('DESTROY_UMEM') - before[0], before[1] - self.live().get('umem', 0)),
             (count, count))
 
+    @with_whole_cqs
     def test_context_closes_in_every_order(self):
         """ CQ, QP and key are on umems, some of which are closed beforehand in any order, each
         refused first; the context closes what is left. No command is refused but those, each umem

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import glob
 import importlib
+import multiprocessing
 import os
 import unittest
 from unittest import mock
@@ -19,6 +20,9 @@ USERS = (('tests.test_device', 'DMTest'), ('tests.test_device', 'SharedDMTest'),
          ('tests.test_mlx5_dm_ops', 'Mlx5DmOpAddresses'))
 #: A class that makes one for tests that are above.
 RESOURCES = ('tests.test_mr', 'DeviceMemoryRes')
+#: rdma-core's tests with processes hand them what cannot be pickled: where Python no longer forks
+#: for that (3.14) they fail whatever the classes do.
+FORKS = multiprocessing.get_start_method() == 'fork'
 
 
 class Mlx5DMDropInTest(Mlx5MemTestCase):
@@ -37,6 +41,8 @@ class Mlx5DMDropInTest(Mlx5MemTestCase):
                         if hasattr(holder, name):
                             stack.enter_context(mock.patch.object(holder, name, value))
                 for test in tests:
+                    if not FORKS and 'multi_process' in test.id():
+                        continue
                     with self.subTest(test=test.id()):
                         result = unittest.TestResult()
                         test.run(result)
