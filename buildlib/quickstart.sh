@@ -240,8 +240,10 @@ is_set_up() {
 
 set_up() {
   if is_set_up; then
-    [[ -n $VM_ONLY ]] || rdma_core_source
-    [[ -n $VM_ONLY ]] || describe_machine
+    if [[ -z $VM_ONLY ]]; then
+      rdma_core_source
+      describe_machine
+    fi
     return
   fi
   take_lock

@@ -69,7 +69,7 @@ beside_source() {
       grep -q '^ID=debian$' /etc/os-release || give_up "beside: this pyverbs is not Debian's own." \
         "As root: apt-get source rdma-core=$VERSION (with deb-src in apt's sources), then name" \
         "the tree by --source"
-      suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+      suite=$(own_suite)
       suites=("$suite" "$suite-updates" "$suite-backports" sid)
       run_stage beside-source "rdma-core $VERSION from Debian" fetch_installed "${suites[@]}"
       ;;

@@ -33,7 +33,7 @@ parse_package() {
 # The newest source that the distribution's suite has, below $SCRATCH/tree.
 fetch_debian_source() {
   local suite
-  suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+  suite=$(own_suite)
   RDMA_CORE=$suite each_archive open_sources || return 1
   archive source --packaging "$LISTS" "$SCRATCH" "$suite" rdma-core
   mkdir "$SCRATCH/tree"

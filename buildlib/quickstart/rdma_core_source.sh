@@ -53,6 +53,9 @@ fetch_suite() {
   mv -T "$tree" "$RDMA_CORE_SOURCE"
 }
 
+# The suite that this Debian is.
+own_suite() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
+
 # unpack_debian_source DIRECTORY: what `archive source --packaging` has put into $SCRATCH, patched.
 unpack_debian_source() {
   local patch patches=$1/debian/patches

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from emulator.driver.guest import Guest
+from mlx5emu.card import Card
 
 
 @pytest.fixture
@@ -13,3 +14,12 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     made: Guest = getattr(request.module, 'GUEST', Guest)()
     yield made
     assert made.card.internal_errors == 0
+
+
+@pytest.fixture
+def ib() -> Iterator[Card]:
+    """A card with an InfiniBand port, booted, with no guest."""
+    card = Card('connectx6dx', 'ib')
+    card.boot()
+    yield card
+    assert card.internal_errors == 0

@@ -4,20 +4,11 @@ import pytest
 from emulator.driver.commands import run, status
 from emulator.driver.guest import PAGE, RC, UD, Guest, GuestCq, GuestQp, av, sge
 from mlx5emu import prm
-from mlx5emu.card import Card
 from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.firmware import port_agent as pa
 from mlx5emu.firmware import vport
 from mlx5emu.prm.wqe import Op
 from mlx5emu.queues.queue import QP0, QP1
-
-
-@pytest.fixture
-def ib():
-    card = Card('connectx6dx', 'ib')
-    card.boot()
-    yield card
-    assert card.internal_errors == 0
 
 
 def request(attribute: int, *, mgmt_class: int = 1, method: int = 1, modifier: int = 0) -> bytes:
@@ -96,7 +87,7 @@ def two():
     assert [g.card.internal_errors for g in guests] == [0, 0]
 
 
-def management_qp(g: Guest, st: int) -> GuestQp:
+def unconnected(g: Guest, st: int) -> GuestQp:
     q = GuestQp(g, st, rcq=GuestCq(g))
     q.to_init()
     q.to_rtr(0)
@@ -118,7 +109,7 @@ def ask(a: Guest, p: GuestQp, mad: bytes, qpn: int, lid: int) -> bytes:
 def test_performance_is_answered_by_the_port(two: list[Guest], lid: int) -> None:
     """One's own port and another's; the QP1 asked gets nothing of it."""
     a, b = two
-    p, q = management_qp(a, QP1), management_qp(b, QP1)
+    p, q = unconnected(a, QP1), unconnected(b, QP1)
     dst = b.alloc(PAGE)
     q.post_recv((dst, 296, b.mkey(dst, PAGE)))
     two[lid - 1].card.vport.count('received_ib_unicast', 400, 7)
@@ -133,7 +124,7 @@ def test_performance_is_answered_by_the_port(two: list[Guest], lid: int) -> None
 def test_other_classes_are_softwares(two: list[Guest]) -> None:
     """Whatever is not for the port goes to its QP1."""
     a, b = two
-    p, q = management_qp(a, QP1), management_qp(b, QP1)
+    p, q = unconnected(a, QP1), unconnected(b, QP1)
     dst = b.alloc(PAGE)
     for _ in range(3):
         q.post_recv((dst, 296, b.mkey(dst, PAGE)))
@@ -146,7 +137,7 @@ def test_other_classes_are_softwares(two: list[Guest]) -> None:
 def test_a_directed_route_ends_at_the_port(two: list[Guest]) -> None:
     """There is no switch at the other end of the link; by LID the other function is reached."""
     a, b = two
-    p, q = management_qp(a, QP0), management_qp(b, QP0)
+    p, q = unconnected(a, QP0), unconnected(b, QP0)
     dst = b.alloc(PAGE)
     q.post_recv((dst, 296, b.mkey(dst, PAGE)))
     mad = request(pa.NODE_INFO, mgmt_class=pa.SUBN_DIRECTED)
@@ -167,10 +158,7 @@ def test_traffic_is_counted(two: list[Guest]) -> None:
     src, dst = a.alloc(2 * PAGE), b.alloc(2 * PAGE)
     q.post_recv((dst, 5000, b.mkey(dst, 2 * PAGE)))
     p.post_send(Op.SEND, sge(src, 5000, a.mkey(src, 2 * PAGE)))
-    u = GuestQp(a, UD, rcq=GuestCq(a))
-    u.to_init()
-    u.to_rtr(0)
-    u.to_rts()
+    u = unconnected(a, UD)
     u.post_send(Op.SEND, av(0x4242, rlid=2), sge(src, 100, a.mkey(src, PAGE)))
     sent = a.cmd('QUERY_VPORT_COUNTER')
     got = b.cmd('QUERY_VPORT_COUNTER')

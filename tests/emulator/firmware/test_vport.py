@@ -11,14 +11,6 @@ from mlx5emu.steering import flow
 
 
 @pytest.fixture
-def ib():
-    card = Card('connectx6dx', 'ib')
-    card.boot()
-    yield card
-    assert card.internal_errors == 0
-
-
-@pytest.fixture
 def eth():
     card = Card('connectx6dx', 'eth')
     card.boot()

@@ -516,10 +516,9 @@ class Requester:
         qpn = dest & 0xffffff
         header = grh(self.card, n, flow, tclass, hops, gid)
         message = [(InlineData(header.data), 0, 40), *runs]
-        infiniband = self.infiniband
         mine = Sender(qp.number if qp.st == UD else qp.st - QP0,
-                        rate_sl & 0xf if infiniband else header.l3_type,
-                        self.card.vport.lid if infiniband else 0, path & 0x7f, header.g,
+                        rate_sl & 0xf if self.infiniband else header.l3_type,
+                        self.card.vport.lid if self.infiniband else 0, path & 0x7f, header.g,
                         pkey(self.card, qp.pkey_index))
         if qpn == MULTICAST_QPN:
             receivers = [(t, q) for t in self.port.multicast_targets()
@@ -535,14 +534,14 @@ class Requester:
                 found = None
             receivers = [(target, found)] if target is not None and found is not None else []
         cast = 'multicast' if qpn == MULTICAST_QPN else 'unicast'
-        if infiniband:
+        if self.infiniband:
             self.card.vport.count(f'transmitted_ib_{cast}', n)
         if not receivers:
             read_all([(memory, addr, k) for memory, addr, k in runs])
         for target, peer in receivers:
             if peer.st not in DATAGRAM or not takes_requests(peer):
                 continue
-            if peer.st == QP1 and n == port_agent.MAD_BYTES and infiniband:
+            if peer.st == QP1 and n == port_agent.MAD_BYTES and self.infiniband:
                 mad = b''.join(memory.read(addr, k) for memory, addr, k in runs)
                 if port_agent.is_for_port(mad):
                     self._agent_answers(target, qp, mad)
@@ -559,7 +558,7 @@ class Requester:
             try:
                 target.responder.receive(peer, op, message, n + 40, imm,
                                          bool(flags & CTRL_SOLICITED), None, mine)
-                if infiniband:
+                if self.infiniband:
                     target.card.vport.count(f'received_ib_{cast}', n)
             except (Nak, NotReady):
                 pass    # nobody tells the sender of a datagram
