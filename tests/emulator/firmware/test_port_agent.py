@@ -3,8 +3,8 @@
 import pytest
 from emulator.driver.commands import run, status
 from emulator.driver.guest import PAGE, RC, UD, Guest, GuestCq, GuestQp, av, sge
+from emulator.driver.one_fabric import on_one_fabric
 from mlx5emu import prm
-from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.firmware import port_agent as pa
 from mlx5emu.firmware import vport
 from mlx5emu.prm.wqe import Op
@@ -79,12 +79,8 @@ def test_port_info(ib) -> None:
 @pytest.fixture
 def two():
     """Two functions on one fabric."""
-    guests = [Guest(index=k, profile='connectx7') for k in range(2)]
-    fabric = Fabric()
-    for g in guests:
-        g.card.datapath.port.connect(fabric)
-    yield guests
-    assert [g.card.internal_errors for g in guests] == [0, 0]
+    with on_one_fabric(2, 'connectx7') as guests:
+        yield guests
 
 
 def unconnected(g: Guest, st: int) -> GuestQp:

@@ -8,9 +8,9 @@ import time
 import pytest
 from emulator.driver.commands import run
 from emulator.driver.guest import DCI, PAGE, RC, UC, UD, Guest, GuestCq, GuestQp, GuestRmp, av, sge
+from emulator.driver.one_fabric import on_one_fabric
 from mlx5emu import prm
 from mlx5emu.card import Card
-from mlx5emu.datapath.fabric import Fabric
 from mlx5emu.firmware import subnet
 from mlx5emu.prm.wqe import Op, Syndrome
 from mlx5emu.queues.queue import QP1
@@ -23,12 +23,8 @@ EVERYONE, ONE, TWO = 0, 1, 2
 @pytest.fixture
 def three():
     """Three functions on one fabric, whose cards must not have met a defect of their own."""
-    guests = [Guest(index=k, profile='connectx7') for k in range(3)]
-    fabric = Fabric()
-    for g in guests:
-        g.card.datapath.port.connect(fabric)
-    yield guests
-    assert [g.card.internal_errors for g in guests] == [0] * 3
+    with on_one_fabric(3, 'connectx7') as guests:
+        yield guests
 
 
 def connected(a: Guest, b: Guest, st: int, index_a: int, index_b: int) -> tuple[GuestQp, GuestQp]:
