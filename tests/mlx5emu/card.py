@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import prm
 from .dma import Dma
-from .firmware import caps, dispatch, eq, pages, subnet, vport
+from .firmware import caps, dispatch, eq, link_registers, pages, subnet, vport
 from .firmware.faults import Faults
 from .firmware.tables import KINDS, SPACES, NumberSpace, Quota, Table
 from .memory import icm, memic
@@ -127,6 +127,7 @@ class Card:
         self.vport = vport.Vport(self)
         self.port_mtu = 1522 if self.link_layer == 'eth' else 4096
         self.host_endianness = 0
+        self.link_settings = link_registers.LinkSettings()
         self.memic.reset()
         self._timers: list[tuple[int, int, Callable[[], Any]]] = []
         self._timer_count = 0

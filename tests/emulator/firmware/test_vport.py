@@ -3,10 +3,10 @@
 import pytest
 from emulator.driver.commands import encode, run, status
 from emulator.driver.memory import GuestMemory
+from emulator.driver.registers import register, register_status
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.firmware.tables import Object
-from mlx5emu.prm.decode import decode
 from mlx5emu.steering import flow
 
 
@@ -154,25 +154,6 @@ def test_vport_counters(eth) -> None:
 
 # ---- registers
 
-def register(card, name: str, write: bool = False, **fields) -> prm.View:
-    """ACCESS_REG; the register as answered."""
-    layout = {'NODE_DESC': 'node_desc_reg', 'HOST_ENDIANNESS': 'host_endianness_reg'}.get(
-        name,
-        name.lower() + '_reg')
-    r = prm.new(layout)
-    r.set(**fields)
-    out = run(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]}, op_mod=0 if write else 1,
-              extra=bytes(r.buf), out_len=16 + len(r.buf))
-    return prm.View(layout, out.buf, 16)
-
-
-def register_status(card, name: str, write: bool = True, **fields) -> str:
-    r = prm.new(name.lower() + '_reg')
-    r.set(**fields)
-    return status(card, 'ACCESS_REG', {'register_id': prm.REGISTERS[name]},
-                  op_mod=0 if write else 1, extra=bytes(r.buf), out_len=16 + len(r.buf))
-
-
 def test_registers(eth, ib) -> None:
     assert register(eth, 'PTYS', local_port=1, proto_mask=4)['eth_proto_oper'] and register(
         ib, 'PTYS', proto_mask=1)['ib_proto_oper']
@@ -186,9 +167,6 @@ def test_registers(eth, ib) -> None:
     assert register(ib, 'PVLC')['vl_hw_cap'] == 4 and register(eth, 'PMLP')['width'] == 4
     register(ib, 'HOST_ENDIANNESS', write=True, he=0x80)
     assert register(ib, 'HOST_ENDIANNESS')['he'] == 0x80
-    for name in ('PCAM', 'MCAM', 'QCAM'):
-        assert decode(register(eth, name)) == {}
-        assert register_status(eth, name) == 'BAD_PARAM'
 
 
 def test_register_refusals(eth) -> None:

@@ -35,9 +35,10 @@ def register(name: str, layout: str = '') -> Callable[[Register], Register]:
 @command('ACCESS_REG', state='enabled', min_in=16, min_out=16, op_mods=(WRITE, READ), kernel=True)
 def access_reg(card: 'Card', cmd: Command) -> None:
     """Read (op_mod 1) or write (0) a register; the answer is the register."""
-    found = _REGISTERS.get(prm.REGISTER_NAMES.get(cmd.inp['register_id'], ''))
+    name = prm.REGISTER_NAMES.get(cmd.inp['register_id'], '')
+    found = _REGISTERS.get(name)
     if found is None:
-        raise Status('BAD_PARAM', 'no such register')
+        raise Status('BAD_PARAM', f"no such register: {cmd.inp['register_id']:#x} {name}".rstrip())
     handler, layout = found
     size = (prm.layout_bits(layout) + 7) >> 3
     if len(cmd.raw) - 16 > 4096:
@@ -129,13 +130,21 @@ def pmlp(card: 'Card', r: prm.View, write: bool) -> None:
         r[f'lane{lane}_module_mapping'] = lane << 16
 
 
-def _no_features(card: 'Card', r: prm.View, write: bool) -> None:
-    if write:
-        raise Status('BAD_PARAM', 'read-only register')
+def _what_there_is(*fields: str) -> Register:
+    def handler(card: 'Card', r: prm.View, write: bool) -> None:
+        if write:
+            raise Status('BAD_PARAM', 'read-only register')
+        if not r['feature_group'] and not r['access_reg_group']:
+            for field in fields:
+                r[field] = 1
+    return handler
 
 
-for _name in ('PCAM', 'MCAM', 'QCAM'):
-    register(_name)(_no_features)
+# Which registers and features there are, where the driver asks before it uses them.
+register('PCAM')(_what_there_is('port_access_reg_cap_mask.regs_5000_to_507f.pplm'))
+register('MCAM')(_what_there_is('mng_access_reg_cap_mask.access_regs.mcqi',
+                                'mng_access_reg_cap_mask.access_regs.mcqs'))
+register('QCAM')(_what_there_is())
 
 
 @register('PPCNT')

@@ -28,3 +28,12 @@ def query_esw_vport_context(card: 'Card', cmd: Command) -> None:
     for k, side in enumerate(('rx', 'tx')):
         c[f'sw_steering_vport_icm_address_{side}'] = sw_steering.address_of(
             card, firmware_icm.VPORT, number << 1 | k)
+
+
+@command('QUERY_ESW_FUNCTIONS', min_out=16)
+def query_esw_functions(card: 'Card', cmd: Command) -> None:
+    """The host whose functions the switch serves: this one, without virtual functions."""
+    if not card.caps.get('eswitch_manager'):
+        raise Status('BAD_OP', 'the function does not manage its switch')
+    host = cmd.out.sub('host_params_context')
+    host.set(host_pci_bus=1, host_pci_function=card.index)
