@@ -97,12 +97,13 @@ def test_module(eth, ib) -> None:
 
 
 def component(card: Card, size: int, **fields: int) -> tuple[prm.View, bytes]:
-    """MCQI's answer, and the bytes of information in it."""
+    """MCQI's answer, and the bytes of information in it, for which the driver's question has no
+    room."""
     r = prm.new('mcqi_reg')
     r.set(data_size=size, **fields)
     head = len(r.buf)
     out = run(card, 'ACCESS_REG', {'register_id': prm.REGISTERS['MCQI']}, op_mod=1,
-              extra=bytes(r.buf) + bytes(size), out_len=16 + head + size)
+              extra=bytes(r.buf), out_len=16 + head + size)
     return prm.View('mcqi_reg', out.buf, 16), bytes(out.buf[16 + head:16 + head + size])
 
 

@@ -43,14 +43,15 @@ def access_reg(card: 'Card', cmd: Command) -> None:
     size = (prm.layout_bits(layout) + 7) >> 3
     if len(cmd.raw) - 16 > 4096:
         raise Status('BAD_INP_LEN', 'register data is too long')
+    # An answer may be longer than what was asked with (MCQI).
+    size = max(size, min(cmd.out_len - 16, 4096))
     data = bytearray(cmd.raw[16:])
-    short = len(data)
-    data.extend(bytes(max(0, size - short)))
+    data.extend(bytes(max(0, size - len(data))))
     view = prm.View(layout, data)
     if view.has('local_port') and view['local_port'] > 1:
         raise Status('BAD_PARAM', 'no such port')
     handler(card, view, cmd.op_mod == WRITE)
-    n = min(short, max(0, cmd.out_len - 16))
+    n = min(len(data), max(0, cmd.out_len - 16))
     cmd.out.buf[16:16 + n] = data[:n]
 
 
