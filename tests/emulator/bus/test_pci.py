@@ -144,6 +144,27 @@ def test_doorbells_reach_the_card_only_on_allocated_pages(function, monkeypatch)
                     (0x40, uar, b'eqdb')]
 
 
+def test_every_64_bit_doorbell_may_come_as_two_halves(function, monkeypatch) -> None:
+    """Each pair counts once, also where another buffer's comes between its halves; what follows a
+    WQE's head in a BlueFlame buffer is passed on as it is."""
+    seen = []
+    monkeypatch.setattr(bar0, 'doorbell', lambda card, offset, uar, data: seen.append(
+        (offset, uar, data)))
+    uar = run(function.card, 'ALLOC_UAR')['uar']
+    base = uar << 12
+    places = (0x20, 0x600, 0x800, 0x900, 0xa00, 0xf00)
+    for place in places:
+        function.write(0, base + place + 4, b'lost')
+        function.write(0, base + place, b'high')
+    for place in places:
+        function.write(0, base + place + 4, b'low.')
+        function.write(0, base + place + 4, b'lost')
+    assert seen == [(place, uar, b'highlow.') for place in places]
+    seen.clear()
+    function.write(0, base + 0x808, b'more')
+    assert seen == [(0x808, uar, b'more')]
+
+
 # ---- MEMIC
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..datapath import virtio_net_q
+from ..datapath.datapath import BLUEFLAME
 from ..firmware import caps, eq
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ class Window(NamedTuple):
     write: Write
 
 
+def is_64_bit(offset: int) -> bool:
+    """Tell whether the doorbell at an offset of a UAR page has two words."""
+    if offset >= SEND_DOORBELL:
+        return offset % BLUEFLAME == 0
+    return offset in (ARM_CQ, RECORDLESS_DOORBELL)
+
+
 def doorbell(card: 'Card', offset: int, uar: int, data: bytes) -> None:
     """Carry out a write into a UAR page.
 
@@ -80,7 +88,7 @@ class Bar0:
 
     def __init__(self, card: 'Card', read_segment: Read, write_segment: Write) -> None:
         self.card = card
-        #: First halves of CQ doorbells, by UAR.
+        #: First halves of 64-bit doorbells, by where they are in BAR0.
         self._halves: dict[int, bytes] = {}
         self.windows = (
             Window('initialization segment', 0, SEGMENT_END, read_segment, write_segment),
@@ -118,15 +126,16 @@ class Bar0:
         page, offset = at >> LOG_UAR, at & (1 << LOG_UAR) - 1
         if page not in self.card.uars:
             return
-        # A 64-bit doorbell may come as two halves; the pair counts once.
-        if len(data) == 4 and offset & ~4 == ARM_CQ:
-            if offset == ARM_CQ:
-                self._halves[page] = data
+        # A 64-bit doorbell may come as two halves (also the head of a WQE that is copied by a string
+        # instruction, UCX's large ones); the pair counts once.
+        if len(data) == 4 and is_64_bit(offset & ~4):
+            if not offset & 4:
+                self._halves[at] = data
                 return
-            first = self._halves.pop(page, None)
+            first = self._halves.pop(at - 4, None)
             if first is None:
                 return
-            offset, data = ARM_CQ, first + data
+            offset, data = offset - 4, first + data
         doorbell(self.card, offset, page, data)
 
     def _virtqueue(self, offset: int, data: bytes) -> None:
