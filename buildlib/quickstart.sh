@@ -194,7 +194,7 @@ has_virtual_machine() {
   elif [[ $COMMAND == sanitize ]]; then
     wanted+=("$VALGRIND")
   fi
-  for kind in "${KERNELS[@]}"; do wanted+=("$BUILD/kernel-$kind"); done
+  for kind in "${KERNELS[@]}"; do has_kernel "$kind" || return 1; done
   for directory in "${wanted[@]}"; do [[ -d $directory ]] || return 1; done
 }
 
@@ -205,7 +205,7 @@ virtual_machine() {
   [[ -d $QEMU ]] || run_stage qemu "QEMU with vfio-user" make_qemu
   [[ -d $PYPY ]] || run_stage pypy "PyPy for the card" make_pypy
   for kind in "${KERNELS[@]}"; do
-    [[ -d $BUILD/kernel-$kind ]] || run_stage kernel "Debian's kernel ($kind)" make_kernel "$kind"
+    has_kernel "$kind" || run_stage kernel "Debian's kernel ($kind)" make_kernel "$kind"
   done
   [[ $COMMAND != @(test|sanitize) || -d $VALGRIND ]] || run_stage valgrind "valgrind" make_valgrind
   [[ $COMMAND != test || -d $PERFTEST ]] || run_stage perftest "Debian's perftest" make_perftest

@@ -4,6 +4,11 @@
 # build/kernel-stable, -backports or -oldstable: Debian's kernel as it is, all its modules, and from
 # its headers the mlx5 interface.
 
+has_kernel() {
+  # Set-ups before left none of these lists.
+  [[ -d $BUILD/kernel-$1 && -n $(compgen -G "$BUILD/kernel-$1/usr/lib/modules/*/modules.dep") ]]
+}
+
 # make_kernel stable|backports|oldstable
 make_kernel() {
   local kind=$1 dir=$SCRATCH/kernel target=() packages=() release image deb headers served
@@ -53,6 +58,11 @@ make_kernel() {
     -s $dir/usr/src/linux-headers-${release%-amd64}-common/include/linux/mlx5/mlx5_ifc.h ]] ||
     stage_fails "the packages of kernel $release hold no vmlinuz, modules or mlx5_ifc.h where" \
       "they were expected"
+  # What needs what, for modprobe in the guest.
+  mkdir "$SCRATCH/base"
+  ln -s "$dir/usr/lib" "$SCRATCH/base/lib"
+  "$QEMU/bin/busybox" depmod -b "$SCRATCH/base" "$release"
   echo "$release" > "$dir/release"
+  rm -rf "$BUILD/kernel-$kind"
   mv -T "$dir" "$BUILD/kernel-$kind"
 }

@@ -126,8 +126,8 @@ class Bar0:
         page, offset = at >> LOG_UAR, at & (1 << LOG_UAR) - 1
         if page not in self.card.uars:
             return
-        # A 64-bit doorbell may come as two halves (also the head of a WQE that is copied by a string
-        # instruction, UCX's large ones); the pair counts once.
+        # A 64-bit doorbell may come as two halves, so also the head of a WQE that is copied into a
+        # BlueFlame buffer by 4 bytes; the pair counts once.
         if len(data) == 4 and is_64_bit(offset & ~4):
             if not offset & 4:
                 self._halves[at] = data

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 # The guest's process 1: kernel modules, the host's file system, one command, power-off. It tells
 # the host what happens in lines on the port "events"; the kernel's own console stays the kernel's.
-# shellcheck disable=SC2154  # /spec/settings sets fs, functions, tty, rows and cols
+# shellcheck disable=SC2154  # /spec/settings sets fs, functions, modules, tty, rows and cols
 # shellcheck disable=SC3045  # busybox's shell has ulimit -l
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -54,6 +54,8 @@ mkdir /own/tmp /own/work
 busybox chmod 1777 /own/tmp
 mount -t overlay -o lowerdir=/host/tmp,upperdir=/own/tmp,workdir=/own/work tmp /host/tmp || die \
   "mounting the guest's own /tmp"
+# For modprobe, and for what the kernel itself asks for.
+mount -o bind "/host$modules" "/lib/modules/${modules##*/}" || die "mounting the kernel's modules"
 while read -r tag path; do share "$tag" "/host$path" rw,; done </spec/mounts
 mount -t devtmpfs dev /host/dev
 mkdir -p /dev/shm /dev/pts
@@ -66,7 +68,7 @@ mount -t tmpfs -o mode=755 run /host/run
 mkdir -p /host/run/mlx5emu/bin
 ln -s "$(port control)" /host/run/mlx5emu/control
 cat /bin/busybox >/host/run/mlx5emu/bin/busybox
-# modprobe and rmmod work on the guest's modules, which are not in the host's file system
+# modprobe has the modules of the guest's kernel, which are not where the host's are
 for applet in modprobe rmmod insmod lsmod netdevs-up; do
 	printf '#!/bin/sh\nexec chroot /proc/1/root /bin/%s "$@"\n' $applet \
 	  >/host/run/mlx5emu/bin/$applet

@@ -25,11 +25,11 @@ LOADED_VIRTIO, LOADED_VIRTIOFS, LOADED_9P = ('virtio_pci',
                                                                                  '9p')
 #: By which the guest's /tmp takes writes of its own.
 LOADED_OVERLAY = ('overlay', )
-#: What a test loads with modprobe, where the kernel has it.
-AT_HAND = ('bochs', 'vgem')
+#: Where they are in the archive; modprobe's are the whole package's, in the usual place.
+LOADED_FROM = 'load/modules'
 #: Applets that `init` and the tests use; each becomes a link to the one binary.
 APPLETS = ('sh', 'mount', 'umount', 'mkdir', 'cat', 'echo', 'ls', 'sleep', 'usleep', 'poweroff',
-           'insmod', 'rmmod', 'lsmod', 'modprobe', 'depmod', 'dmesg', 'ip', 'chroot', 'ln', 'stty',
+           'insmod', 'rmmod', 'lsmod', 'modprobe', 'dmesg', 'ip', 'chroot', 'ln', 'stty',
            'setsid', 'env', 'kill', 'true', 'grep')
 
 
@@ -122,19 +122,18 @@ class Modules:
         end = elf.index(b'\0', start + 1)
         return [d.replace('-', '_') for d in elf[start + 9:end].decode().split(',') if d]
 
-    def closure(self, names: Iterable[str]) -> Iterator[tuple[str, bytes, list[str]]]:
-        """Yield (name, ELF, dependencies) of all modules, each after those it needs."""
+    def closure(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, ELF) of all modules, each after those it needs."""
         seen: set[str] = set()
 
-        def visit(name: str) -> Iterator[tuple[str, bytes, list[str]]]:
+        def visit(name: str) -> Iterator[tuple[str, bytes]]:
             if name in seen or name in self.builtin:
                 return
             seen.add(name)
             elf = self.read(name)
-            needed = [d for d in self.depends(elf) if d not in self.builtin]
-            for d in needed:
+            for d in self.depends(elf):
                 yield from visit(d)
-            yield name, elf, needed
+            yield name, elf
 
         for name in names:
             yield from visit(name)
@@ -151,43 +150,27 @@ def base(busybox: Path, modules: Modules, release: str, init: Path) -> bytes:
     a.link('sbin/modprobe', '../bin/busybox')
     a.file('init', init.read_bytes(), 0o755)
     a.file('bin/netdevs-up', NETDEVS_UP.read_bytes(), 0o755)
-    where = f'lib/modules/{release}'
-    deps: dict[str, list[str]] = {}
+    a.directory(f'lib/modules/{release}')
     order: dict[str, list[str]] = {}
+    packed: set[str] = set()
     groups = (('virtio', LOADED_VIRTIO), ('virtiofs', LOADED_VIRTIOFS), ('9p', LOADED_9P),
-              ('overlay', LOADED_OVERLAY), ('mlx5', LOADED), ('at_hand', AT_HAND))
+              ('overlay', LOADED_OVERLAY), ('mlx5', LOADED))
     for group, names in groups:
         order[group] = []
         # Not every package lists what is built in; the virtio groups are built in where they are no
         # files.
         wanted = [n for n in names if n in modules.files] if group.startswith(
-            ('virtio', 'overlay', 'at_hand')) else names
-        for name, elf, needed in modules.closure(wanted):
+            ('virtio', 'overlay')) else names
+        for name, elf in modules.closure(wanted):
             # The first group is loaded whatever follows.
             if group == 'virtio' or name not in order['virtio']:
                 order[group].append(name)
-            if name not in deps:
-                deps[name] = needed
-                a.file(f'{where}/{name}.ko', elf)
+            if name not in packed:
+                packed.add(name)
+                a.file(f'{LOADED_FROM}/{name}.ko', elf)
 
-    before = list(deps)
-
-    def chain(name: str) -> list[str]:
-        # What is needed last comes first: modprobe loads from the end.
-        needed: set[str] = set()
-        wanted = list(deps[name])
-        while wanted:
-            if (d := wanted.pop()) not in needed:
-                needed.add(d)
-                wanted += deps[d]
-        return sorted(needed, key=before.index, reverse=True)
-
-    lines = [f'{n}.ko:' + ''.join(f' {d}.ko' for d in chain(n)) for n in deps]
-    a.file(f'{where}/modules.dep', ('\n'.join(lines) + '\n').encode())
-    for empty in ('modules.alias', 'modules.symbols', 'modules.softdep'):
-        a.file(f'{where}/{empty}', b'')
     for group, loaded in order.items():
-        a.file(f'load/{group}', ''.join(f'/{where}/{n}.ko\n' for n in loaded).encode())
+        a.file(f'load/{group}', ''.join(f'/{LOADED_FROM}/{n}.ko\n' for n in loaded).encode())
     return a.close()
 
 

@@ -243,7 +243,7 @@ class Vm:
         size = shutil.get_terminal_size()
         settings = {
             'fs': self.fs, 'tty': int(self.command.tty), 'functions': len(self.vfio_sockets),
-            'rows': size.lines, 'cols': size.columns}
+            'rows': size.lines, 'cols': size.columns, 'modules': shlex.quote(str(m.modules))}
         a.file('spec/settings', ''.join(f'{k}={v}\n' for k, v in settings.items()).encode())
         a.file('spec/mounts', files.mounts(self.shares).encode())
         a.file('spec/command', self.command.script().encode(), 0o755)
