@@ -47,6 +47,8 @@ UNDER=()
 . "$PARTS/perftest.sh"
 # shellcheck source=quickstart/valgrind.sh
 . "$PARTS/valgrind.sh"
+# shellcheck source=quickstart/foreign.sh
+. "$PARTS/foreign.sh"
 # shellcheck source=quickstart/sanitize.sh
 . "$PARTS/sanitize.sh"
 # shellcheck source=quickstart/test_packages.sh
@@ -68,6 +70,7 @@ usage: bash buildlib/quickstart.sh COMMAND [options] [arguments]
   shell                an interactive shell there
   suite [-k PATTERN]   rdma-core's own tests there, with a scoreboard
   bench                the benchmarks
+  foreign [NAME...]    programs that are not ours there, all or those with NAME in their name
   sanitize [pytest args]
                        set up, then the demo under memcheck, and the tests of both
                        classes under ASan and UBSan
@@ -157,7 +160,7 @@ parse() {
   case $COMMAND in
     beside) parse_beside "${ARGUMENTS[@]}" ;;
     package) parse_package "${ARGUMENTS[@]}" ;;
-    demo | shell | bench | setup | sanitize | suite | test) ;;
+    demo | shell | bench | foreign | setup | sanitize | suite | test) ;;
     run) [[ " ${ARGUMENTS[*]-} " == *" -- "[!\ ]* ]] || wrong_usage "run: name a command, as in:" \
       "run -- python3 myscript.py" ;;
     '') wrong_usage "name a command" ;;
@@ -165,7 +168,8 @@ parse() {
   esac
   [[ $COMMAND != setup || ${#ARGUMENTS[@]} == 0 ]] || wrong_usage "setup: ${ARGUMENTS[*]}: it" \
     "takes no arguments"
-  [[ $COMMAND != sanitize || -z $DEVICE ]] || wrong_usage "sanitize is for the emulated card"
+  [[ $COMMAND != @(sanitize|foreign) || -z $DEVICE ]] || wrong_usage "$COMMAND is for the" \
+    "emulated card"
   [[ -z $VM_ONLY || $COMMAND == setup && -z $DEVICE ]] || wrong_usage "--vm is of setup for the" \
     "emulated card"
   case $KERNEL_KIND in
@@ -196,10 +200,11 @@ has_virtual_machine() {
   fi
   for kind in "${KERNELS[@]}"; do has_kernel "$kind" || return 1; done
   for directory in "${wanted[@]}"; do [[ -d $directory ]] || return 1; done
+  has_foreign
 }
 
 virtual_machine() {
-  local kind
+  local kind suite
   ! has_virtual_machine || return 0
   run_stage lists "package lists of Debian 13" each_archive open_lists
   [[ -d $QEMU ]] || run_stage qemu "QEMU with vfio-user" make_qemu
@@ -209,6 +214,9 @@ virtual_machine() {
   done
   [[ $COMMAND != @(test|sanitize) || -d $VALGRIND ]] || run_stage valgrind "valgrind" make_valgrind
   [[ $COMMAND != test || -d $PERFTEST ]] || run_stage perftest "Debian's perftest" make_perftest
+  has_foreign || for suite in $(foreign_suites); do
+    run_stage "foreign-$suite" "programs that use RDMA ($suite)" make_foreign "$suite"
+  done
   rm -rf "$LISTS"
 }
 
@@ -334,6 +342,7 @@ on_card() {
     bench)
       benchmarks "${emu[@]}" run "${profile[@]}" --write "$BUILD" --
       ;;
+    foreign) exec "$VENV/bin/python" -m foreign "${profile[@]}" "${ARGUMENTS[@]}" ;;
   esac
 }
 

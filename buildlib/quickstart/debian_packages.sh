@@ -30,7 +30,7 @@ each_archive() {
 
 open_lists() {
   local suites=(trixie trixie-updates trixie-backports)
-  [[ $KERNEL_KIND != oldstable ]] || suites+=(bookworm)
+  [[ $KERNEL_KIND != oldstable && $COMMAND != foreign ]] || suites+=(bookworm)
   archive open "$LISTS" "$1" "${suites[@]}" || return 1
   [[ $2 == - ]] || archive open "$LISTS" "$2" trixie-security
 }

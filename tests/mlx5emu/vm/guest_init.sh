@@ -76,6 +76,8 @@ done
 for applet in ip dmesg poweroff chroot; do ln -s busybox /host/run/mlx5emu/bin/$applet; done
 cat /spec/command >/host/run/mlx5emu/command
 busybox chmod 755 /host/run/mlx5emu/bin/* /host/run/mlx5emu/command
+# A name that every host file system resolves; programs look for their own.
+echo localhost >/proc/sys/kernel/hostname
 say mounted
 ip link set lo up
 while read -r module; do
