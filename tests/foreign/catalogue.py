@@ -11,7 +11,7 @@ from foreign.root import Root
 
 #: Kinds of guests, with the options of `mlx5emu run` by which they are booted.
 GUESTS = {
-    'ethernet': ['--functions', '2', '--cpus', '2', '--memory', '2048'],
+    'ethernet': ['--link-layer', 'eth', '--functions', '2', '--cpus', '2', '--memory', '2048'],
     'infiniband': [
         '--profile', 'connectx7', '--link-layer', 'ib', '--functions', '2', '--cpus', '2',
         '--memory', '2048'], }

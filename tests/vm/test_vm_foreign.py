@@ -5,11 +5,14 @@ table that tells of them."""
 from __future__ import annotations
 
 import os
+import re
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
 from foreign import __main__ as foreign
 from foreign.catalogue import GUESTS, Program, load
+from mlx5emu.vm.machine import PROJECT
 from vm.runs import TESTS, machine_or_skip
 
 machine_or_skip()
@@ -57,3 +60,15 @@ def test_names() -> None:
         'dpdk-forward', 'dpdk-flow', 'dpdk-rss'}
     with pytest.raises(SystemExit, match='no program has xyz in its name.* nvme'):
         foreign.chosen(['xyz'], quick=False)
+
+
+def test_document() -> None:
+    """Each program is in a row of the table, with the reason where it cannot pass."""
+    text = (PROJECT / 'Documentation/foreign_programs.md').read_text()
+    rows = [(re.findall(r'`([^`]*)`', row.split('|')[1]), row)
+            for row in text.splitlines() if row.startswith('| `')]
+    for p in load().values():
+        found = [row for names, row in rows if any(fnmatch(p.name, n) for n in names)]
+        assert len(found) == 1, p.name
+        assert p.fails in found[0] and ('`known`' in found[0]) == bool(p.fails), p.name
+    assert all(any(fnmatch(p, n) for p in load()) for names, _ in rows for n in names)

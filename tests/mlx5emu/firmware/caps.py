@@ -324,7 +324,9 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'steering_format_version': profile.steering_format,
         # quality of service
         'qos': 1,
-        'qpc_extension': 1, }
+        'qpc_extension': 1,
+        # which management registers there are, as firmware versions by component
+        'mcam_reg': 1, }
     if not eth:
         # The library connects its command QP without a GRH, which the driver refuses on Ethernet.
         out |= {'tag_matching': 1, 'rndv_offload_rc': 1, 'log_tag_matching_list_sz': 7}
@@ -345,8 +347,6 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
             'eth_net_offloads':
             1,
             'pcam_reg':
-            1,
-            'mcam_reg':
             1,
             'qcam_reg':
             1,
