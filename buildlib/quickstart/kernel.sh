@@ -59,8 +59,8 @@ make_kernel() {
     stage_fails "the packages of kernel $release hold no vmlinuz, modules or mlx5_ifc.h where" \
       "they were expected"
   # What needs what, for modprobe in the guest.
-  mkdir "$SCRATCH/base"
-  ln -s "$dir/usr/lib" "$SCRATCH/base/lib"
+  mkdir -p "$SCRATCH/base"
+  ln -sfn "$dir/usr/lib" "$SCRATCH/base/lib"
   "$QEMU/bin/busybox" depmod -b "$SCRATCH/base" "$release"
   echo "$release" > "$dir/release"
   rm -rf "$BUILD/kernel-$kind"
