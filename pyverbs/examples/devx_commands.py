@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """
-DEVX command mailboxes of the examples: fields are big-endian and lie where the PRM has them.
+Two commands by their byte offsets, for the demo, which runs where no kernel header is: fields are
+big-endian and lie where the PRM has them. Scripts have mlx5_ifc.py, by the names of fields.
 
 A field is named by its byte offset in the mailbox, the number of bits to its right in that 32-bit
 word, and its width.
@@ -9,10 +10,6 @@ import struct
 
 OPCODE_CREATE_MKEY = 0x200
 OPCODE_CREATE_CQ = 0x400
-OPCODE_CREATE_QP = 0x500
-OPCODE_RST2INIT_QP = 0x502
-OPCODE_INIT2RTR_QP = 0x503
-OPCODE_RTR2RTS_QP = 0x504
 
 #: Bytes of an answer that has nothing but status, syndrome and a number.
 OUT_LENGTH = 16
@@ -96,70 +93,3 @@ def create_mkey(umem_id, address, length, pdn, local_write=True):
     box.set(0x60, octwords)
     box.set(0x64, umem_id)
     return box
-
-
-#: Where the QP context lies in the commands that have one, and the primary address path in it.
-QPC, PATH = 0x18, 0x18
-
-
-def create_qp(umem_id, dbr_umem_id, log_sq_size, uar_page, pdn, cqn, dbr_offset=0):
-    """
-    CREATE_QP: reliable connection with a send queue in a umem and no receive queue.
-    :param umem_id: Umem of the send queue, from its start
-    :param dbr_umem_id: Umem of the doorbell record, 8 bytes
-    :param log_sq_size: log2 of the number of 64-byte blocks in the send queue
-    :param uar_page: Page id of the UAR that rings it
-    :param pdn: Protection domain
-    :param cqn: Completion queue
-    :param dbr_offset: Where in its umem the doorbell record is, in bytes
-    """
-    box = Mailbox(OPCODE_CREATE_QP, 0x110)
-    box.set(QPC, 3, shift=11)                                           # pm_state: migrated
-    box.set(QPC + 0x04, pdn)
-    box.set(QPC + 0x08, log_sq_size, shift=11).set(QPC + 0x08, 1, shift=6)      # ts_format: default
-    box.set(QPC + 0x0c, uar_page)
-    box.set(QPC + 0x7c, cqn)
-    box.set(QPC + 0x9c, cqn)
-    box.set(QPC + 0xa4, dbr_offset)
-    box.set(QPC + 0xac, 3, shift=24)                                    # rq_type: none
-    box.set(QPC + 0xd0, 1, shift=28)                                    # dbr_umem_valid
-    box.set(QPC + 0xe4, dbr_umem_id)
-    box.set(0x108, umem_id)
-    box.set(0x10c, 1, shift=31)                                         # wq_umem_valid
-    return box
-
-
-def reset_to_init(qpn, port):
-    """RST2INIT_QP: remote reads and writes allowed."""
-    box = Mailbox(OPCODE_RST2INIT_QP, 0x110).set(0x08, qpn)
-    box.set(QPC, 3, shift=11)
-    box.set(QPC + PATH + 0x24, port, shift=16)
-    return box.set(QPC + 0x90, 3, shift=14)                             # rre, rwe
-
-
-def init_to_rtr(qpn, peer, port, lid, gid=b'', mac=b''):
-    """
-    INIT2RTR_QP.
-    :param peer: Number of the QP at the other end
-    :param lid: Its LID, on InfiniBand
-    :param gid: Its GID and mac its MAC address, on Ethernet
-    """
-    box = Mailbox(OPCODE_INIT2RTR_QP, 0x110).set(0x08, qpn)
-    box.set(QPC + 0x08, 3, shift=29).set(QPC + 0x08, 30, shift=24)      # MTU 1024, log_msg_max
-    box.set(QPC + 0x14, peer)
-    box.set(QPC + PATH + 0x04, lid)
-    box.set(QPC + PATH + 0x24, port, shift=16)
-    if gid:
-        box.set(QPC + PATH + 0x08, 64)                                  # hop_limit
-        box.data[QPC + PATH + 0x10:QPC + PATH + 0x20] = gid
-        box.data[QPC + PATH + 0x26:QPC + PATH + 0x2c] = mac
-        box.set(QPC + PATH + 0x20, 0xc000)                              # udp_sport
-    box.set(QPC + 0x94, 12, shift=24)                                   # min_rnr_nak
-    return box
-
-
-def rtr_to_rts(qpn):
-    """RTR2RTS_QP: as many retries as there are."""
-    box = Mailbox(OPCODE_RTR2RTS_QP, 0x110).set(0x08, qpn)
-    box.set(QPC + PATH + 0x08, 14, shift=27)                            # ack_timeout
-    return box.set(QPC + 0x70, 7, shift=16).set(QPC + 0x70, 7, shift=13)

@@ -11,11 +11,11 @@ import sys
 
 import pyverbs.device as d
 from choose_device import choose_device
-from memic_traffic import LENGTH, REMOTE, complete, connected_pair
 from pyverbs.cq import CQ
 from pyverbs.libibverbs_enums import ibv_wr_opcode
 from pyverbs.mr import MR
 from pyverbs.pd import PD
+from reliable_pair import LENGTH, REMOTE, complete, connected_pair
 
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_alloc_dm_type
 

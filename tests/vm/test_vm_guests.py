@@ -89,7 +89,8 @@ def test_infiniband(tmp_path: Path) -> None:
 def test_extension(profile: str, layer: str, tmp_path: Path) -> None:
     """Both classes pass their tests on the other cards too."""
     passed = smoke(tmp_path, ['--profile', profile, '--link-layer', layer],
-                   ['classes/test_mlx5_dm.py', 'classes/test_mlx5_devx_umem.py'], silent=False)
+                   ['classes/test_mlx5_dm.py', 'classes/test_mlx5_devx_umem.py',
+                    'classes/test_mlx5_examples.py'], silent=False)
     assert passed >= 80
 
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
+"""A reliable queue pair made by firmware commands, connected to itself, and what it stands on."""
+from mlx5_ifc import answer, answer_size, command
+from pyverbs.libibverbs_enums import ibv_access_flags
+from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_obj_type
+from pyverbs.providers.mlx5.mlx5dv import Mlx5DevxObj, Mlx5UAR
+from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
+
+from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
+
+BLOCK, CQE, PORT = 64, 64, 1
+LOG_BLOCKS, LOG_CQES = 4, 6
+#: pm_state, rq_type, ts_format and mtu of a QP's context; an entry of a CQ that is the card's.
+MIGRATED, NO_RECEIVE_QUEUE, DEFAULT_TIME, MTU_1024, INVALID = 3, 3, 1, 3, 0xf1
+
+
+class Connection:
+    """The QP, its CQ, its UAR and three umems: send queue, completions, doorbell records."""
+
+    CQ_RECORD, QP_RECORD = 0, 64
+
+    def __init__(self, ctx, pd):
+        write = ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
+        self.send_queue = Mlx5DevxUmem(ctx, BLOCK << LOG_BLOCKS, access=write)
+        self.cqes = Mlx5DevxUmem(ctx, CQE << LOG_CQES, access=write)
+        # Offsets into a umem are only allowed if it was told the page size.
+        self.records = Mlx5DevxUmem(ctx, 4096, access=write, pgsz_bitmap=[4096])
+        memoryview(self.cqes)[CQE - 1::CQE] = bytes([INVALID]) * (1 << LOG_CQES)
+        self.uar = Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC)
+        shared = {'dbr_umem_valid': 1, 'dbr_umem_id': self.records.umem_id,
+                  'uar_page': self.uar.page_id}
+        self.cq = self.create(ctx, 'CREATE_CQ', cq_umem_valid=1, cq_umem_id=self.cqes.umem_id, **{
+            f'cq_context.{field}': value for field, value in {
+                **shared, 'log_cq_size': LOG_CQES, 'dbr_addr': self.CQ_RECORD,
+                'c_eqn_or_apu_element': ctx.devx_query_eqn(0)}.items()})
+        cqn = answer('CREATE_CQ', self.cq.out_view)['cqn']
+        pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
+        self.qp = self.create(
+            ctx, 'CREATE_QP', wq_umem_valid=1, wq_umem_id=self.send_queue.umem_id, **{
+                f'qpc.{field}': value for field, value in {
+                    **shared, 'pd': pdn, 'pm_state': MIGRATED, 'log_sq_size': LOG_BLOCKS,
+                    'ts_format': DEFAULT_TIME, 'cqn_snd': cqn, 'cqn_rcv': cqn,
+                    'rq_type': NO_RECEIVE_QUEUE, 'dbr_addr': self.QP_RECORD}.items()})
+        self.number = answer('CREATE_QP', self.qp.out_view)['qpn']
+        self.connect(ctx)
+
+    @staticmethod
+    def create(ctx, name, **values):
+        """An object by a command."""
+        return Mlx5DevxObj(ctx, command(name, values), answer_size(name))
+
+    def modify(self, name, **values):
+        """A step of the QP's states; fields are those of its context."""
+        box = command(name, {'qpn': self.number, **{f'qpc.{f}': v for f, v in values.items()}})
+        self.qp.modify(box, answer_size(name))
+
+    def connect(self, ctx):
+        """Reset to init, to ready to receive, to ready to send: by LID, or by GID and MAC."""
+        lid, path = ctx.query_port(PORT).lid, 'primary_address_path.'
+        way = {path + 'rlid': lid}
+        if not lid:
+            gid = bytes.fromhex(str(ctx.query_gid(PORT, 0).gid).replace(':', ''))
+            # A link-local GID is made of the MAC address, one bit inverted.
+            mac = bytes([gid[8] ^ 2]) + gid[9:11] + gid[13:16]
+            way = {path + 'rgid_rip': gid, path + 'rmac_47_32': mac[:2], path + 'rmac_31_0':
+                   mac[2:], path + 'hop_limit': 64, path + 'udp_sport': 0xc000}
+        port = {path + 'vhca_port_num': PORT}
+        self.modify('RST2INIT_QP', pm_state=MIGRATED, rre=1, rwe=1, **port)
+        self.modify('INIT2RTR_QP', mtu=MTU_1024, log_msg_max=30, remote_qpn=self.number,
+                    min_rnr_nak=12, **port, **way)
+        self.modify('RTR2RTS_QP', retry_count=7, rnr_retry=7, **{path + 'ack_timeout': 14})
+
+    def close(self):
+        """What uses a thing goes first."""
+        for obj in (self.qp, self.cq, self.uar, self.send_queue, self.cqes, self.records):
+            obj.close()
