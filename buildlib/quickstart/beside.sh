@@ -168,7 +168,9 @@ EOF
 }
 
 our_version() {
-  git -C "$TOP" log -1 --format=0~%cd.%h --date=format:%Y%m%d 2> /dev/null || echo 0
+  # Which commit of it, where that is known: between releases several have one number.
+  printf '%s%s' "$(< "$TOP/buildlib/version.txt")" \
+    "$(git -C "$TOP" log -1 --format=+%cd.%h --date=format:%Y%m%d 2> /dev/null || true)"
 }
 
 beside() {

@@ -45,7 +45,8 @@ mark_version() {
   local changes=$1/debian/changelog version
   version=$(dpkg-parsechangelog -l "$changes" -S Version)
   {
-    printf 'rdma-core (%s+mlx5mem1) UNRELEASED; urgency=medium\n\n' "$version"
+    printf 'rdma-core (%s+mlx5mem%s) UNRELEASED; urgency=medium\n\n' "$version" \
+      "$(< "$TOP/buildlib/version.txt")"
     printf '  * Built with Mlx5DM and Mlx5DevxUmem in python3-pyverbs.\n\n'
     printf ' -- %s <root@localhost>  %s\n\n' "$(id -un)" "$(date -R)"
     cat "$changes"

@@ -49,9 +49,10 @@ def test_links_and_paths() -> None:
     """What the documents point to is there: other documents, and files by their path from the top
     of the tree or, of the emulator, from its own."""
     top = Path(__file__).parents[2]
-    for document in [top / 'README.md', *(top / 'Documentation').glob('*.md')]:
+    for document in [*top.glob('*.md'), *(top / 'Documentation').glob('*.md'),
+                     *(top / 'Documentation/how_to').glob('*.md')]:
         text = document.read_text()
-        for name in re.findall(r'\]\(([\w./]+\.md)\)', text):
+        for name in re.findall(r'\]\(([\w./]+\.(?:md|py|svg))\)', text):
             assert (document.parent / name).exists(), (document.name, name)
         for path in re.findall(r'`((?:[\w.]+/)+[\w]+\.(?:pyx?|pyi|pxd|sh|cmake|md))[`:]',
                                text):
