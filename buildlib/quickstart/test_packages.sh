@@ -2,12 +2,12 @@
 # shellcheck shell=bash
 #
 # build/test-packages: what only tests need of the package index, each by itself for PYTHONPATH: the
-# Cythons of cythons.txt as cython-VERSION, and the checkers of files for others' CI as
-# workflow-linters.
+# Cythons of cythons.txt as cython-VERSION, the checkers of files for others' CI as
+# workflow-linters, and what makes the reference as sphinx.
 
 test_packages_key() {
   printf '%s %s' "$("$VENV/bin/python" --version)" \
-    "$(cat "$PARTS/cythons.txt" "$PARTS/workflow_linters.txt" | sha256sum)"
+    "$(cat "$PARTS"/{cythons,sphinx,workflow_linters}.txt | sha256sum)"
 }
 
 # install_alone DIRECTORY REQUIREMENTS
@@ -25,6 +25,7 @@ make_test_packages() {
     install_alone "$dir/cython-$version" "$SCRATCH/cython.txt"
   done
   install_alone "$dir/workflow-linters" "$PARTS/workflow_linters.txt"
+  install_alone "$dir/sphinx" "$PARTS/sphinx.txt"
   test_packages_key > "$dir/.stamp"
   rm -rf "$TEST_PACKAGES"
   mv -T "$dir" "$TEST_PACKAGES"
