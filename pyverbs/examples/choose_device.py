@@ -2,12 +2,13 @@
 """Which device an example runs on: the one named, else MLX5_DEVICE's, else the first of mlx5."""
 import os
 import sys
+from typing import Optional
 
 import pyverbs.device as d
 from pyverbs.pyverbs_error import PyverbsRDMAError
 
 
-def choose_device(name=None):
+def choose_device(name: Optional[str] = None) -> str:
     """
     Choose, or end the program with status 2 and say what there is.
     :param name: The device's name, if the user gave one

@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import time
+from typing import Any, Optional
 
 import devx_commands
 import pyverbs.device as d
@@ -33,7 +34,7 @@ from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_all
 try:
     import numpy
 except ImportError:
-    numpy = None
+    numpy = None  # type: ignore[assignment]
 
 LOCAL_WRITE = ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
 COLUMNS = ('what', 'type', 'bytes', 'address', 'id', 'result')
@@ -46,12 +47,13 @@ class Table:
 
     FORMAT = '{:<34} {:<22} {:>8} {:>18} {:>8}  {}'
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.failed = 0
         print(self.FORMAT.format(*COLUMNS))
         print(self.FORMAT.format(*('-' * len(name) for name in COLUMNS)))
 
-    def row(self, what, kind='', size='', address=None, number='', result='ok', good=True):
+    def row(self, what: str, kind: str = '', size: Any = '', address: Optional[int] = None,
+            number: Any = '', result: str = 'ok', good: bool = True) -> None:
         """
         Print a row.
         :param good: Whether this is how it must be
@@ -63,13 +65,13 @@ class Table:
         self.failed += not good
 
 
-def errno_of(ex):
+def errno_of(ex: PyverbsRDMAError) -> str:
     """An errno as a person reads it."""
     code = getattr(ex, 'error_code', -1)
     return f'{errno.errorcode.get(code, code)} ({os.strerror(code)})' if code > 0 else str(ex)
 
 
-def show_memic(table, ctx):
+def show_memic(table: Table, ctx: Mlx5Context) -> None:
     """MEMIC: allocate, write, read back, register."""
     with Mlx5DM(ctx, d.AllocDmAttr(length=4096)) as dm:
         table.row('allocate', dm.type.name[15:], dm.length, dm.addr, dm.handle)
@@ -83,7 +85,7 @@ def show_memic(table, ctx):
         pd.close()
 
 
-def show_sw_icm(table, ctx):
+def show_sw_icm(table: Table, ctx: Mlx5Context) -> None:
     """Each type of SW ICM with its ICM address."""
     for kind in mlx5dv_alloc_dm_type:
         if kind == mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_MEMIC:
@@ -97,7 +99,7 @@ def show_sw_icm(table, ctx):
                       in LACKING)
 
 
-def show_umems(table, ctx):
+def show_umems(table: Table, ctx: Mlx5Context) -> None:
     """A umem of each source."""
     with Mlx5DevxUmem(ctx, 16384, access=LOCAL_WRITE) as umem:
         memoryview(umem)[:5] = b'hello'
@@ -109,7 +111,7 @@ def show_umems(table, ctx):
         table.row('register', 'umem, 4 KiB pages', umem.size, umem.addr, umem.umem_id)
 
 
-def show_use(table, ctx):
+def show_use(table: Table, ctx: Mlx5Context) -> None:
     """A completion queue on a umem, which cannot be deregistered while that lives."""
     umem = Mlx5DevxUmem(ctx, 4096, access=LOCAL_WRITE)
     doorbell = Mlx5DevxUmem(ctx, 8, access=LOCAL_WRITE)
@@ -133,7 +135,7 @@ def show_use(table, ctx):
     table.row('  close the CQ, then the umem', good=umem.closed)
 
 
-def show_context_close(table, ctx):
+def show_context_close(table: Table, ctx: Mlx5Context) -> None:
     """An mkey on a umem, and MEMIC, left to the context."""
     pd = PD(ctx)
     pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
@@ -150,7 +152,7 @@ def show_context_close(table, ctx):
     del mkey
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0].strip())
     parser.add_argument('name', nargs='?', help='the device (default: the first of mlx5)')

@@ -18,7 +18,7 @@ OUT_LENGTH = 16
 class Mailbox:
     """A command on its way to the device."""
 
-    def __init__(self, opcode, length):
+    def __init__(self, opcode: int, length: int) -> None:
         """
         :param opcode: What to do
         :param length: Length of the command in bytes
@@ -26,7 +26,7 @@ class Mailbox:
         self.data = bytearray(length)
         struct.pack_into('>H', self.data, 0, opcode)
 
-    def set(self, offset, value, shift=0):
+    def set(self, offset: int, value: int, shift: int = 0) -> 'Mailbox':
         """
         Put a value into a 32-bit word, beside what is there.
         :param offset: Byte offset of the word
@@ -37,16 +37,17 @@ class Mailbox:
         struct.pack_into('>I', self.data, offset, word | value << shift)
         return self
 
-    def __bytes__(self):
+    def __bytes__(self) -> bytes:
         return bytes(self.data)
 
 
-def number_of(answer):
+def number_of(answer: bytes) -> int:
     """The number of the object that a command made: 24 bits behind status and syndrome."""
     return int.from_bytes(answer[9:12], 'big')
 
 
-def create_cq(umem_id, dbr_umem_id, log_size, uar_page, eqn, dbr_offset=0):
+def create_cq(umem_id: int, dbr_umem_id: int, log_size: int, uar_page: int, eqn: int,
+              dbr_offset: int = 0) -> Mailbox:
     """
     CREATE_CQ with entries and doorbell record in umems.
     :param umem_id: Umem of the entries, 64 bytes each, from its start
@@ -68,7 +69,8 @@ def create_cq(umem_id, dbr_umem_id, log_size, uar_page, eqn, dbr_offset=0):
     return box
 
 
-def create_mkey(umem_id, address, length, pdn, local_write=True):
+def create_mkey(umem_id: int, address: int, length: int, pdn: int,
+                local_write: bool = True) -> Mailbox:
     """
     CREATE_MKEY over the memory of a umem.
     :param umem_id: The umem, from its start

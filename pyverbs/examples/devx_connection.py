@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """A reliable queue pair made by firmware commands, connected to itself, and what it stands on."""
-from mlx5_ifc import answer, answer_size, command
+from typing import Dict
+
+from mlx5_ifc import Value, answer, answer_size, command
 from pyverbs.libibverbs_enums import ibv_access_flags
+from pyverbs.pd import PD
 from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_obj_type
-from pyverbs.providers.mlx5.mlx5dv import Mlx5DevxObj, Mlx5UAR
+from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5UAR
 from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
@@ -19,7 +22,7 @@ class Connection:
 
     CQ_RECORD, QP_RECORD = 0, 64
 
-    def __init__(self, ctx, pd):
+    def __init__(self, ctx: Mlx5Context, pd: PD) -> None:
         write = ibv_access_flags.IBV_ACCESS_LOCAL_WRITE
         self.send_queue = Mlx5DevxUmem(ctx, BLOCK << LOG_BLOCKS, access=write)
         self.cqes = Mlx5DevxUmem(ctx, CQE << LOG_CQES, access=write)
@@ -45,32 +48,32 @@ class Connection:
         self.connect(ctx)
 
     @staticmethod
-    def create(ctx, name, **values):
+    def create(ctx: Mlx5Context, name: str, **values: Value) -> Mlx5DevxObj:
         """An object by a command."""
         return Mlx5DevxObj(ctx, command(name, values), answer_size(name))
 
-    def modify(self, name, **values):
+    def modify(self, name: str, **values: Value) -> None:
         """A step of the QP's states; fields are those of its context."""
         box = command(name, {'qpn': self.number, **{f'qpc.{f}': v for f, v in values.items()}})
         self.qp.modify(box, answer_size(name))
 
-    def connect(self, ctx):
+    def connect(self, ctx: Mlx5Context) -> None:
         """Reset to init, to ready to receive, to ready to send: by LID, or by GID and MAC."""
         lid, path = ctx.query_port(PORT).lid, 'primary_address_path.'
-        way = {path + 'rlid': lid}
+        way: Dict[str, Value] = {path + 'rlid': lid}
         if not lid:
             gid = bytes.fromhex(str(ctx.query_gid(PORT, 0).gid).replace(':', ''))
             # A link-local GID is made of the MAC address, one bit inverted.
             mac = bytes([gid[8] ^ 2]) + gid[9:11] + gid[13:16]
             way = {path + 'rgid_rip': gid, path + 'rmac_47_32': mac[:2], path + 'rmac_31_0':
                    mac[2:], path + 'hop_limit': 64, path + 'udp_sport': 0xc000}
-        port = {path + 'vhca_port_num': PORT}
+        port: Dict[str, Value] = {path + 'vhca_port_num': PORT}
         self.modify('RST2INIT_QP', pm_state=MIGRATED, rre=1, rwe=1, **port)
         self.modify('INIT2RTR_QP', mtu=MTU_1024, log_msg_max=30, remote_qpn=self.number,
                     min_rnr_nak=12, **port, **way)
         self.modify('RTR2RTS_QP', retry_count=7, rnr_retry=7, **{path + 'ack_timeout': 14})
 
-    def close(self):
+    def close(self) -> None:
         """What uses a thing goes first."""
         for obj in (self.qp, self.cq, self.uar, self.send_queue, self.cqes, self.records):
             obj.close()

@@ -25,7 +25,7 @@ RDMA_WRITE, CQ_UPDATE = 0x08, 0x08
 CQE_OK, CQE_INVALID = 0, 0xf
 
 
-def rdma_write(index, qpn, target, source, length):
+def rdma_write(index: int, qpn: int, target: MR, source: MR, length: int) -> bytes:
     """
     A work request as the card reads it: control, remote address and data segment.
     :param index: Number of its first 64-byte block in the send queue
@@ -35,7 +35,7 @@ def rdma_write(index, qpn, target, source, length):
             struct.pack('>IIQ', length, source.lkey, source.buf))
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     attr = Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX)

@@ -23,7 +23,7 @@ UDMABUF_CREATE = 0x40187542
 LENGTH = 65536
 
 
-def udmabuf(length):
+def udmabuf(length: int) -> int:
     """
     A dma-buf of new memory.
     :param length: Bytes, whole pages
@@ -35,13 +35,13 @@ def udmabuf(length):
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         with open('/dev/udmabuf', 'rb', buffering=0) as device:
             # A mutable argument, so that what comes back is the ioctl's result, the new fd.
-            return fcntl.ioctl(device, UDMABUF_CREATE,
-                               bytearray(struct.pack('=IIQQ', memory, 1, 0, length)), True)
+            return int(fcntl.ioctl(device, UDMABUF_CREATE,
+                                   bytearray(struct.pack('=IIQQ', memory, 1, 0, length)), True))
     finally:
         os.close(memory)
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     try:

@@ -23,7 +23,7 @@ PAGE, PAGES = 4096, 4
 MTT = 1
 
 
-def create_mkey(ctx, pd, umem):
+def create_mkey(ctx: Mlx5Context, pd: PD, umem: Mlx5DevxUmem) -> Mlx5DevxObj:
     """A key over all of a umem, for local reads and writes of any queue pair."""
     box = command('CREATE_MKEY', {
         'mkey_umem_valid': 1,
@@ -42,7 +42,7 @@ def create_mkey(ctx, pd, umem):
     return Mlx5DevxObj(ctx, box, answer_size('CREATE_MKEY'))
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     attr = Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX)

@@ -21,7 +21,7 @@ HUGE = 2 << 20
 MAP_HUGETLB = 0x40000
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     try:

@@ -18,7 +18,7 @@ INCREMENT, TEST_AND_SET = 0, 1
 COUNTER, LOCK = 0, 8
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     with d.Context(name=name) as ctx, Mlx5DM(ctx, d.AllocDmAttr(length=64)) as dm:

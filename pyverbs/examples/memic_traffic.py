@@ -20,7 +20,7 @@ from reliable_pair import LENGTH, REMOTE, complete, connected_pair
 from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     data = bytes(i * 7 & 0xff for i in range(LENGTH))

@@ -19,7 +19,7 @@ from pyverbs.pyverbs_error import PyverbsUserError
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     attr = Mlx5DVContextAttr(mlx5dv_context_attr_flags.MLX5DV_CONTEXT_FLAGS_DEVX)

@@ -2,14 +2,19 @@
 """Two connected queue pairs on one port, for the examples that move data."""
 import sys
 import time
+from typing import List
 
 from pyverbs.addr import AHAttr, GlobalRoute
+from pyverbs.cq import CQ
+from pyverbs.device import Context
 from pyverbs.libibverbs_enums import (
     ibv_access_flags,
     ibv_qp_type,
     ibv_send_flags,
     ibv_wc_status,
 )
+from pyverbs.mr import MR
+from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, SendWR
 
@@ -19,7 +24,7 @@ REMOTE = (ibv_access_flags.IBV_ACCESS_LOCAL_WRITE | ibv_access_flags.IBV_ACCESS_
           ibv_access_flags.IBV_ACCESS_REMOTE_READ)
 
 
-def connected_pair(ctx, pd, cq):
+def connected_pair(ctx: Context, pd: PD, cq: CQ) -> List[QP]:
     """Two reliable queue pairs, each the other's peer, on the same port."""
     pair = [
         QP(pd, QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=cq, rcq=cq, cap=QPCap()))
@@ -39,7 +44,7 @@ def connected_pair(ctx, pd, cq):
     return pair
 
 
-def complete(qp, cq, opcode, host, rkey, address):
+def complete(qp: QP, cq: CQ, opcode: int, host: MR, rkey: int, address: int) -> None:
     """Post one work request and wait for its completion."""
     wr = SendWR(num_sge=1, sg=[SGE(host.buf, LENGTH, host.lkey)], opcode=opcode,
                 send_flags=ibv_send_flags.IBV_SEND_SIGNALED)

@@ -20,7 +20,7 @@ from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5DM
 LENGTH = 4096
 
 
-def other_process(link):
+def other_process(link: socket.socket) -> None:
     """Import the memory, read it, answer in it."""
     data, ((_, _, fds),), _, _ = link.recvmsg(64, socket.CMSG_SPACE(4))
     ctx = d.Context(cmd_fd=array.array('i', fds)[0])
@@ -30,7 +30,7 @@ def other_process(link):
     ctx.close()
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     ours, theirs = socket.socketpair()

@@ -22,7 +22,7 @@ from pyverbs.providers.mlx5.mlx5dv_dm import Mlx5AllocDmAttr, Mlx5DM, mlx5dv_all
 STEERING = mlx5dv_alloc_dm_type.MLX5DV_DM_TYPE_STEERING_SW_ICM
 
 
-def main():
+def main() -> int:
     """Run it; the exit status."""
     name = choose_device(*sys.argv[1:2])
     entry = bytes(i * 11 & 0xff for i in range(64))

@@ -2,8 +2,8 @@
 """The .pyi files say what the modules have, name by name and parameter by parameter, and every
 public name is documented.
 
-It needs the built modules and no device. `python3 -m mypy.stubtest` finds the same and more where
-mypy is at hand.
+It needs the built modules and no device. What mypy finds is here too: its stubtest, and the
+examples by --strict.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -230,3 +233,45 @@ def test_manual_pages(module: ModuleType) -> None:
                     for p in pages), f'{name}: no {page}(3)'
                 seen += 1
     assert seen or module.__name__.endswith(('_caps', '_trial'))
+
+
+# ---- mypy
+
+#: What Cython adds by itself, and what only Python 3.12 and later show of a buffer.
+ALLOWED = r"""
+.*\.__(reduce|setstate)_cython__
+.*\.__test__
+.*\.Mlx5DevxUmem\.__buffer__
+"""
+
+
+def mypy(module: str, cwd: Path, *words: str) -> str:
+    """What mypy says, run in a directory."""
+    modules = str(Machine.load().rdma_core_build / 'python')
+    env = os.environ | {'PYTHONPATH': modules}
+    if module.endswith('stubtest'):
+        env['MYPYPATH'] = modules
+    done = subprocess.run([sys.executable, '-m', module, *words], cwd=cwd, env=env,
+                          capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_stubtest(tmp_path: Path) -> None:
+    """The stubs are right as mypy's own test sees it."""
+    names = [f'pyverbs.providers.mlx5.{name}' for name in NAMES]
+    (tmp_path / 'allowed').write_text(ALLOWED)
+    # pyverbs itself has no stubs.
+    (tmp_path / 'mypy.ini').write_text('[mypy]\nignore_missing_imports = True\n')
+    said = mypy('mypy.stubtest', tmp_path, '--mypy-config-file', 'mypy.ini', '--allowlist',
+                'allowed', '--ignore-unused-allowlist', '--ignore-disjoint-bases', *names)
+    assert said == 'Success: no issues found in 4 modules\n'
+
+
+def test_examples_are_strict() -> None:
+    """The examples are typed; pyverbs itself has no types."""
+    examples = Path(__file__).parents[2] / 'pyverbs/examples'
+    names = sorted(path.name for path in examples.glob('*.py'))
+    assert len(names) > 12
+    said = mypy('mypy', examples, '--strict', '--ignore-missing-imports', '--no-incremental',
+                '--cache-dir', os.devnull, *names)
+    assert said == f'Success: no issues found in {len(names)} source files\n'
