@@ -286,9 +286,9 @@ def test_no_network(tmp_path: Path) -> None:
 def test_a_system_without_debians_programs(tmp_path: Path) -> None:
     """Everything of the virtual machine is fetched where no apt, dpkg or gpg is, and starts."""
     tools = ('awk', 'basename', 'bash', 'busybox', 'cat', 'chmod', 'cksum', 'cp', 'cut', 'date',
-             'df', 'dirname', 'env', 'flock', 'gcc', 'grep', 'head', 'ls', 'mkdir', 'mktemp', 'mv',
-             'paste', 'pkg-config', 'rm', 'sed', 'sh', 'sha256sum', 'sleep', 'sort', 'tail', 'tar',
-             'tr', 'uname', 'xz', 'cmake', 'ninja')
+             'df', 'dirname', 'env', 'flock', 'gcc', 'grep', 'head', 'ln', 'ls', 'mkdir', 'mktemp',
+             'mv', 'paste', 'pkg-config', 'rm', 'sed', 'sh', 'sha256sum', 'sleep', 'sort', 'tail',
+             'tar', 'tr', 'uname', 'xz', 'cmake', 'ninja')
     (tmp_path / 'bin').mkdir()
     for name in tools:
         found = shutil.which(name)

@@ -74,6 +74,14 @@ class Project:
         path = self.root / 'buildlib/quickstart/system_packages.sh'
         path.write_text(path.read_text() + '\nmissing_packages() { MISSING=(); }\n')
 
+    def fake_machine(self) -> None:
+        """Have what the virtual machine is made of."""
+        for name in ('qemu', 'pypy', 'kernel-stable'):
+            (self.build / name).mkdir()
+        modules = self.build / 'kernel-stable/usr/lib/modules/6.12'
+        modules.mkdir(parents=True)
+        (modules / 'modules.dep').touch()
+
     def argv(self, *arguments: str) -> list[str]:
         """Return the command line."""
         return ['/bin/bash', str(self.root / 'buildlib/quickstart.sh'), *arguments]
@@ -151,8 +159,7 @@ def test_the_machine_alone(project: Project) -> None:
     project.complete_system()
     project.fake_venv('exit 1')
     machine = {'qemu', 'pypy', 'kernel-stable'}
-    for name in machine:
-        (project.build / name).mkdir()
+    project.fake_machine()
     assert project.run('setup', '--vm') == (0, '')
     assert project.left() == machine
     assert not (project.build / 'log').exists()
@@ -334,7 +341,8 @@ def test_who_needs_no_set_up_waits_for_nobody(project: Project) -> None:
     project.complete_system()
     project.fake_venv('[[ $* != *machine_json.py* ]] || echo {} > $2')
     project.fake('ninja', '[[ $1 != -n ]] || echo "ninja: no work to do."')
-    for name in ('qemu', 'pypy', 'kernel-stable', 'rdma-core-59.0', 'rdma-core-59.0-build'):
+    project.fake_machine()
+    for name in ('rdma-core-59.0', 'rdma-core-59.0-build'):
         (project.build / name).mkdir()
     stamp = (project.build / 'venv/.stamp').read_text()
     (project.build / 'rdma-core-59.0-build/.configured').write_text(
