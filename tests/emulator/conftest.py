@@ -16,10 +16,21 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     assert made.card.internal_errors == 0
 
 
-@pytest.fixture
-def ib() -> Iterator[Card]:
-    """A card with an InfiniBand port, booted, with no guest."""
-    card = Card('connectx6dx', 'ib')
+def booted(link_layer: str) -> Iterator[Card]:
+    """A card that must not have met a defect of its own, booted, with no guest."""
+    card = Card('connectx6dx', link_layer)
     card.boot()
     yield card
     assert card.internal_errors == 0
+
+
+@pytest.fixture
+def ib() -> Iterator[Card]:
+    """A card with an InfiniBand port."""
+    yield from booted('ib')
+
+
+@pytest.fixture
+def eth() -> Iterator[Card]:
+    """A card with an Ethernet port."""
+    yield from booted('eth')

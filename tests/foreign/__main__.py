@@ -56,7 +56,7 @@ def run(programs: Sequence[Program], options: Sequence[str] = ()) -> Iterator[Re
                 yield result
         status = process.wait()
         for name in names[len(told):]:
-            yield {'name': name, 'version': '', 'seconds': 0.0, 'figure': '', 'kernel': [],
+            yield {'name': name, 'version': '', 'seconds': 0.0, 'figure': '',
                    'error': f'the guest ended before it, with status {status}'}
 
 

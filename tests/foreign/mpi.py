@@ -17,6 +17,13 @@ QUICK = {('trixie', 'ethernet', 'rc_x', 1), ('trixie', 'ethernet', 'ud_v', 2),
 TRAFFIC = Path(__file__).with_name('mpi_traffic.py')
 
 
+def mpirun(root: Root, transport: str, *words: str, env: dict[str, str] | None = None) -> str:
+    """Run two ranks with one of UCX's transports; return what they print."""
+    return root.run('mpirun.openmpi', '-n', '2', '--oversubscribe', *words, env={
+        'UCX_TLS': f'{transport},self', 'OMPI_ALLOW_RUN_AS_ROOT': '1',
+        'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1', **(env or {})})
+
+
 def two_ranks(root: Root, transport: str, functions: int, traffic: str) -> str:
     """Run it; return the latency that it tells.
 
@@ -25,11 +32,8 @@ def two_ranks(root: Root, transport: str, functions: int, traffic: str) -> str:
     # Of several contexts Open MPI 5.0.7's mpirun dies: the ranks choose their devices themselves.
     rank = (f'export UCX_NET_DEVICES=mlx5_$((OMPI_COMM_WORLD_RANK % {functions})):1; '
             f'exec python3 {traffic}')
-    said = root.run(
-        'mpirun.openmpi', '-n', '2', '--oversubscribe', '--mca', 'pml', 'ucx', '--mca', 'osc',
-        'ucx', '--mca', 'btl', 'self', 'sh', '-c', rank, env={
-            'UCX_TLS': f'{transport},self', 'OMPI_ALLOW_RUN_AS_ROOT': '1',
-            'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1'})
+    said = mpirun(root, transport, '--mca', 'pml', 'ucx', '--mca', 'osc', 'ucx', '--mca', 'btl',
+                  'self', 'sh', '-c', rank)
     found = re.search(r'all right, (\d+ us)', said)
     if not found:
         raise Failed(said)

@@ -48,21 +48,22 @@ def complete(count: int) -> None:
             count -= 1
 
 
+def request(opcode: int) -> None:
+    """Write the first buffer into the second, or read it from there, to the end."""
+    pairs[0].post_send(ib.SendWR(
+        wr_id=1, sg_list=[ib.SGE(regions[0], SIZE)], opcode=opcode,
+        send_flags=ib.SendFlags.SIGNALED, remote_addr=ctypes.addressof(buffers[1]),
+        rkey=regions[1].rkey))
+    complete(1)
+
+
 began = time.monotonic()
 for _ in range(ROUNDS):
     data = os.urandom(SIZE)
     ctypes.memmove(buffers[0], data, SIZE)
-    pairs[0].post_send(ib.SendWR(
-        wr_id=1, sg_list=[ib.SGE(regions[0], SIZE)], opcode=ib.WROpcode.RDMA_WRITE,
-        send_flags=ib.SendFlags.SIGNALED, remote_addr=ctypes.addressof(buffers[1]),
-        rkey=regions[1].rkey))
-    complete(1)
+    request(ib.WROpcode.RDMA_WRITE)
     assert buffers[1].raw == data
     ctypes.memset(buffers[0], 0, SIZE)
-    pairs[0].post_send(ib.SendWR(
-        wr_id=2, sg_list=[ib.SGE(regions[0], SIZE)], opcode=ib.WROpcode.RDMA_READ,
-        send_flags=ib.SendFlags.SIGNALED, remote_addr=ctypes.addressof(buffers[1]),
-        rkey=regions[1].rkey))
-    complete(1)
+    request(ib.WROpcode.RDMA_READ)
     assert buffers[0].raw == data
 print(f'all right, {2 * ROUNDS / (time.monotonic() - began):.0f} requests/s of {SIZE} bytes')

@@ -14,14 +14,14 @@ from pathlib import Path
 from patience import until
 
 from foreign.catalogue import program
-from foreign.root import MODPROBE, Failed, Root, sh
+from foreign.root import Failed, Root, modprobe, sh
 
 AF_SMC, AF_RDS = 43, 21
 SMC_PORT, RDS_PORT = 5000, 4000
 SIZE = 1 << 20
-#: What a handshake of SMC begins with ("SMCR" in EBCDIC), and its messages.
+#: What a handshake of SMC begins with ("SMCR" in EBCDIC), and its last messages.
 EYECATCHER = bytes.fromhex('e2d4c3d9')
-PROPOSAL, ACCEPT, CONFIRM, DECLINE = 1, 2, 3, 4
+CONFIRM, DECLINE = 3, 4
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -71,7 +71,7 @@ def handshake(capture: socket.socket) -> list[int]:
 @program('smc', 'iproute2', 'SMC-R between two network namespaces, one function each')
 def smc(root: Root) -> str:
     """Both sides agree on RDMA instead of falling back to TCP, and every byte comes back."""
-    sh(MODPROBE, 'smc')
+    modprobe('smc')
     other = ['ip', 'netns', 'exec', 'other']
     root.run('ip', 'netns', 'add', 'other')
     root.run('ip', 'link', 'set', 'eth1', 'netns', 'other')
@@ -124,8 +124,7 @@ def smc(root: Root) -> str:
          'two machines')
 def rds(root: Root) -> str:
     """Messages go to the other function's address, over the card."""
-    for module in ('rds', 'rds_rdma'):
-        sh(MODPROBE, module)
+    modprobe('rds', 'rds_rdma')
     with socket.socket(AF_RDS, socket.SOCK_SEQPACKET) as one, \
             socket.socket(AF_RDS, socket.SOCK_SEQPACKET) as two:
         call('bind', one.fileno(), address('10.9.1.1', RDS_PORT), 16)

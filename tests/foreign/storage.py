@@ -13,7 +13,7 @@ from pathlib import Path
 from patience import until
 
 from foreign.catalogue import program
-from foreign.root import MODPROBE, Failed, Root, end, sh
+from foreign.root import Failed, Root, end, modprobe, sh
 
 ADDRESS = '10.9.1.1'
 CONFIG = Path('/sys/kernel/config')
@@ -68,8 +68,7 @@ def exercise(device: Path, file: Path) -> str:
 @program('nvme', 'nvme-cli', "NVMe over RDMA: nvme connect to the kernel's target", quick=True)
 def nvme(root: Root) -> str:
     """A namespace in memory, used as a disk, over the card."""
-    for module in ('nvmet-rdma', 'nvme-rdma'):
-        sh(MODPROBE, module)
+    modprobe('nvmet-rdma', 'nvme-rdma')
     configfs()
     file = backing('nvme')
     target = CONFIG / 'nvmet'
@@ -99,8 +98,7 @@ def nvme(root: Root) -> str:
 @program('nfs', 'nfs-kernel-server', "NFS 4.2 over RDMA: mount -o rdma of the kernel's server")
 def nfs(root: Root) -> str:
     """A file is read and another one written through the mount, each compared on the other side."""
-    for module in ('nfsd', 'rpcrdma', 'nfsv4'):
-        sh(MODPROBE, module)
+    modprobe('nfsd', 'rpcrdma', 'nfsv4')
     exported, mounted = root.path / 'mnt/exported', root.path / 'mnt/mounted'
     for path in (exported, mounted, root.path / 'var/lib/nfs/v4recovery'):
         path.mkdir(parents=True, exist_ok=True)
@@ -146,8 +144,7 @@ def nfs(root: Root) -> str:
 @program('iser', 'open-iscsi', "iSCSI over RDMA: iscsiadm to the kernel's target")
 def iser(root: Root) -> str:
     """A unit in memory, used as a disk, over the card."""
-    for module in ('ib_isert', 'ib_iser', 'target_core_file', 'iscsi_target_mod', 'sd_mod'):
-        sh(MODPROBE, module)
+    modprobe('ib_isert', 'ib_iser', 'target_core_file', 'iscsi_target_mod', 'sd_mod')
     configfs()
     file, name = backing('iser'), 'iqn.2026-01.emulated:card'
     target = CONFIG / 'target'

@@ -7,6 +7,7 @@ from guest import listening
 from patience import until
 
 from foreign.catalogue import program
+from foreign.mpi import mpirun
 from foreign.root import Failed, Root, end
 
 PORT = 13337
@@ -18,14 +19,14 @@ TESTS = {'tag': ('tag_bw', 65536, 50), 'put': ('ucp_put_bw', 65536, 50), 'get': 
 def rate(root: Root, suite: str, transport: str, test: str) -> str:
     """Run both sides on the first function; return the messages a second that it tells."""
     kind, size, count = TESTS[test]
-    env = {'UCX_TLS': f'{transport},self', 'UCX_NET_DEVICES': 'mlx5_0:1',
-           'OMPI_ALLOW_RUN_AS_ROOT': '1', 'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1'}
+    device = {'UCX_NET_DEVICES': 'mlx5_0:1'}
     words = ['ucx_perftest', '-t', kind, '-s', str(size), '-n', str(count), '-w', '2', '-f']
     if suite == 'trixie':
         # Built with MPI, by which its two sides find each other.
-        said = root.run('mpirun.openmpi', '-n', '2', '--oversubscribe', '--mca', 'pml', 'ob1',
-                        '--mca', 'btl', 'self,tcp', *words, env=env)
+        said = mpirun(root, transport, '--mca', 'pml', 'ob1', '--mca', 'btl', 'self,tcp', *words,
+                      env=device)
     else:
+        env = {'UCX_TLS': f'{transport},self', **device}
         server = root.start(*words, '-p', str(PORT), env=env)
         try:
             until(lambda: listening.tcp(PORT), 'ucx_perftest listens')

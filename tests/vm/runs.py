@@ -27,6 +27,19 @@ def machine_or_skip() -> Machine:
         pytest.skip(str(e), allow_module_level=True)
 
 
+def machine_with(machine: Machine, kernel: str) -> Path:
+    """Return the description of a machine with another kernel of the set-up's.
+
+    :param kernel: stable, which the usual one has, or backports
+    """
+    if kernel == 'stable':
+        return machine.path
+    build = machine.rdma_core_build.name.removesuffix('-build')
+    path = PROJECT / 'build' / f'machine-{build}-{kernel}.json'
+    assert path.exists(), f'{path} is missing: `bash buildlib/quickstart.sh test` makes it'
+    return path
+
+
 def argv(*words: str) -> list[str]:
     """Return the command line of `mlx5emu run`."""
     return [sys.executable, '-m', 'mlx5emu', 'run', *words]

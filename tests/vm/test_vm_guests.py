@@ -13,7 +13,7 @@ import pytest
 from mlx5emu.firmware.caps import PROFILES
 from mlx5emu.vm import kernel_log
 from mlx5emu.vm.machine import PROJECT
-from vm.runs import TESTS, in_a_guest, machine_or_skip, quickstart
+from vm.runs import TESTS, in_a_guest, machine_or_skip, machine_with, quickstart
 
 MACHINE = machine_or_skip()
 
@@ -48,13 +48,9 @@ def smoke(tmp: Path, words: list[str], files: list[str], machine: Path = MACHINE
 def test_several_cpus_and_functions(kernel: str, tmp_path: Path) -> None:
     """Two CPUs, two functions: the driver is loaded, unloaded, unbound, its function reset, and
     frames pass between both."""
-    build = MACHINE.rdma_core_build.name.removesuffix('-build')
-    machine = MACHINE.path
-    if kernel != 'stable':
-        machine = PROJECT / 'build' / f'machine-{build}-{kernel}.json'
-    assert machine.exists(), f'{machine} is missing: `bash buildlib/quickstart.sh test` makes it'
     passed = smoke(tmp_path, ['--cpus', '2', '--functions', '2'],
-                   ['guest/test_guest_driver.py', 'guest/test_guest_functions.py'], machine)
+                   ['guest/test_guest_driver.py', 'guest/test_guest_functions.py'],
+                   machine_with(MACHINE, kernel))
     assert passed >= 8
 
 

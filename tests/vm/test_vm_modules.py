@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx5emu.vm.machine import PROJECT, Machine
-from vm.runs import in_a_guest, machine_or_skip
+from mlx5emu.vm.machine import Machine
+from vm.runs import in_a_guest, machine_or_skip, machine_with
 
 MACHINE = machine_or_skip()
 
@@ -44,10 +44,7 @@ print(json.dumps([asked, failed, sorted(loaded()), Path('/sys/class/infiniband/m
 def test_modules_of_the_stock_kernel(kernel: str, tmp_path: Path) -> None:
     """A socket's family brings its module; then all of them load one by one, each with what it
     needs, and the card's device is still there."""
-    build = MACHINE.rdma_core_build.name.removesuffix('-build')
-    path = MACHINE.path
-    if kernel != 'stable':
-        path = PROJECT / 'build' / f'machine-{build}-{kernel}.json'
+    path = machine_with(MACHINE, kernel)
     directory = Machine.load(path).modules / 'kernel'
     names = {
         file.name.split('.ko')[0]

@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: (GPL-2.0 OR Linux-OpenIB)
 """Registers that ethtool and devlink ask for: pause frames, error correction, why a link is down,
 the module in the cage, the firmware's components."""
-import pytest
 from emulator.driver.commands import run, status
 from emulator.driver.registers import register, register_status
 from mlx5emu import prm
 from mlx5emu.card import Card
 from mlx5emu.prm.decode import decode
-
-
-@pytest.fixture
-def eth():
-    card = Card('connectx6dx', 'eth')
-    card.boot()
-    yield card
-    assert card.internal_errors == 0
 
 
 def test_what_there_is(eth, ib) -> None:

@@ -5,18 +5,8 @@ from emulator.driver.commands import encode, run, status
 from emulator.driver.memory import GuestMemory
 from emulator.driver.registers import register, register_status
 from mlx5emu import prm
-from mlx5emu.card import Card
 from mlx5emu.firmware.tables import Object
 from mlx5emu.steering import flow
-
-
-@pytest.fixture
-def eth():
-    card = Card('connectx6dx', 'eth')
-    card.boot()
-    yield card
-    assert card.internal_errors == 0
-
 
 # ---- InfiniBand
 

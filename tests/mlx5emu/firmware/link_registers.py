@@ -70,12 +70,10 @@ def pplm(card: 'Card', r: prm.View, write: bool) -> None:
           fec_mode_active=link.fec_admin or FEC_RS)
 
 
-@register('PDDR')
+@register('PDDR', read_only=True)
 def pddr(card: 'Card', r: prm.View, write: bool) -> None:
     """Why the link is down: 0 when it is up, else that it was closed by a command, the only way in
     which this one goes down."""
-    if write:
-        raise Status('BAD_PARAM', 'read-only register')
     if r['page_select'] != TROUBLESHOOTING_PAGE:
         raise Status('BAD_PARAM', 'no such page of PDDR')
     r[MONITOR_OPCODE] = 0 if card.vport.up else CLOSED_BY_COMMAND

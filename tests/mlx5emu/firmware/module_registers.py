@@ -68,21 +68,17 @@ def mcia(card: 'Card', r: prm.View, write: bool) -> None:
     prm.View('mcia_data_reg', r.buf)['data'] = data
 
 
-@register('MCQS')
+@register('MCQS', read_only=True)
 def mcqs(card: 'Card', r: prm.View, write: bool) -> None:
     """State of a component: there is one, and nothing is pending."""
-    if write:
-        raise Status('BAD_PARAM', 'read-only register')
     if r['component_index']:
         raise Status('BAD_PARAM', 'no such component')
     r.set(last_index_flag=1, identifier=BOOT_IMAGE)
 
 
-@register('MCQI')
+@register('MCQI', read_only=True)
 def mcqi(card: 'Card', r: prm.View, write: bool) -> None:
     """Capabilities or version of the component, from an offset on."""
-    if write:
-        raise Status('BAD_PARAM', 'read-only register')
     if r['component_index']:
         raise Status('BAD_PARAM', 'no such component')
     if r['info_type'] == CAPABILITIES:

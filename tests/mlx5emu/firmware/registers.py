@@ -17,17 +17,18 @@ MAX_MTU_ETH, MAX_MTU_IB = 10218, 4096
 ETH_100G, IB_EDR, IB_4X = 1 << 23, 1 << 5, 1 << 1
 
 Register = Callable[['Card', prm.View, bool], None]
-_REGISTERS: dict[str, tuple[Register, str]] = {}
+_REGISTERS: dict[str, tuple[Register, str, bool]] = {}
 
 prm.declare('node_desc_reg', [('node_description', 8, 64)])
 prm.declare('host_endianness_reg', [('he', 8), ('', 24), ('', 32, 3)])
 
 
-def register(name: str, layout: str = '') -> Callable[[Register], Register]:
+def register(name: str, layout: str = '',
+             read_only: bool = False) -> Callable[[Register], Register]:
     """Register a handler ``(card, view, write)`` of a register; it changes the view into what is
-    answered."""
+    answered.  One that is ``read_only`` is never called for a write."""
     def add(handler: Register) -> Register:
-        _REGISTERS[name] = (handler, layout or name.lower() + '_reg')
+        _REGISTERS[name] = (handler, layout or name.lower() + '_reg', read_only)
         return handler
     return add
 
@@ -39,7 +40,7 @@ def access_reg(card: 'Card', cmd: Command) -> None:
     found = _REGISTERS.get(name)
     if found is None:
         raise Status('BAD_PARAM', f"no such register: {cmd.inp['register_id']:#x} {name}".rstrip())
-    handler, layout = found
+    handler, layout, read_only = found
     size = (prm.layout_bits(layout) + 7) >> 3
     if len(cmd.raw) - 16 > 4096:
         raise Status('BAD_INP_LEN', 'register data is too long')
@@ -50,6 +51,8 @@ def access_reg(card: 'Card', cmd: Command) -> None:
     view = prm.View(layout, data)
     if view.has('local_port') and view['local_port'] > 1:
         raise Status('BAD_PARAM', 'no such port')
+    if read_only and cmd.op_mod == WRITE:
+        raise Status('BAD_PARAM', 'read-only register')
     handler(card, view, cmd.op_mod == WRITE)
     n = min(len(data), max(0, cmd.out_len - 16))
     cmd.out.buf[16:16 + n] = data[:n]
@@ -133,8 +136,6 @@ def pmlp(card: 'Card', r: prm.View, write: bool) -> None:
 
 def _what_there_is(*fields: str) -> Register:
     def handler(card: 'Card', r: prm.View, write: bool) -> None:
-        if write:
-            raise Status('BAD_PARAM', 'read-only register')
         if not r['feature_group'] and not r['access_reg_group']:
             for field in fields:
                 r[field] = 1
@@ -142,14 +143,12 @@ def _what_there_is(*fields: str) -> Register:
 
 
 # Which registers and features there are, where the driver asks before it uses them.
-register('PCAM')(_what_there_is('port_access_reg_cap_mask.regs_5000_to_507f.pplm'))
-register('MCAM')(_what_there_is('mng_access_reg_cap_mask.access_regs.mcqi',
+register('PCAM', read_only=True)(_what_there_is('port_access_reg_cap_mask.regs_5000_to_507f.pplm'))
+register('MCAM', read_only=True)(_what_there_is('mng_access_reg_cap_mask.access_regs.mcqi',
                                 'mng_access_reg_cap_mask.access_regs.mcqs'))
-register('QCAM')(_what_there_is())
+register('QCAM', read_only=True)(_what_there_is())
 
 
-@register('PPCNT')
+@register('PPCNT', read_only=True)
 def ppcnt(card: 'Card', r: prm.View, write: bool) -> None:
     """Port counters: of every group, zero: there is no wire."""
-    if write:
-        raise Status('BAD_PARAM', 'read-only register')
