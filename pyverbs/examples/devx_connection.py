@@ -2,16 +2,18 @@
 """A reliable queue pair made by firmware commands, connected to itself, and what it stands on."""
 from typing import Dict
 
-from mlx5_ifc import Value, answer, answer_size, command
+from devx_object import create
+from mlx5_ifc import Value, answer_size, command
+from port_address import PORT, gid_and_mac
 from pyverbs.libibverbs_enums import ibv_access_flags
 from pyverbs.pd import PD
 from pyverbs.providers.mlx5.mlx5_enums import _MLX5DV_UAR_ALLOC_TYPE_NC, mlx5dv_obj_type
-from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5DevxObj, Mlx5UAR
+from pyverbs.providers.mlx5.mlx5dv import Mlx5Context, Mlx5UAR
 from pyverbs.providers.mlx5.mlx5dv_objects import Mlx5DvObj
 
 from pyverbs.providers.mlx5.mlx5dv_devx_umem import Mlx5DevxUmem
 
-BLOCK, CQE, PORT = 64, 64, 1
+BLOCK, CQE = 64, 64
 LOG_BLOCKS, LOG_CQES = 4, 6
 #: pm_state, rq_type, ts_format and mtu of a QP's context; an entry of a CQ that is the card's.
 MIGRATED, NO_RECEIVE_QUEUE, DEFAULT_TIME, MTU_1024, INVALID = 3, 3, 1, 3, 0xf1
@@ -32,25 +34,21 @@ class Connection:
         self.uar = Mlx5UAR(ctx, _MLX5DV_UAR_ALLOC_TYPE_NC)
         shared = {'dbr_umem_valid': 1, 'dbr_umem_id': self.records.umem_id,
                   'uar_page': self.uar.page_id}
-        self.cq = self.create(ctx, 'CREATE_CQ', cq_umem_valid=1, cq_umem_id=self.cqes.umem_id, **{
-            f'cq_context.{field}': value for field, value in {
-                **shared, 'log_cq_size': LOG_CQES, 'dbr_addr': self.CQ_RECORD,
-                'c_eqn_or_apu_element': ctx.devx_query_eqn(0)}.items()})
-        cqn = answer('CREATE_CQ', self.cq.out_view)['cqn']
+        self.cq, told = create(ctx, 'CREATE_CQ', {
+            'cq_umem_valid': 1, 'cq_umem_id': self.cqes.umem_id, **{
+                f'cq_context.{field}': value for field, value in {
+                    **shared, 'log_cq_size': LOG_CQES, 'dbr_addr': self.CQ_RECORD,
+                    'c_eqn_or_apu_element': ctx.devx_query_eqn(0)}.items()}})
+        cqn = told['cqn']
         pdn = Mlx5DvObj(mlx5dv_obj_type.MLX5DV_OBJ_PD, pd=pd).dvpd.pdn
-        self.qp = self.create(
-            ctx, 'CREATE_QP', wq_umem_valid=1, wq_umem_id=self.send_queue.umem_id, **{
+        self.qp, told = create(ctx, 'CREATE_QP', {
+            'wq_umem_valid': 1, 'wq_umem_id': self.send_queue.umem_id, **{
                 f'qpc.{field}': value for field, value in {
                     **shared, 'pd': pdn, 'pm_state': MIGRATED, 'log_sq_size': LOG_BLOCKS,
                     'ts_format': DEFAULT_TIME, 'cqn_snd': cqn, 'cqn_rcv': cqn,
-                    'rq_type': NO_RECEIVE_QUEUE, 'dbr_addr': self.QP_RECORD}.items()})
-        self.number = answer('CREATE_QP', self.qp.out_view)['qpn']
+                    'rq_type': NO_RECEIVE_QUEUE, 'dbr_addr': self.QP_RECORD}.items()}})
+        self.number = told['qpn']
         self.connect(ctx)
-
-    @staticmethod
-    def create(ctx: Mlx5Context, name: str, **values: Value) -> Mlx5DevxObj:
-        """An object by a command."""
-        return Mlx5DevxObj(ctx, command(name, values), answer_size(name))
 
     def modify(self, name: str, **values: Value) -> None:
         """A step of the QP's states; fields are those of its context."""
@@ -62,9 +60,7 @@ class Connection:
         lid, path = ctx.query_port(PORT).lid, 'primary_address_path.'
         way: Dict[str, Value] = {path + 'rlid': lid}
         if not lid:
-            gid = bytes.fromhex(str(ctx.query_gid(PORT, 0).gid).replace(':', ''))
-            # A link-local GID is made of the MAC address, one bit inverted.
-            mac = bytes([gid[8] ^ 2]) + gid[9:11] + gid[13:16]
+            gid, mac = gid_and_mac(ctx)
             way = {path + 'rgid_rip': gid, path + 'rmac_47_32': mac[:2], path + 'rmac_31_0':
                    mac[2:], path + 'hop_limit': 64, path + 'udp_sport': 0xc000}
         port: Dict[str, Value] = {path + 'vhca_port_num': PORT}
