@@ -43,18 +43,3 @@ def test_general_objects_registers_and_pages() -> None:
     assert set(listed.group(1).replace(' ', '').split(',')) == set(registers._REGISTERS)
     listed = re.search(r'Capability pages: (.*?)\. A page', text, flags=re.S)
     assert set(re.findall(r'\w+', listed.group(1))) == set(caps.PAGES)
-
-
-def test_links_and_paths() -> None:
-    """What the documents point to is there: other documents, and files by their path from the top
-    of the tree or, of the emulator, from its own."""
-    top = Path(__file__).parents[2]
-    for document in [*top.glob('*.md'), *(top / 'Documentation').glob('*.md'),
-                     *(top / 'Documentation/how_to').glob('*.md')]:
-        text = document.read_text()
-        for name in re.findall(r'\]\(([\w./]+\.(?:md|py|svg))\)', text):
-            assert (document.parent / name).exists(), (document.name, name)
-        for path in re.findall(r'`((?:[\w.]+/)+[\w]+\.(?:pyx?|pyi|pxd|sh|cmake|md))[`:]',
-                               text):
-            assert (top / path).exists() or (top / 'tests' / 'mlx5emu' / path).exists() or (
-                path.startswith('build/')), (document.name, path)

@@ -5,28 +5,28 @@ public name."""
 from __future__ import annotations
 
 import html
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from setup.documents import TOP, commands
+from vm.runs import machine_or_skip
 
-TOP = Path(__file__).parents[2]
-SPHINX = TOP / 'build/test-packages/sphinx'
+MACHINE = machine_or_skip()
 STUBS = TOP / 'pyverbs/providers/mlx5'
 
 
 @pytest.fixture(scope='module')
 def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The text of the page, made as CONTRIBUTING.md says."""
+    """The text of the page, made by the command of CONTRIBUTING.md, with warnings as errors."""
     out = tmp_path_factory.mktemp('reference')
-    env = os.environ | {'PYTHONPATH': os.pathsep.join([str(SPHINX), *sys.path])}
+    command = next(c for c in commands(TOP / 'CONTRIBUTING.md') if '-m sphinx' in c)
+    command = command.replace('build/rdma-core-59.0-build', str(MACHINE.rdma_core_build))
+    assert command.endswith(' Documentation build/html')
     done = subprocess.run(
-        [sys.executable, '-m', 'sphinx', '-b', 'html', '-W', '--keep-going', '-q', '-d',
-         str(out / 'doctrees'), str(TOP / 'Documentation'), str(out / 'html')], env=env,
-        capture_output=True, text=True, check=False)
+        ['bash', '-c', command.replace('build/html', str(out / 'html')) +
+         f' -W --keep-going -q -d {out}/doctrees'], cwd=TOP, capture_output=True, text=True,
+        check=False)
     assert (done.returncode, done.stderr) == (0, '')
     for picture in ('stack', 'ownership', 'bench'):
         assert (TOP / f'Documentation/{picture}.svg').read_text().count('</svg>') == 1

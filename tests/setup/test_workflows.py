@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from setup.documents import WITH_YAML, blocks
 
 TOP = Path(__file__).resolve().parents[2]
 CI = TOP / 'buildlib/ci'
@@ -22,31 +23,47 @@ if not LINTERS.is_dir():
     pytest.skip('run the tests by buildlib/quickstart.sh', allow_module_level=True)
 
 
+def check(schema: str, file: Path) -> int:
+    """What the checker of a schema ends in."""
+    return subprocess.run(
+        [sys.executable, '-m', 'check_jsonschema', '--builtin-schema', schema, file],
+        env=os.environ | {'PYTHONPATH': str(LINTERS)}, capture_output=True, check=False).returncode
+
+
 @pytest.mark.parametrize(('schema', 'path'), [
     ('vendor.github-actions', TOP / 'action.yml'),
     ('vendor.github-workflows', TOP / '.github/workflows/rdma_core_suite.yml'),
     ('vendor.azure-pipelines', CI / 'azure-pipelines.yml'), ])
 def test_schema(schema: str, path: Path, tmp_path: Path) -> None:
     """What the file says is known, and nothing that has to be there is missing."""
-    def check(file: Path) -> int:
-        return subprocess.run(
-            [sys.executable, '-m', 'check_jsonschema', '--builtin-schema', schema, file],
-            env=os.environ | {'PYTHONPATH': str(LINTERS)}, capture_output=True,
-            check=False).returncode
-    assert check(path) == 0
+    assert check(schema, path) == 0
     wrong = tmp_path / path.name
     wrong.write_text(re.sub(r'^( *)(steps|runs-on|vmImage):', r'\1stpes:', path.read_text(),
                             flags=re.MULTILINE))
-    assert check(wrong) == 1
+    assert check(schema, wrong) == 1
+
+
+def test_the_job_of_the_document(tmp_path: Path) -> None:
+    """What where_it_builds.md has for a workflow is one, and gives the action what it takes."""
+    job = blocks(WITH_YAML, 'yaml')[0]
+    path = tmp_path / 'workflow.yml'
+    path.write_text(f'on: push\n{job}')
+    assert check('vendor.github-workflows', path) == 0
+    given = re.findall(r'^ +([\w-]+): ', job[job.index('OWNER/NAME@REF'):], re.MULTILINE)
+    assert given == ['rdma-core']
+    action = (TOP / 'action.yml').read_text()
+    inputs = re.findall(r'^  ([\w-]+):$', action[action.index('inputs:'):action.index('runs:')],
+                        re.MULTILINE)
+    assert set(given) <= set(inputs)
 
 
 def test_containerfile(tmp_path: Path) -> None:
-    def check(file: Path) -> str:
+    def hadolint(file: Path) -> str:
         return subprocess.run([LINTERS / 'bin/hadolint', file], capture_output=True, text=True,
                               check=False).stdout
-    assert check(CI / 'Containerfile') == ''
+    assert hadolint(CI / 'Containerfile') == ''
     (tmp_path / 'Containerfile').write_text('FROM debian\nRUN cd /x && sudo make\n')
-    assert 'DL3004' in check(tmp_path / 'Containerfile')
+    assert 'DL3004' in hadolint(tmp_path / 'Containerfile')
 
 
 def test_packages() -> None:
