@@ -82,10 +82,11 @@ def test_bench(command: str) -> None:
 
 def test_tree(clone: Path, tmp_path: Path) -> None:
     """The hook in a tree, and the tests of both classes by that tree's own runner."""
-    configure, build, test = shown('cmake -S rdma-core -B build/tree', 'cmake --build build/tree',
-                                   'build/tree/bin/')
-    path = f'{MACHINE.python.parent}:{os.environ["PATH"]}'
-    run(configure, clone, PATH=path)
+    *configure, build, test = shown('cmake -S rdma-core', 'cmake --build build/tree',
+                                    'build/tree/bin/')
+    path = f'{Path(MACHINE.python).parent}:{os.environ["PATH"]}'
+    for command in configure:
+        run(command, clone, PATH=path)
     run(build, clone, PATH=path)
     words = ['sh', '-c', f'{clone}/{test}']
     said = in_a_guest(tmp_path, [], *words)
