@@ -39,7 +39,9 @@ set(MLX5_MEM_INCLUDE "${MLX5_MEM_BINARY_DIR}/include")
 
 include("${MLX5_MEM_BUILDLIB}/mlx5_mem_features.cmake")
 include("${MLX5_MEM_BUILDLIB}/tracked_cython_module.cmake")
+include("${MLX5_MEM_BUILDLIB}/documented_stubs.cmake")
 set(MLX5_MEM_TARGETS "")
+set(MLX5_MEM_STUBS "")
 include("${MLX5_MEM_SOURCE_DIR}/pyverbs/providers/mlx5/CMakeLists.txt")
 include("${MLX5_MEM_BUILDLIB}/run_tests.cmake")
 if (SKBUILD)
@@ -54,9 +56,8 @@ foreach(DIR pyverbs pyverbs/providers/mlx5 pyverbs/providers/efa)
   get_property(TARGETS DIRECTORY "${PROJECT_SOURCE_DIR}/${DIR}" PROPERTY BUILDSYSTEM_TARGETS)
   list(APPEND NEEDED ${TARGETS})
 endforeach()
-list(APPEND NEEDED ${MLX5_MEM_TARGETS} mlx5 ibv_devices ibv_devinfo ibv_rc_pingpong ibv_uc_pingpong
-  ibv_ud_pingpong
-  ibv_srq_pingpong rping)
+list(APPEND NEEDED ${MLX5_MEM_TARGETS} pyverbs-mlx5-stubs mlx5 ibv_devices ibv_devinfo
+  ibv_rc_pingpong ibv_uc_pingpong ibv_ud_pingpong ibv_srq_pingpong rping)
 foreach(TARGET ${NEEDED})
   if (NOT TARGET "${TARGET}")
     message(FATAL_ERROR "pyverbs-mlx5-mem: rdma-core ${PACKAGE_VERSION} has no target ${TARGET}")
@@ -66,7 +67,7 @@ add_custom_target(pyverbs-mlx5 DEPENDS ${NEEDED})
 
 # For who puts ours beside a pyverbs that is there already: the modules alone, and what goes with
 # them.
-add_custom_target(pyverbs-mlx5-mem DEPENDS ${MLX5_MEM_TARGETS})
+add_custom_target(pyverbs-mlx5-mem DEPENDS ${MLX5_MEM_TARGETS} pyverbs-mlx5-stubs)
 set(BESIDE "")
 foreach(TARGET ${MLX5_MEM_TARGETS})
   list(APPEND BESIDE "${TARGET}.so")

@@ -33,7 +33,7 @@ case $1 in
     mkdir -p "$tree/mlx5_mem/tests"
     cp -R "$top/pyverbs" "$top/COPYING.md" "$tree/mlx5_mem/"
     mkdir "$tree/mlx5_mem/buildlib" "$tree/mlx5_mem/tests/classes"
-    cp "$top"/buildlib/*.cmake "$top"/buildlib/*.in "$tree/mlx5_mem/buildlib/"
+    cp "$top"/buildlib/*.cmake "$top"/buildlib/*.in "$top"/buildlib/*.py "$tree/mlx5_mem/buildlib/"
     cp "$top"/tests/classes/*.py "$top"/tests/classes/*.c "$tree/mlx5_mem/tests/classes/"
     printf '%s\n' "$line" >> "$lists"
     ;;

@@ -19,6 +19,7 @@
 #                                mlx5_mem_upstream.pxi, for the .pyx
 #   tracked_cython_module.cmake  a module rule as rdma_cython_module, with dependencies and warnings
 #                                as errors
+#   documented_stubs.cmake       stubs with docstrings, for editors
 #   run_tests.cmake              our tests beside rdma-core's for bin/run_tests.py
 #   wheel.cmake                  stubs and a command, in a wheel only
 

@@ -9,6 +9,8 @@ set(WHEEL "${MLX5_MEM_BINARY_DIR}/wheel")
 set(STUBS "${SKBUILD_PLATLIB_DIR}/pyverbs-stubs")
 # "partial": for what is not here, look into pyverbs itself.
 file(WRITE "${WHEEL}/py.typed" "partial\n")
+# jedi takes a directory with this file for stubs, and no other.
+file(WRITE "${WHEEL}/__init__.pyi" "")
 # pip puts the interpreter's path in the place of this first line.
 file(WRITE "${WHEEL}/mlx5dv-dm-caps" "#!python
 import sys
@@ -16,7 +18,14 @@ from pyverbs.providers.mlx5.mlx5dv_dm_caps import main
 sys.exit(main())
 ")
 install(FILES "${WHEEL}/py.typed" DESTINATION "${STUBS}" COMPONENT pyverbs_mlx5_wheel)
-file(GLOB STUB_FILES "${MLX5_MEM_SOURCE_DIR}/pyverbs/providers/mlx5/*.pyi")
-install(FILES ${STUB_FILES} DESTINATION "${STUBS}/providers/mlx5" COMPONENT pyverbs_mlx5_wheel)
+foreach(PACKAGE "" /providers /providers/mlx5)
+  install(FILES "${WHEEL}/__init__.pyi" DESTINATION "${STUBS}${PACKAGE}"
+    COMPONENT pyverbs_mlx5_wheel)
+endforeach()
+# Those of modules in Python are as they are: an editor finds the docstrings in the module.
+install(FILES ${MLX5_MEM_STUBS}
+  "${MLX5_MEM_SOURCE_DIR}/pyverbs/providers/mlx5/mlx5_trial.pyi"
+  "${MLX5_MEM_SOURCE_DIR}/pyverbs/providers/mlx5/mlx5dv_dm_caps.pyi"
+  DESTINATION "${STUBS}/providers/mlx5" COMPONENT pyverbs_mlx5_wheel)
 install(PROGRAMS "${WHEEL}/mlx5dv-dm-caps" DESTINATION "${SKBUILD_SCRIPTS_DIR}"
   COMPONENT pyverbs_mlx5_wheel)

@@ -3,11 +3,11 @@
 #
 # build/test-packages: what only tests need of the package index, each by itself for PYTHONPATH: the
 # Cythons of cythons.txt as cython-VERSION, the checkers of files for others' CI as
-# workflow-linters, and what makes the reference as sphinx.
+# workflow-linters, what makes the reference as sphinx, and what completes in editors as editors.
 
 test_packages_key() {
   printf '%s %s' "$("$VENV/bin/python" --version)" \
-    "$(cat "$PARTS"/{cythons,sphinx,workflow_linters}.txt | sha256sum)"
+    "$(cat "$PARTS"/{cythons,editors,sphinx,workflow_linters}.txt | sha256sum)"
 }
 
 # install_alone DIRECTORY REQUIREMENTS
@@ -26,6 +26,7 @@ make_test_packages() {
   done
   install_alone "$dir/workflow-linters" "$PARTS/workflow_linters.txt"
   install_alone "$dir/sphinx" "$PARTS/sphinx.txt"
+  install_alone "$dir/editors" "$PARTS/editors.txt"
   test_packages_key > "$dir/.stamp"
   rm -rf "$TEST_PACKAGES"
   mv -T "$dir" "$TEST_PACKAGES"

@@ -170,10 +170,10 @@ def test_installed(tree: Tree) -> None:
         assert f'{tree.ours}/pyverbs/providers/mlx5/{name}.py' in script
     for name in ('mlx5dv_dm', 'mlx5dv_devx_umem'):
         assert re.search(rf'pyverbs/providers/mlx5/{name}\.cpython-\S+\.so"', script)
-        for beside in (f'{name}.pxd', f'{name}.pyi'):
-            assert f'{tree.ours}/pyverbs/providers/mlx5/{beside}' in script
-            link = tree.build / f'python/pyverbs/providers/mlx5/{beside}'
-            assert link.resolve() == tree.ours / f'pyverbs/providers/mlx5/{beside}'
+        assert f'{tree.ours}/pyverbs/providers/mlx5/{name}.pxd' in script
+        link = tree.build / f'python/pyverbs/providers/mlx5/{name}.pxd'
+        assert link.resolve() == tree.ours / f'pyverbs/providers/mlx5/{name}.pxd'
+        assert f'{tree.build}/python/pyverbs/providers/mlx5/{name}.pyi' in script
     assert f'{tree.ours}/tests/classes/test_mlx5_dm.py' in script
 
 
@@ -183,11 +183,14 @@ def test_installed_in_a_wheel(tree: Tree, tmp_path: Path) -> None:
     p = tree.configure('-DSKBUILD=2', f'-DSKBUILD_SCRIPTS_DIR={scripts}',
                        f'-DSKBUILD_PLATLIB_DIR={root}', build=build)
     assert p.returncode == 0, p.stderr
+    subprocess.run(['ninja', '-C', build, 'pyverbs-mlx5-stubs'], capture_output=True, check=True)
     subprocess.run(['cmake', '--install', build, '--component', 'pyverbs_mlx5_wheel'],
                    capture_output=True, check=True)
     assert {str(p.relative_to(root)) for p in root.rglob('*') if p.is_file()} == {
-        'pyverbs-stubs/py.typed', *(f'pyverbs-stubs/providers/mlx5/{name}.pyi' for name in (
-            'mlx5_trial', 'mlx5dv_devx_umem', 'mlx5dv_dm', 'mlx5dv_dm_caps'))}
+        'pyverbs-stubs/py.typed', 'pyverbs-stubs/__init__.pyi',
+        'pyverbs-stubs/providers/__init__.pyi', *(
+            f'pyverbs-stubs/providers/mlx5/{name}.pyi' for name in (
+                '__init__', 'mlx5_trial', 'mlx5dv_devx_umem', 'mlx5dv_dm', 'mlx5dv_dm_caps'))}
     assert (root / 'pyverbs-stubs/py.typed').read_text() == 'partial\n'
     command = scripts / 'mlx5dv-dm-caps'
     assert os.access(command, os.X_OK)
@@ -303,8 +306,8 @@ def test_into_a_tree_and_out_of_it(tree: Tree, tmp_path: Path) -> None:
         '-DNO_MAN_PAGES=1', f'-DPYTHON_EXECUTABLE={tree.machine.python}'], capture_output=True,
                        text=True, check=False)
     assert p.returncode == 0, p.stderr
-    p = subprocess.run(['ninja', '-C', tmp_path / 'build', *C_FILES], capture_output=True,
-                       text=True, check=False)
+    p = subprocess.run(['ninja', '-C', tmp_path / 'build', *C_FILES, 'pyverbs-mlx5-stubs'],
+                       capture_output=True, text=True, check=False)
     assert p.returncode == 0, p.stdout
     tests = {path.name for path in (tmp_path / 'build/run_tests/tests').iterdir()}
     assert {'test_mlx5_dm.py', 'test_mlx5_devx_umem.py', 'mlx5_mem_base.py'} <= tests

@@ -150,6 +150,9 @@ def test_signatures(module: ModuleType) -> None:
             if isinstance(n, ast.FunctionDef) and 'setter' in decorators(n)}
         for name, function in functions(node.body).items():
             where, kind = f'{cls.__name__}.{name}', decorators(function)
+            if name == '__init__':
+                # A compiled class says it in its docstring, as C's do.
+                assert parameters(function, bound=True) == runtime(cls, bound=False), where
             if name.startswith('__'):
                 continue
             member = inspect.getattr_static(cls, name)

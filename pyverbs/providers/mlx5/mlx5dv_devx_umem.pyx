@@ -76,7 +76,8 @@ cdef uint64_t _page_size_bits(sizes) except? 0:
 # memory.
 @cython.no_gc_clear
 cdef class Mlx5DevxUmem(PyverbsCM):
-    """
+    """Mlx5DevxUmem(context, size=None, addr=None, alignment=..., access=0, pgsz_bitmap=0, \
+comp_mask=0, dmabuf_fd=None, *, buffer=None)\n--\n
     Memory registered for DEVX by mlx5dv_devx_umem_reg or _reg_ex.
 
     It keeps its Context alive and is closed by it, after the DEVX objects. What keeps the memory

@@ -199,7 +199,7 @@ def _max_memic_length(Context context not None):
 
 
 cdef class Mlx5AllocDmAttr(PyverbsObject):
-    """
+    """Mlx5AllocDmAttr(type=..., comp_mask=0)\n--\n
     The mlx5 part of an allocation of device memory, struct mlx5dv_alloc_dm_attr.
     """
     def __init__(self, type=mem.MLX5DV_DM_TYPE_MEMIC, comp_mask=0):
@@ -242,7 +242,7 @@ cdef class Mlx5AllocDmAttr(PyverbsObject):
 # The collector must not clear the reference to the context: the DM is freed through it.
 @cython.no_gc_clear
 cdef class Mlx5DM(DM):
-    """
+    """Mlx5DM(context, dm_attr=None, mlx5_dm_attr=None, *, handle=None)\n--\n
     Device memory of an mlx5 device, allocated by mlx5dv_alloc_dm or imported. It is a pyverbs DM,
     so DMMR takes it.
 
@@ -801,7 +801,7 @@ cdef inline int _write(Mlx5DM dm, uint64_t dm_offset, void *host, size_t held, u
 
 @cython.no_gc_clear
 cdef class Mlx5DMOpAddr(PyverbsCM):
-    """
+    """Mlx5DMOpAddr(dm, op=0)\n--\n
     The address through which accesses carry out one operation on a Mlx5DM.
 
     It owns its mapping, keeps the DM alive and is closed by it. Loads and stores are single
