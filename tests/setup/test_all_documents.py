@@ -118,6 +118,29 @@ def test_files_that_are_named() -> None:
                     name(document), path)
 
 
+#: Whose figures are measured; what others tell in seconds or bytes is how something is made, or
+#: stands beside the test that asserts it.
+MEASURED = ['README.md', 'CONTRIBUTING.md', *(f'Documentation/{stem}.md' for stem in (
+    'commands', 'foreign_programs', 'tutorial', 'where_it_builds', 'how_to/suite_without_a_card'))]
+NUMBER = (r'(?:\d[\d.,]*|one|two|three|four|five|six|seven|eight|nine|ten|fifteen|twenty|half an|'
+          r'half)')
+FIGURE = re.compile(rf'\b{NUMBER}(?:(?: and a half)? (?:to|of|and) {NUMBER})? (?:[mu]?s|seconds?|'
+                    r'minutes?|hours?|[MG]B(?:/s)?)\b|\b\d+ of \d+\b(?! tests)')
+
+
+def test_figures() -> None:
+    """Each that is measured is in the file of figures."""
+    def words(document: str) -> str:
+        text = (TOP / document).read_text()
+        return ' '.join(re.sub(r'^```.*?^```$', '', text, flags=re.M | re.S).split())
+    figures, seen = words('Documentation/figures.md'), 0
+    for document in MEASURED:
+        found = FIGURE.findall(words(document))
+        seen += len(found)
+        assert [figure for figure in found if figure not in figures] == [], document
+    assert seen > 20
+
+
 def test_names_of_others_are_still_named() -> None:
     """The lists above have nothing that no document names."""
     text = ''.join(Path(document).read_text() for document in ALL)
