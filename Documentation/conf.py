@@ -2,7 +2,7 @@
 """Sphinx: the documents by MyST, and the reference of the docstrings of the built modules."""
 from pathlib import Path
 
-# Imported here, or autodoc would read the stubs beside them, which have no docstrings.
+# Imported here, or autodoc would take the stubs beside them for the modules.
 import pyverbs.providers.mlx5.mlx5dv_devx_umem
 import pyverbs.providers.mlx5.mlx5dv_dm_caps  # noqa: F401
 
@@ -15,6 +15,8 @@ html_theme = 'alabaster'
 html_theme_options = {'page_width': 'auto', 'body_max_width': '60em'}
 html_copy_source = False
 autodoc_default_options = {'members': True, 'show-inheritance': True}
+# A constructor's arguments and errors are told by __init__.
+autoclass_content = 'both'
 autodoc_member_order = 'bysource'
 # What the documents point to that is no document: programs, and pages of the tree's top.
 suppress_warnings = ['myst.xref_missing']
@@ -22,9 +24,10 @@ suppress_warnings = ['myst.xref_missing']
 
 def blank_line_before_fields(app, what, name, obj, options, lines):
     """pyverbs' docstrings have none between the text and :param; docutils wants one."""
-    first = next((k for k, line in enumerate(lines) if line.startswith(':')), 0)
-    if first and lines[first - 1].strip():
-        lines.insert(first, '')
+    for k in range(len(lines) - 1, 0, -1):
+        before = lines[k - 1]
+        if lines[k].startswith(':') and before and not before.startswith((':', ' ')):
+            lines.insert(k, '')
 
 
 def setup(app):

@@ -109,6 +109,10 @@ def test_files_that_are_named() -> None:
         text = document.read_text()
         for link in re.findall(r'\]\(([\w./]+\.(?:md|py|svg|yml))\)', text):
             assert (document.parent / link).exists(), (name(document), link)
+        for link in re.findall(r'\]\(#([\w-]+)\)', text):
+            headings = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+            assert link in [re.sub(r'[^\w -]', '', heading).replace(' ', '-').lower()
+                            for heading in headings], (name(document), link)
         for words in re.findall(r'`([^`\n]+)`', text):
             for path in re.findall(r'(?<![\w/*.{$])((?:[\w.]+/)*\w+\.(?:pyx?|pyi|pxd|sh|cmake|md|h|'
                                    r'svg|json|txt))\b', words):
@@ -140,6 +144,39 @@ def test_figures() -> None:
         seen += len(found)
         assert [figure for figure in found if figure not in figures] == [], document
     assert seen > 20
+
+
+def test_every_example_is_findable() -> None:
+    """Each is linked from a document, but for the demo's, which is a command."""
+    text = ''.join(document.read_text() for document in ALL)
+    names = {path.name for path in (TOP / 'pyverbs/examples').glob('*.py')}
+    assert len(names) > 15
+    assert {n for n in names if f'pyverbs/examples/{n}' not in text} == {'devx_commands.py',
+                                                                          'demo.py'}
+
+
+#: Messages that are put together: how they stand in the source.
+PUT_TOGETHER = {'As root: dnf install': 'dnf install', 'build/machine.json is missing':
+                '{path} is missing', 'no /dev/infiniband/uverbs0': 'no /dev/infiniband/$last',
+                'were made for pyverbs': 'were made for {what}'}
+
+
+def test_messages() -> None:
+    """What "when it says" quotes is said somewhere."""
+    text = (TOP / 'Documentation/when_it_says.md').read_text()
+    quoted = {part.strip(" '(:)") for row in re.findall(r'^\| (`.*?) \| ', text, re.MULTILINE)
+              for span in re.findall(r'`([^`]+)`', row) for part in re.split(r'\.\.\.|90', span)}
+    files = [path for part in ('buildlib', 'pyverbs', 'tests/mlx5emu')
+             for path in (TOP / part).rglob('*')
+             if path.suffix in ('.sh', '.py', '.pyx', '.pxd', '.cmake')]
+    source = ''
+    for path in files:
+        # A message that goes on in the next line is one.
+        source += re.sub(r"""['"] *\\?\n *f?['"]|" \\\n *"|\\\n *""", ' ', path.read_text())
+    source = ' '.join(source.split())
+    quoted = {PUT_TOGETHER.get(part, part) for part in quoted if len(part) > 5}
+    assert len(quoted) > 15
+    assert {part for part in quoted if part not in source} == set()
 
 
 def test_names_of_others_are_still_named() -> None:

@@ -41,3 +41,18 @@ def test_every_public_name(stub: str, reference: str) -> None:
     names |= set(re.findall(r'^    def ([a-zA-Z]\w*)', text, re.MULTILINE))
     assert len(names) > 3
     assert {name for name in names if not re.search(rf'\b{name}\b', reference)} == set()
+
+
+@pytest.mark.parametrize('module', ['mlx5dv_dm', 'mlx5dv_devx_umem'])
+def test_every_argument_and_errno(module: str, reference: str) -> None:
+    """Each with all that the docstrings say of it."""
+    def words(text: str) -> str:
+        # Sphinx writes quotes, dashes and dots of its own.
+        return ' '.join(re.findall(r'\w+', text))
+    page = words(reference)
+    source = (MACHINE.rdma_core_build / f'python/pyverbs/providers/mlx5/{module}.pyi').read_text()
+    fields = re.findall(r'^ +:(?:param|raises) (\w+): (.*?)(?=\n *(?::|\n|"""))', source,
+                        re.MULTILINE | re.DOTALL)
+    assert len(fields) > 20
+    for name, text in fields:
+        assert words(f'{name} {text}') in page, (name, text)
