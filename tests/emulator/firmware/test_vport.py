@@ -308,14 +308,61 @@ def test_a_miss_goes_to_a_table_of_a_higher_level(eth, level) -> None:
 def test_flow_counters(eth) -> None:
     first = run(eth, 'ALLOC_FLOW_COUNTER')['flow_counter_id']
     second = run(eth, 'ALLOC_FLOW_COUNTER')['flow_counter_id']
-    eth.flow_counters.get(second).packets, eth.flow_counters.get(second).octets = 3, 180
+    for octets in (60, 60, 60):
+        eth.flow_counters.get(second).count(second, octets)
     out = run(eth, 'QUERY_FLOW_COUNTER',
               {'flow_counter_id': first, 'num_of_counters': 2, 'clear': 1}, out_len=16 + 32)
     assert (out['flow_statistics[0].packets'], out['flow_statistics[1].packets'],
             out['flow_statistics[1].octets']) == (0, 3, 180)
-    assert eth.flow_counters.get(second).packets == 0
+    assert eth.flow_counters.get(second).read(second) == (0, 0)
     assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': first, 'num_of_counters': 2},
                   out_len=16 + 16) == 'BAD_OUTP_LEN'
     assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': 99}, out_len=32) == 'BAD_RES'
-    assert status(eth, 'ALLOC_FLOW_COUNTER', {'flow_counter_bulk': 1}) == 'BAD_PARAM'
     assert len(encode('ALLOC_FLOW_COUNTER')) == 16
+
+
+def test_flow_counter_bulks(eth) -> None:
+    """One object with many numbers, each of which counts by itself."""
+    assert [eth.caps.get(name) for name in (
+        'flow_counter_bulk_alloc', 'log_max_flow_counter_bulk')] == [4, 15]
+    for bulk in (3, 8, 0x80):
+        assert status(eth, 'ALLOC_FLOW_COUNTER', {'flow_counter_bulk': bulk}) == 'BAD_PARAM'
+    before = eth.memory.used
+    run(eth, 'ALLOC_FLOW_COUNTER')
+    first = run(eth, 'ALLOC_FLOW_COUNTER', {'flow_counter_bulk': 4})['flow_counter_id']
+    assert first % 512 == 0 and eth.memory.used - before == 64 * 513
+    last = first + 511
+    assert run(eth, 'ALLOC_FLOW_COUNTER')['flow_counter_id'] not in range(first, last + 1)
+    eth.flow_counters.covering(last).count(last, 100)
+    out = run(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': first, 'num_of_counters': 512},
+              out_len=16 + 16 * 512)
+    assert [k for k in range(512) if out[f'flow_statistics[{k}].packets']] == [511]
+    assert out['flow_statistics[511].octets'] == 100
+    assert run(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': last},
+               out_len=32)['flow_statistics[0].packets'] == 1
+    # Only the whole bulk can be given back, by its first number.
+    assert status(eth, 'DEALLOC_FLOW_COUNTER', {'flow_counter_id': last}) == 'BAD_RES'
+    run(eth, 'DEALLOC_FLOW_COUNTER', {'flow_counter_id': first})
+    assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': last}, out_len=32) == 'BAD_RES'
+
+
+def test_counters_of_others_are_not_read(eth) -> None:
+    """A run of counters that begins with one's own tells nothing of the others in it, and leaves
+    them as they are; the driver may begin one with a number that is free."""
+    uid = run(eth, 'CREATE_UCTX')['uid']
+    mine = run(eth, 'ALLOC_FLOW_COUNTER', uid=uid)['flow_counter_id']
+    other = run(eth, 'ALLOC_FLOW_COUNTER')['flow_counter_id']
+    assert other == mine + 1
+    for number in (mine, other):
+        eth.flow_counters.get(number).count(number, 60)
+    both = {'flow_counter_id': mine, 'num_of_counters': 2, 'clear': 1}
+    out = run(eth, 'QUERY_FLOW_COUNTER', both, out_len=48, uid=uid)
+    assert [out[f'flow_statistics[{k}].packets'] for k in range(2)] == [1, 0]
+    assert eth.flow_counters.get(other).read(other) == (1, 60)
+    assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': other, 'num_of_counters': 2},
+                  out_len=48, uid=uid) == 'BAD_RES'
+    free = mine - 1
+    out = run(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': free, 'num_of_counters': 4},
+              out_len=16 + 64)
+    assert [out[f'flow_statistics[{k}].packets'] for k in range(4)] == [0, 0, 1, 0]
+    assert status(eth, 'QUERY_FLOW_COUNTER', {'flow_counter_id': free}, out_len=32) == 'BAD_RES'

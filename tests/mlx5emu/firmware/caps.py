@@ -320,6 +320,9 @@ def _general(profile: Profile, eth: bool) -> dict[str, int]:
         'general_obj_types': sum(1 << n for n in _general_objects(profile, eth)),
         # steering
         'max_flow_counter_15_0': 0xffff,
+        'log_max_flow_counter_bulk': 15,
+        # Bulks of 128, 256 and 512.
+        'flow_counter_bulk_alloc': 4,
         'nic_flow_table': 1,
         'steering_format_version': profile.steering_format,
         # quality of service

@@ -235,6 +235,14 @@ class Table:
             raise Status('BAD_RES', f'no {self.kind} of that number')
         return obj
 
+    def covering(self, number: int, uid: int = 0) -> Any:
+        """As :meth:`get`, of an object that has the number among others.
+
+        :raises Status: BAD_RES likewise.
+        """
+        obj = self.space.lookup(number)
+        return self.get(number if obj is None else obj.number, uid)
+
     def find(self, number: int) -> Any | None:
         """The object or None, whoever owns it: for the data path."""
         return self._objects.get(number)

@@ -36,6 +36,8 @@ _COUNTER = (1 << 64) - 1
 MAX_GROUPS, MAX_ENTRIES = 1 << 12, 1 << 16
 #: Bytes that an entry is taken to keep.
 ENTRY_COST = 1024
+#: The same of a counter; counters of the smallest bulk.
+COUNTER_COST, BULK_UNIT = 64, 128
 
 
 class FlowGroup(Object):
@@ -98,19 +100,34 @@ class FlowTable(Object):
         self.next_group = 1
 
 
-class FlowCounter(Object):
-    """Packets and octets of the entries that name it."""
+class FlowCounters(Object):
+    """Packets and octets of the entries that name a counter: one, or a bulk with numbers behind
+    each other.
+
+    :param span: how many.
+    """
 
     kind = declare('flow_counter', 'flow_counters', 1, 1 << 16,
                    destroy=('DEALLOC_FLOW_COUNTER', 'flow_counter_id'))
 
-    def __init__(self) -> None:
+    def __init__(self, span: int = 1) -> None:
         super().__init__()
-        self.packets, self.octets = 0, 0
+        self.span = span
+        #: Packets and octets by number, of counters that have counted.
+        self._counts: dict[int, tuple[int, int]] = {}
 
-    def count(self, octets: int) -> None:
-        """One packet more; the counter wraps as 64 bits do."""
-        self.packets, self.octets = self.packets + 1 & _COUNTER, self.octets + octets & _COUNTER
+    def count(self, number: int, octets: int) -> None:
+        """One packet more; a counter wraps as 64 bits do."""
+        packets, before = self.read(number)
+        self._counts[number] = packets + 1 & _COUNTER, before + octets & _COUNTER
+
+    def read(self, number: int) -> tuple[int, int]:
+        """Packets and octets."""
+        return self._counts.get(number, (0, 0))
+
+    def clear(self, number: int) -> None:
+        """Begin from zero."""
+        self._counts.pop(number, None)
 
 
 def _namespace(card: 'Card', cmd: Command) -> int:
@@ -325,7 +342,7 @@ def set_flow_table_entry(card: 'Card', cmd: Command) -> None:
         word = cmd.raw[at + step * n_dest + 8 * k:at + step * n_dest + 8 * k + 4]
         if len(word) < 4:
             raise Status('BAD_INP_LEN', 'flow counter list')
-        uses.append(card.flow_counters.get(int.from_bytes(word, 'big'), cmd.uid))
+        uses.append(card.flow_counters.covering(int.from_bytes(word, 'big'), cmd.uid))
         counters.append(int.from_bytes(word, 'big'))
     modify_header = card.modify_headers.get(c['modify_header_id'],
                                             cmd.uid) if action & MODIFY else None
@@ -363,10 +380,16 @@ def delete_flow_table_entry(card: 'Card', cmd: Command) -> None:
 
 @command('ALLOC_FLOW_COUNTER')
 def alloc_flow_counter(card: 'Card', cmd: Command) -> None:
-    """Make one counter. Refused for bulks, which are not offered."""
-    if cmd.inp['flow_counter_bulk'] or cmd.inp['flow_counter_bulk_log_size']:
-        raise Status('BAD_PARAM', 'flow counter bulks are not supported')
-    cmd.out['flow_counter_id'] = card.flow_counters.alloc(FlowCounter(), cmd.uid)
+    """Make one counter, or a bulk of 128 times a power of two. Refused for more than the card
+    tells, and for bulks by the logarithm of their size, which is another capability."""
+    if cmd.inp.has('flow_counter_bulk_log_size') and cmd.inp['flow_counter_bulk_log_size']:
+        raise Status('BAD_PARAM', 'flow_counter_bulk_log_size is not supported')
+    bulk = cmd.inp['flow_counter_bulk']
+    if bulk & bulk - 1 or bulk > card.caps.get('flow_counter_bulk_alloc'):
+        raise Status('BAD_PARAM', 'flow_counter_bulk')
+    counters = FlowCounters(bulk * BULK_UNIT or 1)
+    cmd.out['flow_counter_id'] = card.flow_counters.alloc(counters, cmd.uid,
+                                                          COUNTER_COST * counters.span)
 
 
 @command('DEALLOC_FLOW_COUNTER')
@@ -377,17 +400,26 @@ def dealloc_flow_counter(card: 'Card', cmd: Command) -> None:
 
 @command('QUERY_FLOW_COUNTER')
 def query_flow_counter(card: 'Card', cmd: Command) -> None:
-    """Packets and octets of one counter or of a run of them; ``clear`` zeroes them after
-    reading."""
+    """Packets and octets of one counter or of a run of them; ``clear`` zeroes them after reading.
+
+    The first of a run has to be the user's; the driver's may be free, as it begins a run at a
+    multiple of four. Others that are free or another's read as zero.
+    """
     first, n = cmd.inp['flow_counter_id'], max(1, cmd.inp['num_of_counters'])
     if cmd.out_len < 16 + 16 * n:
         raise Status('BAD_OUTP_LEN', 'no room for the counters')
-    card.flow_counters.get(first, cmd.uid)
+    if n > 1 << card.caps.get('log_max_flow_counter_bulk'):
+        raise Status('BAD_PARAM', 'num_of_counters')
+    free_from = 1 if cmd.uid or not cmd.inp['num_of_counters'] else 0
     for k in range(n):
-        counter = card.flow_counters.find(first + k)
-        if counter is None:
+        try:
+            counters = card.flow_counters.covering(first + k, cmd.uid)
+        except Status:
+            if k < free_from:
+                raise
             continue
-        cmd.out[f'flow_statistics[{k}].packets'] = counter.packets
-        cmd.out[f'flow_statistics[{k}].octets'] = counter.octets
+        packets, octets = counters.read(first + k)
+        cmd.out.set(**{f'flow_statistics[{k}].packets': packets,
+                       f'flow_statistics[{k}].octets': octets})
         if cmd.inp['clear']:
-            counter.packets = counter.octets = 0
+            counters.clear(first + k)

@@ -146,9 +146,9 @@ class Steering:
         action = entry.action
         if action & flow.COUNT:
             for number in entry.counters:
-                counter = self.card.flow_counters.find(number)
-                if counter is not None:
-                    counter.count(len(packet.data))
+                counters = self.card.flow_counters.space.lookup(number)
+                if counters is not None:
+                    counters.count(number, len(packet.data))
         if action & flow.DECAP:
             decapsulate(packet)
         for bit in (flow.VLAN_POP, flow.VLAN_POP_2):

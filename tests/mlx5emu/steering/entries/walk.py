@@ -72,8 +72,8 @@ class SteWalker:
         address = self.format.next_table(raw, visit)
         number = self.format.counter(raw)
         if number:
-            counter = self.card.flow_counters.find(number)
-            if counter is not None:
-                counter.count(len(visit.packet.data))
+            counters = self.card.flow_counters.space.lookup(number)
+            if counters is not None:
+                counters.count(number, len(visit.packet.data))
         self.format.act(raw, visit)
         return address
