@@ -13,6 +13,9 @@ SEEDS = int(os.environ.get('MLX5_DM_FUZZ', '3'))
 
 
 class Mlx5DMFuzzTest(Mlx5MemTestCase):
+    #: What hangs says where, and all of it is wanted.
+    maxDiff = None
+
     def fuzz(self, seed, actions, threads):
         done = subprocess.run(
             [sys.executable, '-X', 'faulthandler', PROGRAM,
