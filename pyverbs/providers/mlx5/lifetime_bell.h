@@ -4,12 +4,10 @@
 #ifndef MLX5_LIFETIME_BELL_H
 #define MLX5_LIFETIME_BELL_H
 
-#include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+static pthread_mutex_t lifetime_bell_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t lifetime_bell_rung = PTHREAD_COND_INITIALIZER;
 
 /* How often the bell was rung. Rung with the GIL held, so that whoever has the GIL may read it. */
 static unsigned int lifetime_bell_count;
@@ -22,6 +20,9 @@ static unsigned int lifetime_forks;
 static void lifetime_in_child(void)
 {
 	lifetime_forks++;
+	/* A thread that the child does not have may have held the lock. */
+	pthread_mutex_init(&lifetime_bell_lock, NULL);
+	pthread_cond_init(&lifetime_bell_rung, NULL);
 }
 
 static void __attribute__((constructor)) lifetime_watch_forks(void)
@@ -29,25 +30,21 @@ static void __attribute__((constructor)) lifetime_watch_forks(void)
 	pthread_atfork(NULL, NULL, lifetime_in_child);
 }
 
-/* A futex, not a condition variable: that of glibc before 2.41 can lose a wake-up (its bug 25847),
- * and then a thread sleeps for ever. */
 static inline void lifetime_ring(void)
 {
-	int before = errno;
-
-	__atomic_add_fetch(&lifetime_bell_count, 1, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, &lifetime_bell_count, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-	errno = before;
+	pthread_mutex_lock(&lifetime_bell_lock);
+	lifetime_bell_count++;
+	pthread_cond_broadcast(&lifetime_bell_rung);
+	pthread_mutex_unlock(&lifetime_bell_lock);
 }
 
 /* Until the bell was rung more often than heard. Without the GIL: who rings has it. */
 static inline void lifetime_await(unsigned int heard)
 {
-	int before = errno;
-
-	while (__atomic_load_n(&lifetime_bell_count, __ATOMIC_SEQ_CST) == heard)
-		syscall(SYS_futex, &lifetime_bell_count, FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
-	errno = before;
+	pthread_mutex_lock(&lifetime_bell_lock);
+	while (lifetime_bell_count == heard)
+		pthread_cond_wait(&lifetime_bell_rung, &lifetime_bell_lock);
+	pthread_mutex_unlock(&lifetime_bell_lock);
 }
 
 #endif
